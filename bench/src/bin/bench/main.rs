@@ -1,0 +1,122 @@
+//! `bench` runs Evenkeel and other load balancers side by side on this machine and writes down
+//! what it found: a table, a page, charts and JSON. It kills nothing that it did not start.
+
+mod chart;
+mod configs;
+mod goals;
+mod machine;
+mod measure;
+mod page;
+mod peer;
+mod process;
+mod progress;
+mod results;
+mod schedule;
+mod summary;
+mod tables;
+mod traffic;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::measure::Measure;
+use crate::peer::{Installed, Peer};
+use crate::results::Results;
+use crate::schedule::Plan;
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+/// Runs Evenkeel beside haproxy, nginx, Envoy, Traefik and no proxy at all.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Rounds, 5 without it; every figure is the median of them.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds that count in each run, 2 without it.
+    #[arg(long)]
+    seconds: Option<f64>,
+    #[arg(long, value_enum, value_delimiter = ',')]
+    peers: Vec<Peer>,
+    /// Names such as messages-64, or a whole group: messages, bulk, connects, idle, latency.
+    #[arg(long, value_delimiter = ',')]
+    measures: Vec<String>,
+    /// Threads, or worker processes, of each proxy.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    threads: Vec<usize>,
+    /// The binary to measure; target/release/evenkeel without it.
+    #[arg(long)]
+    evenkeel: Option<PathBuf>,
+    /// Two rounds of 0.7 seconds, for a look.
+    #[arg(long)]
+    quick: bool,
+    /// Give the proxy the first cores and everything else the rest.
+    #[arg(long)]
+    pin: bool,
+    /// Do not touch docs/: print the table and write JSON only.
+    #[arg(long)]
+    no_page: bool,
+    /// Print and draw an earlier run from its JSON, and run nothing.
+    #[arg(long)]
+    from: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let root = Path::new(ROOT);
+    let results = match &arguments.from {
+        Some(file) => Results::read(file)?,
+        None => {
+            let results = measure_all(arguments, root)?;
+            results.write(&root.join("target/bench-results.json"))?;
+            results
+        }
+    };
+    print!("{}", tables::for_terminal(&results));
+    if arguments.no_page {
+        return Ok(());
+    }
+    chart::draw_all(&results, &root.join("docs/img"))?;
+    page::write(&results, &root.join("docs/benchmarks.md"))
+}
+
+fn measure_all(arguments: &Arguments, root: &Path) -> Result<Results, String> {
+    process::raise_descriptor_limit();
+    let asked =
+        if arguments.peers.is_empty() { Peer::ALL.to_vec() } else { arguments.peers.clone() };
+    let (present, absent): (Vec<Installed>, Vec<Installed>) = asked
+        .iter()
+        .map(|&peer| Installed::find(peer, root, arguments.evenkeel.as_deref()))
+        .partition(|installed| installed.program.is_some() || installed.peer == Peer::Direct);
+    for installed in &absent {
+        eprintln!("absent: {} ({})", installed.peer.title(), installed.peer.how_to_install());
+    }
+    if arguments.threads.is_empty() || arguments.threads.contains(&0) {
+        return Err("--threads takes numbers from 1".to_owned());
+    }
+    let plan = Plan {
+        peers: present,
+        measures: Measure::choose(&arguments.measures)?,
+        threads: arguments.threads.clone(),
+        rounds: arguments.rounds.unwrap_or(if arguments.quick { 2 } else { 5 }).max(1),
+        seconds: arguments
+            .seconds
+            .unwrap_or(if arguments.quick { 0.7 } else { 2.0 })
+            .clamp(0.1, 60.0),
+        pin: arguments.pin,
+    };
+    let mut results = plan.run()?;
+    results.absent = absent.iter().map(|installed| installed.peer).collect();
+    Ok(results)
+}

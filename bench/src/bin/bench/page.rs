@@ -1,0 +1,139 @@
+//! Writes the results into docs/benchmarks.md, between two marks, and leaves the prose around them.
+//! The page names machine, versions and configs; it never names a host or a path.
+
+use std::fs;
+use std::path::Path;
+
+use crate::measure::GROUPS;
+use crate::results::Results;
+use crate::tables;
+
+const BEGIN: &str = "<!-- results -->";
+const END: &str = "<!-- /results -->";
+
+/// Replaces what stands between the marks; a page without them is an error, a missing one is made.
+pub fn write(results: &Results, file: &Path) -> Result<(), String> {
+    let page = fs::read_to_string(file).unwrap_or(format!("# Benchmarks\n\n{BEGIN}\n{END}\n"));
+    let page = replace(&page, &body(results)).ok_or(format!("{BEGIN} and {END} are missing"))?;
+    fs::write(file, page).map_err(|error| format!("write the page: {error}"))
+}
+
+fn replace(page: &str, body: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n\n{body}\n{END}{after}"))
+}
+
+fn body(results: &Results) -> String {
+    let mut text = String::from("## Asked and reached\n\n");
+    text += &tables::reached(results).as_markdown();
+    text += "\nA ratio is the median of Evenkeel over the median of the peer named beside it.\n";
+    for (name, title, measures) in GROUPS {
+        let overviews: Vec<String> = results
+            .threads
+            .iter()
+            .filter_map(|&threads| tables::overview(results, threads, measures))
+            .map(|table| table.as_markdown())
+            .collect();
+        if overviews.is_empty() {
+            continue;
+        }
+        text += &format!("\n## {title}\n\n![{title}](img/bench-{name}.svg)\n\n");
+        if name == "latency" {
+            text += &rates(results);
+        }
+        text += &overviews.join("\n");
+        text += &details(results, measures);
+    }
+    text + &machine(results) + &versions(results) + &configs(results)
+}
+
+fn rates(results: &Results) -> String {
+    let each = results.latency_rates.iter().map(|(&threads, rate)| {
+        format!("{rate:.0} messages/s with {}", tables::threads_in_words(threads))
+    });
+    let each: Vec<String> = each.collect();
+    format!("At half of what the slowest peer carries: {}.\n\n", each.join(", "))
+}
+
+fn details(results: &Results, measures: &[crate::measure::Measure]) -> String {
+    let mut text = String::from("\n<details><summary>Spread of the rounds</summary>\n");
+    for &threads in &results.threads {
+        for &measure in measures {
+            if let Some(table) = tables::detail(results, threads, measure) {
+                let threads = tables::threads_in_words(threads);
+                text += &format!("\n{}, {threads}:\n\n{}", measure.title(), table.as_markdown());
+            }
+        }
+    }
+    text + "\n</details>\n"
+}
+
+fn machine(results: &Results) -> String {
+    let machine = &results.machine;
+    let kind = if machine.virtual_machine { ", virtual machine" } else { "" };
+    let pinned = if results.pinned {
+        "the proxy on the first cores, load generator and echo server on the rest"
+    } else {
+        "proxy, load generator and echo server share all cores"
+    };
+    format!(
+        "\n## Machine\n\n{}, {} cores, {:.0} GiB{kind}; {}, Linux {}; {pinned}. {} rounds of {} s \
+         each. Meanwhile other programs used {:.0} % of the processor time, and the \
+         host of the machine kept {:.0} % to itself.\n",
+        machine.processor,
+        machine.cores,
+        machine.memory_gib,
+        machine.system,
+        machine.kernel,
+        results.rounds,
+        results.seconds,
+        machine.used_by_others * 100.0,
+        machine.stolen * 100.0,
+    )
+}
+
+fn versions(results: &Results) -> String {
+    let mut text = String::from("\n## Versions\n\n| peer | version | from |\n|---|---|---|\n");
+    for (peer, version) in &results.versions {
+        let version = if version.is_empty() { "-" } else { version };
+        text += &format!("| {} | {version} | {} |\n", peer.title(), peer.origin());
+    }
+    for peer in &results.absent {
+        text += &format!("| {} | absent | {} |\n", peer.title(), peer.how_to_install());
+    }
+    if !results.failures.is_empty() {
+        text += "\nRuns that failed:\n\n";
+        // Only which run: the reason may quote a program that names a path.
+        let runs = results.failures.iter().filter_map(|failure| failure.split(": ").next());
+        runs.for_each(|run| text += &format!("- {run}\n"));
+    }
+    text
+}
+
+fn configs(results: &Results) -> String {
+    let mut text = String::from("\n## Configs\n\nWith one thread; the ports differ in each run.\n");
+    for config in &results.configs {
+        let title = config.peer.title();
+        text +=
+            &format!("\n<details><summary>{title}: <code>{}</code></summary>\n", config.command);
+        for (name, content) in &config.files {
+            text += &format!("\n`{name}`:\n\n```\n{content}```\n");
+        }
+        text += "\n</details>\n";
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_around_the_marks_stays() {
+        let page = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
+        let page = replace(&page, "new").unwrap();
+        assert_eq!(page, format!("before\n{BEGIN}\n\nnew\n{END}\nafter\n"));
+        assert_eq!(replace("no marks", "new"), None);
+    }
+}

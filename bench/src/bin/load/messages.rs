@@ -1,0 +1,179 @@
+//! Messages there and back, as a closed loop with one message under way on each connection, or as
+//! an open loop at a fixed rate. In the open loop latency counts from the intended sending time.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::event::epoll::EventFlags;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
+
+use crate::window::{self, Phase, Report, Window};
+use crate::wire::{self, Watch};
+
+/// No need to wake more often than this: a tick sends all that is due.
+const SHORTEST_TICK: Duration = Duration::from_micros(50);
+const TIMER: u64 = u64::MAX;
+
+/// How many connections, how large a message, and how many a second if that is fixed.
+pub struct Shape {
+    pub connections: usize,
+    pub size: usize,
+    pub rate: Option<f64>,
+}
+
+/// Runs until the window closes and reports messages answered.
+pub fn run(to: SocketAddr, shape: Shape, mut window: Window) -> io::Result<Report> {
+    let mut run = Run::open(to, &shape)?;
+    let timer = shape.rate.map(|rate| run.start_timer(rate)).transpose()?;
+    if timer.is_none() {
+        let now = Instant::now();
+        (0..shape.connections).try_for_each(|index| run.talks[index].send(&run.payload, now))?;
+    }
+    loop {
+        let ready = run.watch.wait(Duration::from_millis(20))?;
+        for index in 0..ready {
+            match run.watch.take(index).0 {
+                TIMER => run.tick(timer.as_ref())?,
+                talk => run.receive(talk as usize, shape.rate.is_none())?,
+            }
+        }
+        match window.phase(Instant::now()) {
+            Phase::Go => {}
+            Phase::Open => {
+                run.answered = 0;
+                run.times.reset();
+            }
+            Phase::Close => break,
+        }
+    }
+    if shape.rate.is_some() {
+        run.note_unanswered();
+    }
+    Ok(window.close(run.answered, 0, &run.times))
+}
+
+struct Run {
+    watch: Watch,
+    talks: Vec<Talk>,
+    payload: Vec<u8>,
+    scratch: Vec<u8>,
+    answered: u64,
+    times: Histogram<u64>,
+    /// Open loop only: when it began, how many were sent since, how far apart they are due.
+    began: Instant,
+    sent: u64,
+    apart: Duration,
+}
+
+impl Run {
+    fn open(to: SocketAddr, shape: &Shape) -> io::Result<Run> {
+        let watch = Watch::new()?;
+        let mut talks = Vec::with_capacity(shape.connections);
+        for token in 0..shape.connections {
+            let stream = wire::connect(to)?;
+            watch.add(&stream, token as u64, EventFlags::IN)?;
+            talks.push(Talk { stream, due: VecDeque::with_capacity(4), received: 0, owed: 0 });
+        }
+        Ok(Run {
+            watch,
+            talks,
+            payload: vec![wire::ECHO; shape.size.max(1)],
+            scratch: vec![0; 64 * 1024],
+            answered: 0,
+            times: window::times(),
+            began: Instant::now(),
+            sent: 0,
+            apart: Duration::ZERO,
+        })
+    }
+
+    fn start_timer(&mut self, rate: f64) -> io::Result<OwnedFd> {
+        self.apart = Duration::from_secs_f64(1.0 / rate.clamp(1.0, 1e7));
+        let every = self.apart.max(SHORTEST_TICK);
+        let every =
+            Timespec { tv_sec: every.as_secs() as i64, tv_nsec: every.subsec_nanos().into() };
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
+        let times = Itimerspec { it_interval: every, it_value: every };
+        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+        self.watch.add(&timer, TIMER, EventFlags::IN)?;
+        self.began = Instant::now();
+        Ok(timer)
+    }
+
+    /// Sends all that is due by now, over the connections in turn.
+    fn tick(&mut self, timer: Option<&OwnedFd>) -> io::Result<()> {
+        let Some(timer) = timer else { return Ok(()) };
+        wire::ready(rustix::io::read(timer, &mut [0u8; 8]).map_err(io::Error::from))?;
+        let due = (self.began.elapsed().as_nanos() / self.apart.as_nanos()) as u64;
+        for number in self.sent..due {
+            let talk = (number % self.talks.len() as u64) as usize;
+            let intended = self.began + Duration::from_nanos(self.apart.as_nanos() as u64 * number);
+            self.talks[talk].send(&self.payload, intended)?;
+        }
+        self.sent = self.sent.max(due);
+        Ok(())
+    }
+
+    fn receive(&mut self, talk: usize, closed_loop: bool) -> io::Result<()> {
+        let talk = &mut self.talks[talk];
+        let Some(read) = wire::ready(talk.stream.read(&mut self.scratch))? else { return Ok(()) };
+        if read == 0 {
+            return Err(wire::closed());
+        }
+        talk.received += read;
+        let now = Instant::now();
+        while talk.received >= self.payload.len() {
+            talk.received -= self.payload.len();
+            self.answered += 1;
+            if let Some(due) = talk.due.pop_front() {
+                window::note(&mut self.times, now.saturating_duration_since(due));
+            }
+            if closed_loop {
+                talk.send(&self.payload, now)?;
+            }
+        }
+        talk.flush(&self.payload)
+    }
+
+    /// What has no answer at the end counts with its age so far, or a stall would hide.
+    fn note_unanswered(&mut self) {
+        let now = Instant::now();
+        for due in self.talks.iter().flat_map(|talk| &talk.due) {
+            window::note(&mut self.times, now.saturating_duration_since(*due));
+        }
+    }
+}
+
+/// One connection, the sending times of what is under way on it, and bytes not yet taken.
+struct Talk {
+    stream: TcpStream,
+    due: VecDeque<Instant>,
+    received: usize,
+    owed: usize,
+}
+
+impl Talk {
+    fn send(&mut self, payload: &[u8], due: Instant) -> io::Result<()> {
+        self.due.push_back(due);
+        self.owed += payload.len();
+        self.flush(payload)
+    }
+
+    fn flush(&mut self, payload: &[u8]) -> io::Result<()> {
+        while self.owed > 0 {
+            let piece = &payload[..payload.len().min(self.owed)];
+            match wire::ready(self.stream.write(piece))? {
+                Some(written) => self.owed -= written,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! The system calls that no safe crate offers yet, each behind a safe function.
+//! This is the only crate of Evenkeel that may hold `unsafe`; it knows nothing of the proxy and allocates nothing.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Registers a non-blocking descriptor with the event loop of the current tokio runtime.
+/// Must be called within a runtime that has its I/O driver enabled; panics otherwise, as tokio does.
+pub fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: `AsyncFd` needs a value that owns its descriptor and names the same one until it is dropped.
+    // An `OwnedFd` is exactly that, and `AsyncFd` lends it out only by shared reference.
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
+}
+
+/// Leaves choosing the source port to `connect`, so that a socket bound to a source address does not
+/// use up a port for every destination (`IP_BIND_ADDRESS_NO_PORT`, ip(7), Linux 4.2).
+pub fn bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the descriptor is borrowed for the call, and the pointer and length describe `on`, which outlives it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Bytes written to a stream socket that its peer has not acknowledged yet (`SIOCOUTQ`, tcp(7)).
+pub fn unsent_bytes(socket: impl AsFd) -> io::Result<usize> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: the descriptor is borrowed for the call, and TIOCOUTQ (the same number as SIOCOUTQ) writes one int.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 {
+        Ok(usize::try_from(bytes).unwrap_or(0))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_socket_accepts_bind_address_no_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        bind_address_no_port(&listener).unwrap();
+    }
+
+    #[test]
+    fn unread_bytes_beyond_the_peers_window_count_as_unsent() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let _peer = listener.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[0; 65536]).is_ok() {}
+        assert!(unsent_bytes(&client).unwrap() > 0);
+    }
+}

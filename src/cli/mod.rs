@@ -1,0 +1,95 @@
+//! The command line: what can be typed, and which room does it. Each command has a file of its own.
+//! Nothing here knows how traffic is carried; commands build a config and start a proxy like any embedding program.
+
+mod check;
+mod run;
+mod tcp;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit codes, the same for every command; documented in `--help` and docs/commands.md.
+pub(crate) mod exit {
+    /// It worked.
+    pub(crate) const FINE: u8 = 0;
+    /// The config has errors.
+    pub(crate) const BAD_CONFIG: u8 = 1;
+    /// It could not start: an address is in use, a file cannot be opened.
+    pub(crate) const NOT_STARTED: u8 = 3;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start.
+Signals to a running process: TERM, QUIT or the first INT drain; a second TERM or INT cuts; USR1 reopens logs.
+More: https://github.com/evenkeel/evenkeel/tree/main/docs";
+
+/// A TCP load balancer: one binary, one TOML file.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve what a config file says, until told to stop.
+    Run(run::Arguments),
+    /// Say everything that is wrong with a config file, and change nothing.
+    Check(check::Arguments),
+    /// Balance TCP without a config file.
+    ///
+    /// Example: evenkeel tcp --listen :8080 --to '10.0.0.1:80,10.0.0.2:80*2' --balance least-connections
+    Tcp(tcp::Arguments),
+    /// Print the JSON Schema of the config file, for editors and scripts.
+    Schema,
+    /// Print the version.
+    Version,
+}
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let code = match Line::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Tcp(arguments) => tcp::tcp(arguments),
+        Command::Schema => {
+            let schema = crate::Config::schema();
+            say(&serde_json::to_string_pretty(&schema).unwrap_or_default());
+            exit::FINE
+        }
+        Command::Version => {
+            say(concat!("evenkeel ", env!("CARGO_PKG_VERSION")));
+            exit::FINE
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// The `-c FILE` that several commands take.
+#[derive(Debug, clap::Args)]
+struct ConfigFile {
+    /// The config file.
+    #[arg(short, long = "config", value_name = "FILE", default_value = "evenkeel.toml")]
+    config: PathBuf,
+}
+
+/// Prints a result on standard output. A reader that went away (`| head`) is no error.
+fn say(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints a complaint on standard error.
+fn complain(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Whether complaints may be coloured (https://no-color.org).
+fn wants_color() -> bool {
+    use std::io::IsTerminal;
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}

@@ -1,0 +1,63 @@
+//! `evenkeel tcp`: a TCP load balancer from the command line alone.
+//! It builds the same config that a file would, so that every default and every check is the same.
+
+use super::run::serve;
+use crate::config::{AccessTo, Address, Backend, Balance, Config, Level, TcpListener, Upstream};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Where to listen: IP:PORT, [IP6]:PORT, :PORT for all addresses, or unix:/path. May be repeated.
+    #[arg(long, required = true, value_name = "ADDRESS")]
+    listen: Vec<Address>,
+    /// The backends, with commas between; *N after one is its weight. NAME:PORT means every address of the name.
+    #[arg(long, required = true, value_name = "BACKENDS", value_delimiter = ',', value_parser = backend)]
+    to: Vec<Backend>,
+    /// Which backend the next connection goes to: round-robin, random, least-connections, power-of-two,
+    /// least-latency, hash (by client address), first.
+    #[arg(long, default_value = "round-robin")]
+    balance: Balance,
+    /// Print no access line per connection.
+    #[arg(short, long)]
+    quiet: bool,
+    /// The least severe diagnostics to print.
+    #[arg(long, default_value = "info")]
+    log_level: Level,
+}
+
+/// `ADDRESS` or `ADDRESS*WEIGHT`.
+fn backend(text: &str) -> Result<Backend, String> {
+    let (address, weight) = match text.rsplit_once('*') {
+        Some((address, weight)) => {
+            let weight =
+                weight.parse().map_err(|_| format!("the weight `{weight}` is not a number"))?;
+            (address, weight)
+        }
+        None => (text, 1),
+    };
+    let address: Address = address.trim().parse().map_err(|error| format!("{error}"))?;
+    Ok(Backend { weight, ..Backend::new(address) })
+}
+
+pub(super) fn tcp(arguments: Arguments) -> u8 {
+    let mut config = Config::default();
+    config.log.level = arguments.log_level;
+    if arguments.quiet {
+        config.log.access = AccessTo::Off;
+    }
+    let upstream = Upstream { balance: arguments.balance, ..Upstream::new(arguments.to) };
+    config.upstream.insert("backends".into(), upstream);
+    config.tcp.insert("tcp".into(), TcpListener::new(arguments.listen, "backends".into()));
+    serve(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_gives_a_backend_its_weight() {
+        assert_eq!(backend("10.0.0.2:80*2").unwrap().weight, 2);
+        assert_eq!(backend("[2001:db8::1]:80").unwrap().weight, 1);
+        assert!(backend("10.0.0.2:80*x").unwrap_err().contains("weight"));
+    }
+}

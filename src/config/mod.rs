@@ -1,0 +1,202 @@
+//! What a person may write, as types: every section, key, default and meaning of the config file.
+//! Parsing, problems and the reference page all follow from these declarations; nothing else names a key.
+//! A section is declared once with `section!`, so that a key cannot exist in the parser and not in the docs.
+
+#[macro_use]
+mod section;
+mod environment;
+mod include;
+mod parse;
+pub mod problem;
+mod read;
+mod reference;
+#[cfg(test)]
+mod tests;
+pub mod value;
+mod verify;
+
+use indexmap::IndexMap;
+
+pub use parse::Loaded;
+pub use problem::{Misread, Problem, Problems, Severity};
+pub use section::{Field, Section};
+pub use value::*;
+pub use verify::{Complaint, verify};
+
+section! {
+    /// A whole config file.
+    pub struct Config {
+        /// More files to read, as paths or globs relative to this file. Each may hold every section except `[process]` and `[log]`.
+        include: Vec<String> = Vec::new(),
+        /// The process as a whole.
+        process: Process = Process::default(),
+        /// Where diagnostics and the access log go.
+        log: Log = Log::default(),
+        /// Named groups of backends: `[upstream.NAME]`.
+        upstream: IndexMap<String, Upstream> = IndexMap::new(),
+        /// TCP listeners: `[tcp.NAME]`.
+        tcp: IndexMap<String, TcpListener> = IndexMap::new(),
+    }
+}
+
+section! {
+    /// `[process]`: the process as a whole.
+    pub struct Process {
+        /// Worker threads that carry traffic. Default: one per core.
+        workers: Option<u32> = None,
+        /// Client connections served at the same time, over all listeners. Default: as many as the descriptor limit carries.
+        connections_max: Option<u32> = None,
+        /// How long open connections may go on after a request to stop, before they are cut.
+        drain_timeout: Time = Time::seconds(30),
+        /// How long to go on accepting after a request to stop, so that a balancer in front can notice first.
+        lame_duck: Time = Time::seconds(0),
+        /// DNS servers for backend names. Default: those of the system.
+        nameservers: Vec<std::net::SocketAddr> = Vec::new(),
+    }
+}
+
+section! {
+    /// `[log]`: where diagnostics and the access log go.
+    pub struct Log {
+        /// The least severe diagnostics to print. The environment variable `EVENKEEL_LOG` overrides it.
+        level: Level = Level::Info,
+        /// How diagnostics and access lines are written.
+        format: LogFormat = LogFormat::Text,
+        /// Where the access log goes: `"stdout"`, `"stderr"`, `"off"` or a file.
+        access: AccessTo = AccessTo::Stdout,
+    }
+}
+
+section! {
+    /// `[upstream.NAME]`: a group of backends with its balancing, health and limits.
+    pub struct Upstream {
+        /// The backends, as addresses or tables.
+        backends: Vec<Backend> = required,
+        /// Which backend the next connection goes to.
+        balance: Balance = Balance::RoundRobin,
+        /// How long connecting to one backend may take.
+        connect_timeout: Time = Time::seconds(3),
+        /// Further backends to try when connecting to one failed and no byte has been sent.
+        retries: u32 = 1,
+        /// Connections that may wait when every usable backend is at its `connections-max`.
+        queue_max: u32 = 1000,
+        /// How long a connection may wait for a place.
+        queue_timeout: Time = Time::seconds(3),
+        /// Active checks, or `"off"` for no health at all. Absent: passive ejection only.
+        health: Health = Health::Passive,
+        /// Consecutive failures (connect failures, resets before any byte passed) after which a backend is ejected.
+        eject_after: u32 = 5,
+        /// How long the first ejection lasts; each further one in a row lasts that much longer.
+        eject_time: Time = Time::seconds(10),
+        /// The longest ejection.
+        eject_time_max: Time = Time::seconds(300),
+        /// The largest share of backends that may be ejected passively at the same time. The last usable one never is.
+        eject_max_percent: Percent = Percent(50),
+        /// How long a backend that came back takes to reach its full weight.
+        slow_start: Time = Time::seconds(0),
+        /// Ignore health when fewer than this share of the backends is usable; `0` means never.
+        fail_open: Percent = Percent(0),
+        /// Local addresses to connect from, used in turn. More addresses mean more source ports.
+        source: Vec<std::net::IpAddr> = Vec::new(),
+        /// Send small writes at once (TCP_NODELAY).
+        nodelay: bool = true,
+        /// TCP keepalive probes towards backends, or `"off"`.
+        keepalive: Keepalive = Keepalive::Off,
+        /// How long sent data may stay unacknowledged before the kernel gives the connection up (TCP_USER_TIMEOUT).
+        user_timeout: Option<Time> = None,
+    }
+}
+
+section! {
+    /// One backend, or every address behind a name.
+    pub struct Backend from address {
+        /// `IP:PORT`, `NAME:PORT` or `unix:/path`.
+        address: Address = required,
+        /// Its share of the traffic against the others; `0` takes it out of rotation (drained).
+        weight: u32 = 1,
+        /// Used only while no other backend is usable.
+        backup: bool = false,
+        /// Connections it may have at the same time. Absent: no limit.
+        connections_max: Option<u32> = None,
+    }
+}
+
+section! {
+    /// Active health checks. Exactly one of `tcp`, `send`/`expect` or `http` says what is tried; with none, connecting is.
+    pub struct Probe {
+        /// Connecting is enough.
+        tcp: bool = false,
+        /// Bytes to send after connecting, as text or as `hex:...`.
+        send: Option<Bytestring> = None,
+        /// Bytes the answer must begin with, as text or as `hex:...`.
+        expect: Option<Bytestring> = None,
+        /// Path of an HTTP GET.
+        http: Option<String> = None,
+        /// The `Host` of that GET. Default: the backend's address.
+        host: Option<String> = None,
+        /// The statuses that count as healthy, as `200` or `200-299`.
+        status: Vec<StatusRange> = vec![StatusRange(200, 399)],
+        /// A port to check other than the one that carries traffic.
+        port: Option<u16> = None,
+        /// Time from one check to the next.
+        every: Time = Time::seconds(2),
+        /// How long one check may take.
+        timeout: Time = Time::seconds(2),
+        /// Good checks in a row that make an unhealthy backend healthy.
+        rise: u32 = 2,
+        /// Failed checks in a row that make a healthy backend unhealthy.
+        fall: u32 = 3,
+        /// Random variation of `every`, so that checks do not come in step.
+        jitter: Percent = Percent(10),
+    }
+}
+
+section! {
+    /// `[tcp.NAME]`: addresses to accept TCP connections on, and where they go.
+    pub struct TcpListener {
+        /// Addresses to listen on: `IP:PORT`, `[IP6]:PORT`, `:PORT` for all addresses, `unix:/path`.
+        listen: Vec<Address> = required,
+        /// The upstream that connections go to.
+        upstream: String = required,
+        /// End a connection on which nothing has passed for this long; `"off"` for never.
+        idle_timeout: Limit = Limit::seconds(600),
+        /// Whose bytes count against `idle-timeout`.
+        idle_counts: IdleCounts = IdleCounts::Both,
+        /// Accepted for users of Swoole; only bounds how late `idle-timeout` may strike, and it is exact without it.
+        heartbeat_check_interval: Option<Time> = None,
+        /// End a connection after this long in any case.
+        max_duration: Option<Time> = None,
+        /// The most that is kept for a reader that is slower than its sender, per direction.
+        buffer_max: Bytes = Bytes::kib(256),
+        /// Client networks that may connect. Absent: all.
+        allow: Vec<ipnet::IpNet> = Vec::new(),
+        /// Client networks that may not connect, even when `allow` names them.
+        deny: Vec<ipnet::IpNet> = Vec::new(),
+        /// Client connections on this listener at the same time.
+        connections_max: Option<u32> = None,
+        /// Connections of one client address (IPv6: of one /64) at the same time.
+        client_connections_max: Option<u32> = None,
+        /// New connections a second from one client address (IPv6: from one /64).
+        client_connections_per_second: Option<u32> = None,
+        /// Connections the kernel may keep waiting until we accept them.
+        backlog: u32 = 4096,
+        /// Send small writes at once (TCP_NODELAY).
+        nodelay: bool = true,
+        /// TCP keepalive probes towards clients, or `"off"`.
+        keepalive: Keepalive = Keepalive::Off,
+        /// How long sent data may stay unacknowledged before the kernel gives the connection up (TCP_USER_TIMEOUT).
+        user_timeout: Option<Time> = None,
+    }
+}
+
+section! {
+    /// TCP keepalive: after `idle` without traffic, probe every `interval`; give up after `count` unanswered ones.
+    pub struct KeepaliveProbes {
+        /// Silence before the first probe.
+        idle: Time = Time::seconds(60),
+        /// Time between probes.
+        interval: Time = Time::seconds(10),
+        /// Unanswered probes before the connection is given up.
+        count: u32 = 5,
+    }
+}

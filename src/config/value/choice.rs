@@ -1,0 +1,167 @@
+//! Values that are one of a few words: levels, formats, where the access log goes. Each word stands
+//! in one place, from which reading, writing and the schema follow.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use super::{Spelled, spelled};
+use crate::config::problem::Misread;
+
+/// An enum whose variants are words of the config file.
+macro_rules! choice {
+    ($(#[$about:meta])* pub enum $name:ident ($words:literal) {
+        $($(#[$doc:meta])* $variant:ident = $word:literal,)*
+    }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(match self {
+                    $($name::$variant => $word,)*
+                })
+            }
+        }
+
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::config::problem::Misread;
+
+            fn from_str(text: &str) -> Result<$name, Self::Err> {
+                $crate::config::value::chosen(text, &[$(($word, $name::$variant)),*], $words)
+            }
+        }
+
+        impl $crate::config::value::Spelled for $name {
+            const WORDS: &'static str = choice!(@words $($word),*);
+            const CHOICES: &'static [&'static str] = &[$($word),*];
+        }
+
+        $crate::config::value::spelled!($name);
+    };
+    (@words $first:literal $(, $more:literal)*) => {
+        concat!("\"", $first, "\"", $(", \"", $more, "\""),*)
+    };
+}
+pub(super) use choice;
+
+choice! {
+    /// How severe a diagnostic is, the least talkative first.
+    pub enum Level ("a level") {
+        /// Something does not work.
+        Error = "error",
+        /// Something will not work for long, or not as meant.
+        Warn = "warn",
+        /// What an operator wants to know on a good day.
+        Info = "info",
+        /// What someone searching for a fault wants to know.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+choice! {
+    /// How diagnostics and access lines are written.
+    pub enum LogFormat ("a log format") {
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+choice! {
+    /// Whose bytes keep a connection from counting as idle.
+    pub enum IdleCounts ("a side whose bytes count") {
+        /// Those of the client and those of the backend.
+        Both = "both",
+        /// Those of the client alone.
+        Client = "client",
+    }
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessTo {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Nowhere.
+    Off,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+const STREAMS: [&str; 3] = ["stdout", "stderr", "off"];
+
+impl fmt::Display for AccessTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AccessTo::Stdout => f.write_str("stdout"),
+            AccessTo::Stderr => f.write_str("stderr"),
+            AccessTo::Off => f.write_str("off"),
+            // A file with the name of a stream would be read back as the stream.
+            AccessTo::File(path) if path.to_str().is_some_and(|name| STREAMS.contains(&name)) => {
+                write!(f, "./{}", path.display())
+            }
+            AccessTo::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl FromStr for AccessTo {
+    type Err = Misread;
+
+    fn from_str(text: &str) -> Result<AccessTo, Misread> {
+        match text {
+            "stdout" => Ok(AccessTo::Stdout),
+            "stderr" => Ok(AccessTo::Stderr),
+            "off" => Ok(AccessTo::Off),
+            _ if text.is_empty() || text.contains(char::is_control) => {
+                Err(Misread::new("this cannot be the name of a file")
+                    .advise("write \"stdout\", \"stderr\", \"off\" or a path"))
+            }
+            _ => Ok(AccessTo::File(text.into())),
+        }
+    }
+}
+
+impl Spelled for AccessTo {
+    const WORDS: &'static str = "\"stdout\", \"stderr\", \"off\" or a path";
+
+    fn within(self, folder: &Path) -> AccessTo {
+        match self {
+            AccessTo::File(path) => AccessTo::File(folder.join(path)),
+            other => other,
+        }
+    }
+}
+
+spelled!(AccessTo);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_read_and_written_back() {
+        for text in Level::CHOICES {
+            assert_eq!(text.parse::<Level>().unwrap().to_string(), *text);
+        }
+        for text in ["stdout", "stderr", "off", "./off", "logs/access.log"] {
+            assert_eq!(text.parse::<AccessTo>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_told_the_nearest_one() {
+        let wrong = "debgu".parse::<Level>().unwrap_err();
+        assert!(wrong.to_string().contains("did you mean \"debug\"?"), "{wrong}");
+        assert!("".parse::<AccessTo>().is_err());
+    }
+}

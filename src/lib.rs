@@ -1,0 +1,67 @@
+//! Evenkeel as a library: a TCP load balancer inside your own program.
+//!
+//! [`Config`] says what to do (built in code or read from a file), [`Proxy`] makes sure that it can be done,
+//! and [`Running`] serves until it is stopped. The `evenkeel` binary is a thin command line over these three.
+//!
+//! ```no_run
+//! use evenkeel::{Config, Proxy};
+//!
+//! let config = Config::parse(r#"
+//!     [upstream.app]
+//!     backends = ["127.0.0.1:9001", "127.0.0.1:9002"]
+//!     [tcp.public]
+//!     listen = "127.0.0.1:8080"
+//!     upstream = "app"
+//! "#)?;
+//! let running = Proxy::new(config)?.start()?;
+//! println!("listening on {:?}", running.addresses("public"));
+//! println!("{} connections so far", running.counts().accepted);
+//! running.stop();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("Evenkeel runs on Linux only: it rests on epoll, SO_REUSEPORT and accept4");
+
+#[doc(hidden)]
+pub mod cli;
+pub mod config;
+mod connection;
+mod discover;
+mod health;
+mod limits;
+mod listen;
+mod observe;
+mod plan;
+mod process;
+mod socket;
+mod tcp;
+mod upstream;
+
+pub use config::Config;
+pub use config::problem::Problems;
+pub use observe::counts::{BackendCounts, Counts};
+pub use observe::ended::{Side, Why};
+pub use process::{Report, Running, StartError};
+
+/// A config that has been found sound, ready to start.
+#[derive(Debug)]
+pub struct Proxy {
+    config: Config,
+}
+
+impl Proxy {
+    /// Checks the config as a whole; every problem comes at once.
+    pub fn new(config: Config) -> Result<Proxy, Problems> {
+        config.verify_or_problems()?;
+        Ok(Proxy { config })
+    }
+
+    /// Binds every address and starts serving on threads of its own. When this returns, clients can connect.
+    ///
+    /// Raises the soft limit of open descriptors of this process to its hard limit.
+    pub fn start(self) -> Result<Running, StartError> {
+        let descriptors = process::raise_descriptor_limit();
+        process::start(plan::Plan::compile(&self.config, descriptors))
+    }
+}

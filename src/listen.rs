@@ -1,0 +1,257 @@
+//! Listening sockets: bind them, one for each worker, and accept from them, backing off when we lack descriptors.
+//! It must never decide who may come in; that is the door's part.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use socket2::{Domain, SockAddr, Socket as PlainSocket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::config::Address;
+use crate::observe::ended::ClientAddress;
+use crate::socket::{OwnLack, SocketOptions, own_lack};
+
+/// Connections accepted in one turn before established ones get theirs.
+const ACCEPTS_PER_TURN: usize = 32;
+
+/// The first and the longest pause when accepting failed for lack of descriptors or memory.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// Addresses of one listener and how to open them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) backlog: u32,
+    pub(crate) options: SocketOptions,
+}
+
+/// One bound address, with a socket for each worker.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) address: BoundAddress,
+    pub(crate) sockets: Vec<OwnedFd>,
+}
+
+/// Where a listener really listens, after names and port 0 have been resolved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BoundAddress {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+}
+
+/// A failure to open a listening socket, with what to do about it.
+#[derive(Debug)]
+pub(crate) struct BindError {
+    pub(crate) address: String,
+    pub(crate) cause: io::Error,
+}
+
+impl std::fmt::Display for BindError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let advice = match self.cause.kind() {
+            io::ErrorKind::AddrInUse => {
+                ": another process listens there; stop it (`ss -ltnp` names it) or choose another port"
+            }
+            io::ErrorKind::PermissionDenied => {
+                ": ports below 1024 need root or CAP_NET_BIND_SERVICE"
+            }
+            io::ErrorKind::AddrNotAvailable => ": no interface of this machine has that address",
+            _ => "",
+        };
+        write!(f, "listen on {}: {}{advice}", self.address, self.cause)
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// Opens every address of a listener, with a socket for each of `workers`.
+pub(crate) fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, BindError> {
+    let mut bound = Vec::new();
+    for address in &settings.addresses {
+        let failed = |cause| BindError { address: address.to_string(), cause };
+        match address {
+            Address::Unix(path) => bound.push(bind_unix(path, settings, workers).map_err(failed)?),
+            Address::Ip(ip) => bound.push(bind_ip(*ip, settings, workers).map_err(failed)?),
+            Address::Name { host, port } => {
+                let found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
+                for ip in found {
+                    bound.push(bind_ip(ip, settings, workers).map_err(failed)?);
+                }
+            }
+            Address::Port(port) => {
+                let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
+                let v4 = bind_ip(v4, settings, workers).map_err(failed)?;
+                let BoundAddress::Ip(taken) = v4.address else {
+                    unreachable!("bound as an IP address")
+                };
+                bound.push(v4);
+                match bind_ip((Ipv6Addr::UNSPECIFIED, taken.port()).into(), settings, workers) {
+                    Ok(v6) => bound.push(v6),
+                    Err(error) if has_no_ipv6(&error) => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
+    }
+    Ok(bound)
+}
+
+fn has_no_ipv6(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+fn bind_ip(ip: SocketAddr, settings: &Settings, workers: usize) -> io::Result<Bound> {
+    // Without SO_REUSEPORT first: with it, a second instance by the same user would bind the
+    // same port unnoticed and take half of the connections.
+    let probe = ip_socket(ip, settings)?;
+    probe.bind(&ip.into())?;
+    let ip = local_ip(&probe)?;
+    drop(probe);
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = ip_socket(ip, settings)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&ip.into())?;
+        sockets.push(socket);
+    }
+    // All are bound before any listens, so that no connection sees a group that still grows.
+    for socket in &sockets {
+        socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
+    }
+    Ok(Bound {
+        address: BoundAddress::Ip(ip),
+        sockets: sockets.into_iter().map(OwnedFd::from).collect(),
+    })
+}
+
+fn ip_socket(ip: SocketAddr, settings: &Settings) -> io::Result<PlainSocket> {
+    let socket =
+        PlainSocket::new(Domain::for_address(ip), Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    if ip.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    settings.options.apply(socket.as_fd())?;
+    Ok(socket)
+}
+
+fn local_ip(socket: &PlainSocket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the socket has no IP address"))
+}
+
+/// One Unix socket serves all workers: Linux has no SO_REUSEPORT for them.
+fn bind_unix(path: &Path, settings: &Settings, workers: usize) -> io::Result<Bound> {
+    remove_stale_socket(path)?;
+    let socket = PlainSocket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 1..workers {
+        sockets.push(OwnedFd::from(socket.try_clone()?));
+    }
+    sockets.push(OwnedFd::from(socket));
+    Ok(Bound { address: BoundAddress::Unix(path.to_owned()), sockets })
+}
+
+/// Removes a socket file that nobody listens on any more; anything else in its place is left alone.
+fn remove_stale_socket(path: &Path) -> io::Result<()> {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !metadata.file_type().is_socket() {
+        return Err(io::Error::new(
+            io::ErrorKind::AlreadyExists,
+            "a file that is not a socket is in its place",
+        ));
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(_) => std::fs::remove_file(path),
+    }
+}
+
+/// One worker's end of one bound address.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    fd: AsyncFd<OwnedFd>,
+    name: String,
+    pause: Duration,
+    complained: Option<Instant>,
+}
+
+impl Acceptor {
+    /// Registers a socket with the event loop of the worker this is called on.
+    pub(crate) fn new(fd: OwnedFd, name: String) -> io::Result<Acceptor> {
+        Ok(Acceptor {
+            fd: evenkeel_sys::register(fd, Interest::READABLE)?,
+            name,
+            pause: PAUSE.0,
+            complained: None,
+        })
+    }
+
+    /// Waits for connections and hands each to `take`, for one turn.
+    pub(crate) async fn accept(
+        &mut self,
+        mut take: impl FnMut(OwnedFd, ClientAddress),
+    ) -> io::Result<()> {
+        let mut ready = self.fd.readable().await?;
+        for _ in 0..ACCEPTS_PER_TURN {
+            match acceptfrom_with(self.fd.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((fd, from)) => {
+                    self.pause = PAUSE.0;
+                    take(fd, client_address(from));
+                }
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready.clear_ready();
+                    return Ok(());
+                }
+                Err(error) => return self.back_off(error.into()).await,
+            }
+        }
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// Takes what the kernel has queued already, without waiting: closing the socket would reset it.
+    pub(crate) fn accept_queued(&self, mut take: impl FnMut(OwnedFd, ClientAddress)) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        while let Ok((fd, from)) = acceptfrom_with(self.fd.get_ref(), flags) {
+            take(fd, client_address(from));
+        }
+    }
+
+    /// A connection that died in the queue is skipped; a lack of our own is said and waited out.
+    async fn back_off(&mut self, error: io::Error) -> io::Result<()> {
+        let Some(lack) = own_lack(&error) else { return Ok(()) };
+        if self.complained.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+            let what = match lack {
+                OwnLack::Descriptors => {
+                    "no descriptors left: raise `ulimit -n` (LimitNOFILE=) or lower connections-max"
+                }
+                OwnLack::Memory | OwnLack::SourcePorts => "no memory for sockets left",
+            };
+            tracing::error!(listener = %self.name, "accept paused: {error}; {what}");
+            self.complained = Some(Instant::now());
+        }
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        Ok(())
+    }
+}
+
+fn client_address(from: Option<SocketAddrAny>) -> ClientAddress {
+    match from.and_then(|from| SocketAddr::try_from(from).ok()) {
+        Some(address) => ClientAddress::Ip(address),
+        None => ClientAddress::Unix,
+    }
+}

@@ -1,0 +1,94 @@
+//! Numbers that change while running: connections by listener and by end, bytes. Read by the embedding program and by tests.
+//! They are plain atomics, added to once when a connection begins and ends, never on the byte path.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::ended::{Ended, Why};
+
+/// What happened so far, over all workers; every number only grows, except `open`.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    accepted: AtomicU64,
+    ended: [AtomicU64; Why::ALL.len()],
+    bytes_up: AtomicU64,
+    bytes_down: AtomicU64,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally {
+            accepted: AtomicU64::new(0),
+            ended: std::array::from_fn(|_| AtomicU64::new(0)),
+            bytes_up: AtomicU64::new(0),
+            bytes_down: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Tally {
+    pub(crate) fn accepted(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn ended(&self, record: &Ended) {
+        self.bytes_up.fetch_add(record.bytes_up, Relaxed);
+        self.bytes_down.fetch_add(record.bytes_down, Relaxed);
+        self.ended[record.why as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        // Ends are read before beginnings, so that `open` cannot come out negative.
+        let ended: Vec<(Why, u64)> =
+            Why::ALL.iter().map(|why| (*why, self.ended[*why as usize].load(Relaxed))).collect();
+        let finished: u64 = ended.iter().map(|(_, count)| count).sum();
+        let accepted = self.accepted.load(Relaxed);
+        Counts {
+            accepted,
+            open: accepted.saturating_sub(finished),
+            ended,
+            bytes_up: self.bytes_up.load(Relaxed),
+            bytes_down: self.bytes_down.load(Relaxed),
+        }
+    }
+}
+
+/// A reading of the counts of a running proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections accepted, refused ones included.
+    pub accepted: u64,
+    /// Connections that have not ended.
+    pub open: u64,
+    /// Ended connections by reason.
+    pub ended: Vec<(Why, u64)>,
+    /// Bytes from clients to backends, of ended connections.
+    pub bytes_up: u64,
+    /// Bytes from backends to clients, of ended connections.
+    pub bytes_down: u64,
+}
+
+impl Counts {
+    /// How many connections ended for this reason.
+    pub fn ended_by(&self, why: Why) -> u64 {
+        self.ended.iter().find(|(known, _)| *known == why).map_or(0, |(_, count)| *count)
+    }
+}
+
+/// A reading of one backend of a running proxy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackendCounts {
+    /// The upstream it belongs to.
+    pub upstream: String,
+    /// Its address.
+    pub address: String,
+    /// Its configured weight.
+    pub weight: u32,
+    /// `healthy`, `unhealthy`, `ejected` or `drained`.
+    pub state: &'static str,
+    /// Connections open now.
+    pub open: u32,
+    /// Connections made to it so far.
+    pub connections: u64,
+    /// Failures to connect to it so far.
+    pub failures: u64,
+}

@@ -1,0 +1,22 @@
+//! Diagnostics: what the process says about itself on standard error, by `tracing`.
+//! The level comes from `[log] level` or the environment; access lines never go this way.
+
+use tracing_subscriber::EnvFilter;
+
+/// The environment variable that overrides `[log] level`, in the syntax of tracing's `EnvFilter`.
+pub(crate) const LEVEL_VARIABLE: &str = "EVENKEEL_LOG";
+
+/// Starts writing diagnostics. Does nothing when the embedding program has set up its own.
+pub(crate) fn start(level: &str, json: bool) {
+    let filter = EnvFilter::try_from_env(LEVEL_VARIABLE)
+        .unwrap_or_else(|_| EnvFilter::new(format!("evenkeel={level}")));
+    let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = if json {
+        layer.json().try_init()
+    } else {
+        layer
+            .with_target(false)
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .try_init()
+    };
+}

@@ -1,0 +1,186 @@
+//! How a connection ended: the one record that every accepted connection leaves behind.
+//! The reasons are a closed list; docs/why-did-it-end.md has an entry for each, held by a test.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// Which side a connection came from; never mixed up with a backend's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum ClientAddress {
+    /// A TCP client.
+    Ip(SocketAddr),
+    /// A client of a Unix socket, which has no address worth printing.
+    Unix,
+}
+
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientAddress::Ip(address) => address.fmt(f),
+            ClientAddress::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])* $name:ident $text:literal $side:ident,)*) => {
+        /// Why a connection ended. Each reason has one guilty side, [`Why::side`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Why {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Why {
+            /// Every reason there is, in the order of the documentation.
+            pub const ALL: &[Why] = &[$(Why::$name),*];
+
+            /// The word in the access log.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Why::$name => $text,)* }
+            }
+
+            /// Whose doing it was.
+            pub fn side(self) -> Side {
+                match self { $(Why::$name => Side::$side,)* }
+            }
+
+            /// What it means, in one line.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Why::$name => concat!($($doc),*).trim_ascii(),)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Both sides finished in order, the client first.
+    ClientFinished "client-finished" Client,
+    /// Both sides finished in order, the backend first.
+    BackendFinished "backend-finished" Backend,
+    /// The client reset the connection.
+    ClientReset "client-reset" Client,
+    /// The backend reset the connection.
+    BackendReset "backend-reset" Backend,
+    /// No backend tried could be connected to; the last one refused.
+    ConnectRefused "connect-refused" Backend,
+    /// No backend tried could be connected to; the last one did not answer within `connect-timeout`.
+    ConnectTimeout "connect-timeout" Backend,
+    /// No backend tried could be connected to; the last one was unreachable or failed in another way.
+    ConnectUnreachable "connect-unreachable" Backend,
+    /// No backend is usable: all are down, ejected or drained, or their names have no address.
+    NoBackend "no-backend" Backend,
+    /// The client address is not allowed by `allow` and `deny`.
+    Denied "denied" Client,
+    /// The process already serves `connections-max` connections.
+    LimitProcess "limit-process" Limit,
+    /// The listener already serves its `connections-max` connections.
+    LimitListener "limit-listener" Limit,
+    /// The client address already has `client-connections-max` connections.
+    LimitClient "limit-client" Limit,
+    /// The client address opens more than `client-connections-per-second`.
+    LimitClientRate "limit-client-rate" Limit,
+    /// Every usable backend is at its `connections-max`, and `queue-max` connections wait already.
+    QueueFull "queue-full" Limit,
+    /// No place at a backend became free within `queue-timeout`.
+    QueueTimeout "queue-timeout" Timeout,
+    /// No counted byte passed for `idle-timeout`.
+    IdleTimeout "idle-timeout" Timeout,
+    /// The connection lasted `max-duration`.
+    MaxDuration "max-duration" Timeout,
+    /// We were stopping, and `drain-timeout` was over.
+    DrainCut "drain-cut" Us,
+    /// We had no descriptor, memory or source port for the backend's side.
+    OutOfResources "out-of-resources" Us,
+    /// A fault in Evenkeel ended this connection; the log has the place. Please report it.
+    InternalError "internal-error" Us,
+}
+
+/// The side whose doing an end was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// Whoever connected to us.
+    Client,
+    /// The server behind us.
+    Backend,
+    /// A configured limit.
+    Limit,
+    /// A configured time.
+    Timeout,
+    /// Evenkeel or the machine it runs on.
+    Us,
+}
+
+impl Side {
+    /// The word in the access log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Backend => "backend",
+            Side::Limit => "limit",
+            Side::Timeout => "timeout",
+            Side::Us => "us",
+        }
+    }
+}
+
+/// How long each phase of a connection took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Phases {
+    /// Waiting for a place at a backend.
+    pub(crate) queue: Option<Duration>,
+    /// Connecting to the backend that was used, failed tries included.
+    pub(crate) connect: Option<Duration>,
+    /// From accept to the backend's first byte.
+    pub(crate) first_byte: Option<Duration>,
+    /// From accept to the end.
+    pub(crate) total: Duration,
+}
+
+/// The record that every accepted connection leaves behind, exactly once.
+#[derive(Debug, Clone)]
+pub(crate) struct Ended {
+    /// When the connection was accepted.
+    pub(crate) at: SystemTime,
+    /// Who connected.
+    pub(crate) client: ClientAddress,
+    /// The listener's name.
+    pub(crate) listener: Arc<str>,
+    /// The upstream's name.
+    pub(crate) upstream: Arc<str>,
+    /// The backend's address, when one was connected.
+    pub(crate) backend: Option<Arc<str>>,
+    /// Why it ended.
+    pub(crate) why: Why,
+    /// What the system said, for failures to connect.
+    pub(crate) detail: Option<String>,
+    /// Bytes from client to backend.
+    pub(crate) bytes_up: u64,
+    /// Bytes from backend to client.
+    pub(crate) bytes_down: u64,
+    /// How long each phase took.
+    pub(crate) phases: Phases,
+    /// Backends tried, the one used included.
+    pub(crate) tried: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_explained_in_the_docs() {
+        let page = include_str!("../../docs/why-did-it-end.md");
+        for why in Why::ALL {
+            let heading = format!("### `{}` ({})", why.as_str(), why.side().as_str());
+            assert!(page.contains(&heading), "docs/why-did-it-end.md has no section {heading:?}");
+        }
+        let headings = page.lines().filter(|line| line.starts_with("### `")).count();
+        assert_eq!(
+            headings,
+            Why::ALL.len(),
+            "docs/why-did-it-end.md explains reasons that do not exist"
+        );
+    }
+}

@@ -1,0 +1,7 @@
+//! What operators see: how each connection ended, counts, the access log and diagnostics.
+//! Nothing here decides anything; it is told, and it must never make a worker wait.
+
+pub(crate) mod access_log;
+pub(crate) mod counts;
+pub(crate) mod diagnostics;
+pub(crate) mod ended;

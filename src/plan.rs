@@ -1,0 +1,213 @@
+//! The config compiled into the parts that the rooms are handed: immutable, swapped whole.
+//! Everything that can be wrong with a config has been said by `config` before a plan is made.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_balance::{Algorithm, HashOn, health as verdict};
+
+use crate::config::{self, Address, Balance, Config, Health, Keepalive, value};
+use crate::health::{Check, Probe};
+use crate::observe::access_log;
+use crate::socket::{KeepaliveTimes, SocketOptions};
+use crate::upstream::{BackendAddress, Entry, EntryPlace};
+use crate::{limits, listen, tcp, upstream};
+
+/// A whole config, compiled.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) workers: usize,
+    pub(crate) connections_max: u32,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) lame_duck: Duration,
+    pub(crate) nameservers: Vec<std::net::SocketAddr>,
+    pub(crate) access_log: access_log::Settings,
+    pub(crate) upstreams: Vec<UpstreamPlan>,
+    pub(crate) listeners: Vec<ListenerPlan>,
+}
+
+/// One upstream with its active checks.
+#[derive(Debug, Clone)]
+pub(crate) struct UpstreamPlan {
+    pub(crate) rules: upstream::Rules,
+    pub(crate) probe: Option<Probe>,
+}
+
+/// One TCP listener.
+#[derive(Debug, Clone)]
+pub(crate) struct ListenerPlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) upstream: Arc<str>,
+    pub(crate) listen: listen::Settings,
+    pub(crate) door: limits::Rules,
+    pub(crate) tcp: tcp::Rules,
+}
+
+impl Plan {
+    /// Compiles a verified config for a process that may open `descriptors` files.
+    pub(crate) fn compile(config: &Config, descriptors: u64) -> Plan {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Plan {
+            workers: config.process.workers.map_or(cores, |workers| workers as usize),
+            connections_max: config.process.connections_max.unwrap_or(carried_by(descriptors)),
+            drain_timeout: config.process.drain_timeout.0,
+            lame_duck: config.process.lame_duck.0,
+            nameservers: config.process.nameservers.clone(),
+            access_log: access_log_settings(&config.log),
+            upstreams: config
+                .upstream
+                .iter()
+                .map(|(name, upstream)| upstream_plan(name, upstream))
+                .collect(),
+            listeners: config
+                .tcp
+                .iter()
+                .map(|(name, listener)| listener_plan(name, listener))
+                .collect(),
+        }
+    }
+}
+
+/// Connections that so many descriptors carry: two each, and some for ourselves.
+pub(crate) fn carried_by(descriptors: u64) -> u32 {
+    let ours = (descriptors / 20).clamp(32, 1024);
+    u32::try_from((descriptors.saturating_sub(ours) / 2).max(1)).unwrap_or(u32::MAX)
+}
+
+fn access_log_settings(log: &config::Log) -> access_log::Settings {
+    let to = match &log.access {
+        value::AccessTo::Stdout => access_log::Destination::Stdout,
+        value::AccessTo::Stderr => access_log::Destination::Stderr,
+        value::AccessTo::Off => access_log::Destination::Off,
+        value::AccessTo::File(path) => access_log::Destination::File(path.clone()),
+    };
+    access_log::Settings { to, json: log.format == value::LogFormat::Json }
+}
+
+fn upstream_plan(name: &str, config: &config::Upstream) -> UpstreamPlan {
+    let (active, passive) = match &config.health {
+        Health::Passive => (None, true),
+        Health::Off => (None, false),
+        Health::Active(probe) => (Some(probe), true),
+    };
+    let rules = upstream::Rules {
+        name: name.into(),
+        entries: config.backends.iter().map(entry).collect(),
+        balance: algorithm(&config.balance),
+        connect_timeout: config.connect_timeout.0,
+        retries: config.retries,
+        queue_max: config.queue_max,
+        queue_timeout: config.queue_timeout.0,
+        verdict: verdict::Rules {
+            rise: active.map_or(1, |probe| probe.rise),
+            fall: active.map_or(1, |probe| probe.fall),
+            eject_after: config.eject_after,
+            eject_time: config.eject_time.0,
+            eject_time_max: config.eject_time_max.0,
+            slow_start: config.slow_start.0,
+            active: active.is_some(),
+            passive,
+        },
+        eject_max_percent: config.eject_max_percent.0,
+        fail_open_percent: config.fail_open.0,
+        sources: config.source.clone(),
+        options: options(config.nodelay, &config.keepalive, config.user_timeout),
+    };
+    UpstreamPlan { rules, probe: active.map(probe) }
+}
+
+fn entry(backend: &config::Backend) -> Entry {
+    let place = match &backend.address {
+        Address::Ip(address) => EntryPlace::At(BackendAddress::Ip(*address)),
+        Address::Port(port) => EntryPlace::At(BackendAddress::Ip(([127, 0, 0, 1], *port).into())),
+        Address::Unix(path) => EntryPlace::At(BackendAddress::Unix(path.clone())),
+        Address::Name { host, port } => EntryPlace::Named { host: host.clone(), port: *port },
+    };
+    Entry {
+        place,
+        weight: backend.weight,
+        backup: backend.backup,
+        connections_max: backend.connections_max,
+    }
+}
+
+fn algorithm(balance: &Balance) -> Algorithm {
+    match balance {
+        Balance::RoundRobin => Algorithm::RoundRobin,
+        Balance::Random => Algorithm::Random,
+        Balance::LeastConnections => Algorithm::LeastConnections,
+        Balance::PowerOfTwo => Algorithm::PowerOfTwo,
+        Balance::LeastLatency => Algorithm::LeastLatency,
+        Balance::First => Algorithm::First,
+        Balance::Hash { by: value::HashBy::Source, on, bounded_load } => Algorithm::Hash {
+            on: match on {
+                value::HashOn::Maglev => HashOn::Maglev,
+                value::HashOn::Ring => HashOn::Ring,
+                value::HashOn::Rendezvous => HashOn::Rendezvous,
+            },
+            bounded_load: *bounded_load,
+        },
+    }
+}
+
+fn probe(config: &config::Probe) -> Probe {
+    let check = if let Some(path) = &config.http {
+        let ranges = config.status.iter().map(|range| range.0..=range.1).collect();
+        Check::Http { path: path.clone(), host: config.host.clone(), status: ranges }
+    } else if config.send.is_some() || config.expect.is_some() {
+        let bytes = |value: &Option<value::Bytestring>| {
+            value.as_ref().map_or(Vec::new(), |value| value.0.clone())
+        };
+        Check::Exchange { send: bytes(&config.send), expect: bytes(&config.expect) }
+    } else {
+        Check::Connect
+    };
+    Probe {
+        check,
+        port: config.port,
+        every: config.every.0,
+        timeout: config.timeout.0,
+        jitter_percent: config.jitter.0,
+    }
+}
+
+fn listener_plan(name: &str, config: &config::TcpListener) -> ListenerPlan {
+    ListenerPlan {
+        name: name.into(),
+        upstream: config.upstream.as_str().into(),
+        listen: listen::Settings {
+            addresses: config.listen.clone(),
+            backlog: config.backlog,
+            options: options(config.nodelay, &config.keepalive, config.user_timeout),
+        },
+        door: limits::Rules {
+            allow: config.allow.clone(),
+            deny: config.deny.clone(),
+            connections_max: config.connections_max,
+            client_connections_max: config.client_connections_max,
+            client_connections_per_second: config.client_connections_per_second,
+        },
+        tcp: tcp::Rules {
+            idle_timeout: config.idle_timeout.0,
+            only_client_counts: config.idle_counts == value::IdleCounts::Client,
+            max_duration: config.max_duration.map(|most| most.0),
+            buffer_max: usize::try_from(config.buffer_max.0).unwrap_or(usize::MAX),
+        },
+    }
+}
+
+fn options(
+    nodelay: bool,
+    keepalive: &Keepalive,
+    user_timeout: Option<value::Time>,
+) -> SocketOptions {
+    let keepalive = match keepalive {
+        Keepalive::Off => None,
+        Keepalive::On(times) => Some(KeepaliveTimes {
+            idle: times.idle.0,
+            interval: times.interval.0,
+            count: times.count,
+        }),
+    };
+    SocketOptions { nodelay, keepalive, user_timeout: user_timeout.map(|time| time.0) }
+}

@@ -1,0 +1,240 @@
+//! Start, run and stop: binds everything, starts the workers and the control thread, drains when told to.
+//! This is the only room that sees the whole plan; it hands each other room its part.
+
+mod control;
+mod worker;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::connection::Service;
+use crate::limits::{Door, Places};
+use crate::listen::{self, BindError, Bound, BoundAddress};
+use crate::observe::access_log::AccessLog;
+use crate::observe::counts::{BackendCounts, Counts, Tally};
+use crate::plan::{ListenerPlan, Plan};
+use crate::upstream::Upstream;
+use control::{Control, Order};
+use worker::Acceptance;
+
+/// Why a proxy could not start. Nothing is left open.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address could not be listened on.
+    Listen {
+        /// The listener's name.
+        listener: String,
+        /// What failed, and what to do.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The access log could not be opened, or a thread or the resolver not be started.
+    System {
+        /// The step that failed.
+        step: &'static str,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Listen { listener, cause } => write!(f, "[tcp.{listener}] {cause}"),
+            StartError::System { step, cause } => write!(f, "{step}: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Listen { cause, .. } => Some(&**cause),
+            StartError::System { cause, .. } => Some(cause),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Report {
+    /// Connections that were still open when the time for draining was over, and were cut.
+    pub cut: u64,
+}
+
+/// A proxy that serves. Dropping it cuts every connection; [`Running::drain`] is the gentle way.
+#[derive(Debug)]
+pub struct Running {
+    orders: mpsc::UnboundedSender<Order>,
+    ended: watch::Receiver<Option<Report>>,
+    thread: Option<JoinHandle<()>>,
+    tally: Arc<Tally>,
+    upstreams: Vec<Arc<Upstream>>,
+    addresses: Vec<(Arc<str>, BoundAddress)>,
+}
+
+/// Starts what the plan says. When this returns, every address is listened on.
+pub(crate) fn start(plan: Plan) -> Result<Running, StartError> {
+    let system = |step| move |cause| StartError::System { step, cause };
+    let (log, log_thread) = AccessLog::open(&plan.access_log).map_err(system("access log"))?;
+    let tally = Arc::new(Tally::default());
+    let upstreams: Vec<_> =
+        plan.upstreams.iter().map(|upstream| Upstream::new(upstream.rules.clone())).collect();
+    let places = Places::new(Some(plan.connections_max));
+    let mut doors = Vec::new();
+    for listener in &plan.listeners {
+        let bound = listen::bind(&listener.listen, plan.workers)
+            .map_err(|error| refused(listener, error))?;
+        let service = service(listener, &upstreams, &places, &log, &tally);
+        doors.extend(bound.into_iter().map(|bound| (Arc::clone(&service), bound)));
+    }
+    let addresses = doors
+        .iter()
+        .map(|(service, bound)| (Arc::clone(&service.listener), bound.address.clone()))
+        .collect();
+    let acceptances = share_out(doors, plan.workers);
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let (report, ended) = watch::channel(None);
+    let control = Control {
+        plan,
+        upstreams: upstreams.clone(),
+        log,
+        log_thread,
+        tally: Arc::clone(&tally),
+        inbox,
+        report,
+    };
+    let thread = control.start(acceptances).map_err(system("start threads"))?;
+    Ok(Running { orders, ended, thread: Some(thread), tally, upstreams, addresses })
+}
+
+fn refused(listener: &ListenerPlan, error: BindError) -> StartError {
+    StartError::Listen { listener: listener.name.to_string(), cause: Box::new(error) }
+}
+
+fn service(
+    plan: &ListenerPlan,
+    upstreams: &[Arc<Upstream>],
+    places: &Arc<Places>,
+    log: &AccessLog,
+    tally: &Arc<Tally>,
+) -> Arc<Service> {
+    let upstream = upstreams
+        .iter()
+        .find(|upstream| upstream.rules.name == plan.upstream)
+        .expect("a verified config names only upstreams that exist");
+    Arc::new(Service {
+        listener: Arc::clone(&plan.name),
+        door: Door::new(plan.door.clone(), Arc::clone(places)),
+        rules: plan.tcp.clone(),
+        upstream: Arc::clone(upstream),
+        log: log.clone(),
+        tally: Arc::clone(tally),
+    })
+}
+
+/// Gives each worker its socket of every address.
+fn share_out(doors: Vec<(Arc<Service>, Bound)>, workers: usize) -> Vec<Vec<Acceptance>> {
+    let mut shares: Vec<Vec<Acceptance>> = (0..workers).map(|_| Vec::new()).collect();
+    for (service, bound) in doors {
+        for (share, fd) in shares.iter_mut().zip(bound.sockets) {
+            share.push(Acceptance { fd, service: Arc::clone(&service) });
+        }
+    }
+    shares
+}
+
+impl Running {
+    /// The IP addresses a listener really listens on, with the port the system chose for port 0.
+    pub fn addresses(&self, listener: &str) -> Vec<SocketAddr> {
+        let of_listener = self.addresses.iter().filter(|(name, _)| **name == *listener);
+        of_listener
+            .filter_map(|(_, address)| match address {
+                BoundAddress::Ip(address) => Some(*address),
+                BoundAddress::Unix(_) => None,
+            })
+            .collect()
+    }
+
+    /// Connections and bytes so far.
+    pub fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+
+    /// The state of every backend of every upstream.
+    pub fn backends(&self) -> Vec<BackendCounts> {
+        self.upstreams.iter().flat_map(|upstream| upstream.counts()).collect()
+    }
+
+    /// Stops accepting and lets open connections end, for as long as `drain-timeout` says. Returns at once.
+    pub fn drain(&self) {
+        let _ = self.orders.send(Order::Drain);
+    }
+
+    /// Stops accepting and ends every connection now. Returns at once.
+    pub fn cut(&self) {
+        let _ = self.orders.send(Order::Cut);
+    }
+
+    /// Opens the access log file anew, after it was moved away.
+    pub fn reopen_logs(&self) {
+        let _ = self.orders.send(Order::ReopenLogs);
+    }
+
+    /// Waits until the proxy has stopped, by [`Running::drain`] or [`Running::cut`].
+    pub async fn ended(&mut self) -> Report {
+        match self.ended.wait_for(Option::is_some).await {
+            Ok(report) => report.unwrap_or(Report { cut: 0 }),
+            Err(_) => Report { cut: 0 },
+        }
+    }
+
+    /// Drains, waits for the end, and says how it went. Blocks the calling thread.
+    pub fn stop(mut self) -> Report {
+        self.drain();
+        self.join()
+    }
+
+    fn join(&mut self) -> Report {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        self.ended.borrow().unwrap_or(Report { cut: 0 })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.cut();
+        self.join();
+        for (_, address) in &self.addresses {
+            if let BoundAddress::Unix(path) = address {
+                remove_socket_file(path);
+            }
+        }
+    }
+}
+
+fn remove_socket_file(path: &PathBuf) {
+    let _ = std::fs::remove_file(path);
+}
+
+/// Raises the soft limit of open descriptors to the hard one; the limit in force.
+pub(crate) fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    current.unwrap_or(1 << 20)
+}
+
+/// How long nothing may hold up a stop beyond `drain-timeout`.
+const LAST_MOMENTS: Duration = Duration::from_secs(5);

@@ -1,0 +1,197 @@
+//! One worker: an OS thread with its own event loop, its own accept sockets and its own scratch buffer.
+//! It carries connections from accept to end and shares nothing on the byte path with the others.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use slab::Slab;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::connection::{Guest, Service};
+use crate::listen::Acceptor;
+use crate::tcp::Cut;
+
+/// Bytes read at a time, and so the most that a relay moves with one system call.
+const SCRATCH: usize = 64 * 1024;
+
+/// How many more connections than the least loaded worker one must have before it hands a fresh one over.
+const DRIFT_MIN: usize = 8;
+
+/// A listening socket and what is served on it.
+#[derive(Debug)]
+pub(super) struct Acceptance {
+    pub(super) fd: OwnedFd,
+    pub(super) service: Arc<Service>,
+}
+
+/// What a worker can be told.
+#[derive(Debug)]
+pub(super) enum Task {
+    /// Carry a connection that another worker accepted.
+    Serve(Guest),
+    /// End every connection now.
+    CutAll,
+}
+
+/// What all workers know of each other.
+#[derive(Debug)]
+pub(super) struct Crew {
+    /// Connections by worker, those on their way included.
+    pub(super) loads: Vec<AtomicUsize>,
+    pub(super) tasks: Vec<mpsc::UnboundedSender<Task>>,
+}
+
+/// One worker's own things; never leaves its thread.
+struct Worker {
+    number: usize,
+    crew: Arc<Crew>,
+    scratch: Rc<RefCell<Box<[u8]>>>,
+    cuts: RefCell<Slab<Rc<Cut>>>,
+    cutting: std::cell::Cell<bool>,
+    idle: Notify,
+}
+
+/// Runs a worker until accepting has stopped and its last connection has ended. `started` hears of it once
+/// every socket is registered.
+pub(super) fn run(
+    number: usize,
+    crew: Arc<Crew>,
+    acceptances: Vec<Acceptance>,
+    tasks: mpsc::UnboundedReceiver<Task>,
+    accepting: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let worker = Rc::new(Worker {
+        number,
+        crew,
+        scratch: Rc::new(RefCell::new(vec![0; SCRATCH].into_boxed_slice())),
+        cuts: RefCell::default(),
+        cutting: std::cell::Cell::new(false),
+        idle: Notify::new(),
+    });
+    runtime.block_on(async {
+        let acceptors: Vec<_> = acceptances
+            .into_iter()
+            .map(|acceptance| {
+                let accept = Rc::clone(&worker).accept(acceptance, accepting.clone());
+                tokio::task::spawn_local(accept)
+            })
+            .collect();
+        let follow = tokio::task::spawn_local(Rc::clone(&worker).follow(tasks));
+        for acceptor in acceptors {
+            if let Ok(Err(error)) = acceptor.await {
+                tracing::error!("a listening socket failed: {error}");
+            }
+        }
+        worker.all_ended().await;
+        follow.abort();
+    });
+    Ok(())
+}
+
+impl Worker {
+    /// Accepts until told to stop, and then whatever the kernel has queued already.
+    async fn accept(
+        self: Rc<Self>,
+        acceptance: Acceptance,
+        mut accepting: watch::Receiver<bool>,
+    ) -> io::Result<()> {
+        let Acceptance { fd, service } = acceptance;
+        let mut acceptor = Acceptor::new(fd, service.listener.to_string())?;
+        let take = |fd, client| {
+            if let Some(guest) = service.admit(fd, client) {
+                self.assign(guest);
+            }
+        };
+        loop {
+            tokio::select! {
+                accepted = acceptor.accept(take) => accepted?,
+                _ = accepting.wait_for(|accepting| !accepting) => break,
+            }
+        }
+        acceptor.accept_queued(take);
+        Ok(())
+    }
+
+    /// Serves a fresh connection here, or on the least loaded worker when this one has drifted too far above it.
+    fn assign(self: &Rc<Self>, guest: Guest) {
+        let own = self.crew.loads[self.number].load(Relaxed);
+        let loads = self.crew.loads.iter().map(|load| load.load(Relaxed)).enumerate();
+        if own >= DRIFT_MIN
+            && let Some((least, load)) = loads.min_by_key(|(_, load)| *load)
+            && own >= load + DRIFT_MIN
+            && own > load + load / 4
+        {
+            self.crew.loads[least].fetch_add(1, Relaxed);
+            match self.crew.tasks[least].send(Task::Serve(guest)) {
+                Ok(()) => return,
+                Err(mpsc::error::SendError(Task::Serve(guest))) => {
+                    self.crew.loads[least].fetch_sub(1, Relaxed);
+                    return self.take_on(guest);
+                }
+                Err(_) => return,
+            }
+        }
+        self.take_on(guest);
+    }
+
+    fn take_on(self: &Rc<Self>, guest: Guest) {
+        self.crew.loads[self.number].fetch_add(1, Relaxed);
+        self.serve(guest);
+    }
+
+    /// Starts serving a connection that is counted already.
+    fn serve(self: &Rc<Self>, guest: Guest) {
+        let cut = Rc::new(Cut::default());
+        if self.cutting.get() {
+            cut.ask();
+        }
+        let key = self.cuts.borrow_mut().insert(Rc::clone(&cut));
+        let stay = Stay { worker: Rc::clone(self), key };
+        let service = guest.serve(Rc::clone(&self.scratch), cut);
+        tokio::task::spawn_local(async move {
+            let _stay = stay;
+            service.await;
+        });
+    }
+
+    /// Carries out what the control thread and the other workers ask for.
+    async fn follow(self: Rc<Self>, mut tasks: mpsc::UnboundedReceiver<Task>) {
+        while let Some(task) = tasks.recv().await {
+            match task {
+                Task::Serve(guest) => self.serve(guest),
+                Task::CutAll => {
+                    self.cutting.set(true);
+                    let cuts: Vec<_> =
+                        self.cuts.borrow().iter().map(|(_, cut)| Rc::clone(cut)).collect();
+                    cuts.iter().for_each(|cut| cut.ask());
+                }
+            }
+        }
+    }
+
+    async fn all_ended(&self) {
+        while self.crew.loads[self.number].load(Relaxed) > 0 {
+            self.idle.notified().await;
+        }
+    }
+}
+
+/// The stay of one connection on a worker; dropping it, also in a panic, takes it off the worker's books.
+struct Stay {
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.worker.cuts.borrow_mut().try_remove(self.key);
+        self.worker.crew.loads[self.worker.number].fetch_sub(1, Relaxed);
+        self.worker.idle.notify_one();
+    }
+}

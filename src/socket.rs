@@ -1,0 +1,146 @@
+//! One type for every stream socket that carries traffic, TCP or Unix, whoever opened it.
+//! It must never hold bytes: what `read` returned is the caller's, what `write` did not take stays there.
+//! It sits on a plain descriptor rather than tokio's streams so that a relay can be taken apart into descriptors.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// A connected (or connecting) non-blocking stream socket, registered with the worker's event loop.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    fd: AsyncFd<OwnedFd>,
+}
+
+impl Socket {
+    /// Registers a descriptor that is already non-blocking. Must be called on a worker.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Socket> {
+        Ok(Socket { fd: evenkeel_sys::register(fd, Interest::READABLE | Interest::WRITABLE)? })
+    }
+
+    /// Reads what is there into `into`; 0 is the end of the stream.
+    pub(crate) fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            match rustix::net::recv(self.fd.get_ref(), &mut *into, RecvFlags::empty()) {
+                Ok((_, count)) => {
+                    // A short read has emptied the socket: events are edge-triggered, so the next
+                    // arrival tells, and a system call that could only answer "nothing" is saved.
+                    if count > 0 && count < into.len() {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Writes as much of `from` as the kernel takes. Tries first and asks the event loop only when it must wait.
+    pub(crate) fn poll_write(&self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            match rustix::net::send(self.fd.get_ref(), from, SendFlags::NOSIGNAL) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready!(self.fd.poll_write_ready(cx))?.clear_ready();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Waits until a connect in progress has ended, well or badly.
+    pub(crate) async fn connected(&self) -> io::Result<()> {
+        self.fd.writable().await?.retain_ready();
+        sockopt::socket_error(self.fd.get_ref())??;
+        Ok(())
+    }
+
+    /// Tells the peer that no more bytes will come. An error means that it is gone already, which reading will show.
+    pub(crate) fn finish_writing(&self) {
+        let _ = rustix::net::shutdown(self.fd.get_ref(), Shutdown::Write);
+    }
+
+    /// Makes the coming close a reset (RST) and throws away what is unsent.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = sockopt::set_socket_linger(self.fd.get_ref(), Some(Duration::ZERO));
+    }
+
+    /// Bytes that the peer has not acknowledged.
+    pub(crate) fn unsent(&self) -> usize {
+        evenkeel_sys::unsent_bytes(self.fd.get_ref()).unwrap_or(0)
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.get_ref().as_fd()
+    }
+}
+
+/// Options set on every socket of a listener or an upstream.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SocketOptions {
+    pub(crate) nodelay: bool,
+    pub(crate) keepalive: Option<KeepaliveTimes>,
+    pub(crate) user_timeout: Option<Duration>,
+}
+
+/// When TCP keepalive probes are sent (tcp(7): TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT).
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KeepaliveTimes {
+    pub(crate) idle: Duration,
+    pub(crate) interval: Duration,
+    pub(crate) count: u32,
+}
+
+impl SocketOptions {
+    /// Sets the options on a TCP socket; on a listening one, every accepted socket inherits them (Linux),
+    /// which saves the calls for each connection.
+    pub(crate) fn apply(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        if self.nodelay {
+            sockopt::set_tcp_nodelay(socket, true)?;
+        }
+        if let Some(keepalive) = &self.keepalive {
+            sockopt::set_tcp_keepidle(socket, keepalive.idle)?;
+            sockopt::set_tcp_keepintvl(socket, keepalive.interval)?;
+            sockopt::set_tcp_keepcnt(socket, keepalive.count)?;
+            sockopt::set_socket_keepalive(socket, true)?;
+        }
+        if let Some(timeout) = self.user_timeout {
+            let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+            sockopt::set_tcp_user_timeout(socket, millis)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error is a lack of our own (descriptors, memory, source ports) and says nothing about the peer.
+pub(crate) fn own_lack(error: &io::Error) -> Option<OwnLack> {
+    match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)? {
+        rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Some(OwnLack::Descriptors),
+        rustix::io::Errno::ADDRNOTAVAIL => Some(OwnLack::SourcePorts),
+        rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM => Some(OwnLack::Memory),
+        _ => None,
+    }
+}
+
+/// What this process or machine has run out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnLack {
+    Descriptors,
+    SourcePorts,
+    Memory,
+}

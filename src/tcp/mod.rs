@@ -1,0 +1,156 @@
+//! TCP listeners: connect a backend for an accepted client, relay, and say how it ended.
+//! It is handed its rules and its upstream; it must never look at the config or the plan.
+
+pub(crate) mod relay;
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::observe::ended::Why;
+use crate::socket::Socket;
+use crate::upstream::connect::{ConnectFailed, Connected, Efforts};
+use crate::upstream::{InFlight, Upstream};
+use relay::{Carried, End, Relay, Times};
+
+/// A reset this soon after connecting, before any byte passed, counts as a failure of the backend.
+const INSTANT_RESET: Duration = Duration::from_secs(1);
+
+/// What was configured for one TCP listener.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rules {
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) only_client_counts: bool,
+    pub(crate) max_duration: Option<Duration>,
+    pub(crate) buffer_max: usize,
+}
+
+/// A request from outside to end a connection, looked at in each turn of its relay.
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    asked: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Cut {
+    /// Asks the connection to end now.
+    pub(crate) fn ask(&self) {
+        self.asked.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the end was asked for; if not, the task of `cx` is woken when it is.
+    pub(crate) fn is_asked(&self, cx: &Context<'_>) -> bool {
+        if !self.asked.get() {
+            let mut waker = self.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        self.asked.get()
+    }
+
+    /// Waits until the end is asked for.
+    async fn asked(&self) {
+        std::future::poll_fn(|cx| {
+            if self.is_asked(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+}
+
+/// What the service of one connection came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) why: Why,
+    pub(crate) detail: Option<String>,
+    pub(crate) backend: Option<Arc<str>>,
+    pub(crate) efforts: Efforts,
+    pub(crate) carried: Carried,
+}
+
+/// Serves one client from its first byte to its last.
+pub(crate) async fn serve(
+    client: Socket,
+    rules: &Rules,
+    upstream: &Arc<Upstream>,
+    key: u64,
+    scratch: &RefCell<Box<[u8]>>,
+    cut: &Cut,
+) -> Outcome {
+    let accepted = Instant::now();
+    // Boxed, so that what connecting needs is given back before the long life of the relay begins.
+    let connected = Box::pin(async {
+        tokio::select! {
+            connected = upstream.connect(key) => Some(connected),
+            () = cut.asked() => None,
+        }
+    })
+    .await;
+    let (socket, place, efforts) = match connected {
+        None => return Outcome::cut_before_connect(),
+        Some(Err(failed)) => return Outcome::not_connected(failed),
+        Some(Ok(Connected { socket, place, efforts })) => (socket, place, efforts),
+    };
+    let connected_at = Instant::now();
+    let mut relay = Relay::new(client, socket);
+    let times = Times {
+        idle: rules.idle_timeout,
+        only_client_counts: rules.only_client_counts,
+        deadline: rules.max_duration.map(|most| accepted + most),
+    };
+    let end = relay.run(scratch, rules.buffer_max, times, cut).await;
+    let carried = relay.carried();
+    note_end(&place, end, carried, connected_at);
+    Outcome {
+        why: why(end),
+        detail: None,
+        backend: Some(Arc::clone(&place.backend.name)),
+        efforts,
+        carried,
+    }
+}
+
+/// A backend that resets at once is failing, one that served is not.
+fn note_end(place: &InFlight, end: End, carried: Carried, connected_at: Instant) {
+    let silent = carried.up == 0 && carried.down == 0;
+    if end == End::BackendReset && silent && connected_at.elapsed() < INSTANT_RESET {
+        place.upstream.note_traffic(&place.backend, false);
+    } else if carried.down > 0 || end == End::BackendFinished {
+        place.upstream.note_traffic(&place.backend, true);
+    }
+}
+
+fn why(end: End) -> Why {
+    match end {
+        End::ClientFinished => Why::ClientFinished,
+        End::BackendFinished => Why::BackendFinished,
+        End::ClientReset => Why::ClientReset,
+        End::BackendReset => Why::BackendReset,
+        End::Idle => Why::IdleTimeout,
+        End::TooLong => Why::MaxDuration,
+        End::Cut => Why::DrainCut,
+    }
+}
+
+impl Outcome {
+    fn not_connected(failed: ConnectFailed) -> Outcome {
+        let ConnectFailed { why, detail, backend, efforts } = failed;
+        Outcome { why, detail, backend, efforts, carried: Carried::default() }
+    }
+
+    fn cut_before_connect() -> Outcome {
+        Outcome {
+            why: Why::DrainCut,
+            detail: None,
+            backend: None,
+            efforts: Efforts::default(),
+            carried: Carried::default(),
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! Two sockets and the bytes between them: both directions, half-close, resets, idle and total time limits.
+//! It must never know TLS, config or logging, and must never hold more for a slow reader than its limit.
+//! It is shaped as a value with one poll function, so that it can be taken apart between two reads.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use super::Cut;
+use crate::socket::Socket;
+
+/// Reads in one turn before other connections of the worker get theirs.
+const READS_PER_TURN: usize = 16;
+
+/// How long bytes from a backend that then reset may take to reach the client before its own connection is reset.
+const DELIVERY_BEFORE_RESET: Duration = Duration::from_secs(1);
+
+/// When a relay ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Times {
+    /// Without a counted byte for this long.
+    pub(crate) idle: Option<Duration>,
+    /// Whether only bytes from the client count against `idle`.
+    pub(crate) only_client_counts: bool,
+    /// At this moment in any case.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// How a relay ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both sides finished; the client did so first.
+    ClientFinished,
+    /// Both sides finished; the backend did so first.
+    BackendFinished,
+    ClientReset,
+    BackendReset,
+    Idle,
+    TooLong,
+    Cut,
+}
+
+/// Bytes carried so far, and when the first came back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Carried {
+    /// From client to backend.
+    pub(crate) up: u64,
+    /// From backend to client.
+    pub(crate) down: u64,
+    /// When the backend's first byte came.
+    pub(crate) first_byte: Option<Instant>,
+}
+
+/// A client's socket, a backend's socket and what is between them.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    client: Socket,
+    backend: Socket,
+    up: Flow,
+    down: Flow,
+    first_finished: Option<Side>,
+    first_byte: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Client,
+    Backend,
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+struct Flow {
+    /// Bytes the writer did not take yet; without capacity while there are none.
+    kept: Vec<u8>,
+    /// How much of `kept` has been written.
+    written: usize,
+    carried: u64,
+    state: FlowState,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum FlowState {
+    #[default]
+    Open,
+    /// The reader has ended; what is kept is still to be written.
+    Ending,
+    /// The end has been passed on.
+    Ended,
+    /// The writer is gone: whatever is read is thrown away.
+    Broken,
+}
+
+/// What moving bytes in one direction came to.
+enum Moved {
+    /// Nothing more can be done now.
+    Waiting,
+    /// The turn is used up; there is more.
+    TurnOver,
+    ReaderReset,
+    WriterReset,
+}
+
+impl Relay {
+    pub(crate) fn new(client: Socket, backend: Socket) -> Relay {
+        Relay {
+            client,
+            backend,
+            up: Flow::default(),
+            down: Flow::default(),
+            first_finished: None,
+            first_byte: None,
+        }
+    }
+
+    /// What has been carried so far.
+    pub(crate) fn carried(&self) -> Carried {
+        Carried { up: self.up.carried, down: self.down.carried, first_byte: self.first_byte }
+    }
+
+    /// Carries bytes until one of the ends of [`End`]. `scratch` is shared by all relays of a worker and is
+    /// only borrowed within a turn; its length is also the most that is kept per direction.
+    pub(crate) async fn run(
+        &mut self,
+        scratch: &RefCell<Box<[u8]>>,
+        keep: usize,
+        times: Times,
+        cut: &Cut,
+    ) -> End {
+        let started = Instant::now();
+        let mut active = started;
+        let far = started + Duration::from_secs(86_400 * 365);
+        let due = |active: Instant| {
+            let idle = times.idle.map_or(far, |idle| active + idle);
+            times.deadline.map_or(idle, |deadline| deadline.min(idle))
+        };
+        let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(due(started)));
+        let end = poll_fn(|cx| {
+            if let Some(end) =
+                self.turn(cx, &mut scratch.borrow_mut()[..], keep, &times, &mut active)
+            {
+                return Poll::Ready(end);
+            }
+            if cut.is_asked(cx) {
+                return Poll::Ready(End::Cut);
+            }
+            while timer.as_mut().poll(cx).is_ready() {
+                let now = Instant::now();
+                if times.deadline.is_some_and(|deadline| now >= deadline) {
+                    return Poll::Ready(End::TooLong);
+                }
+                if times.idle.is_some_and(|idle| now >= active + idle) {
+                    return Poll::Ready(End::Idle);
+                }
+                timer.as_mut().reset(due(active));
+            }
+            Poll::Pending
+        })
+        .await;
+        self.pass_on_reset(end).await;
+        end
+    }
+
+    /// Moves what can be moved in both directions.
+    fn turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        scratch: &mut [u8],
+        keep: usize,
+        times: &Times,
+        active: &mut Instant,
+    ) -> Option<End> {
+        let keep = keep.min(scratch.len());
+        let before = (self.up.carried, self.down.carried);
+        let up = self.up.advance(cx, &self.client, &self.backend, &mut scratch[..keep]);
+        let down = self.down.advance(cx, &self.backend, &self.client, &mut scratch[..keep]);
+        if (self.up.carried, self.down.carried) != before {
+            let now = Instant::now();
+            if self.up.carried != before.0 || !times.only_client_counts {
+                *active = now;
+            }
+            if before.1 == 0 && self.down.carried > 0 {
+                self.first_byte = Some(now);
+            }
+        }
+        self.note_finish();
+        match (up, down) {
+            (Moved::ReaderReset, _) | (_, Moved::WriterReset) => return Some(End::ClientReset),
+            (_, Moved::ReaderReset) => return Some(End::BackendReset),
+            // The backend takes no more, but what it sent before may still be readable: let that through first.
+            (Moved::WriterReset, _) => {
+                self.up.break_off();
+                cx.waker().wake_by_ref();
+            }
+            (Moved::TurnOver, _) | (_, Moved::TurnOver) => cx.waker().wake_by_ref(),
+            (Moved::Waiting, Moved::Waiting) => {}
+        }
+        self.finished()
+    }
+
+    fn note_finish(&mut self) {
+        if self.first_finished.is_none() {
+            if self.up.has_ended() {
+                self.first_finished = Some(Side::Client);
+            } else if self.down.has_ended() {
+                self.first_finished = Some(Side::Backend);
+            }
+        }
+    }
+
+    fn finished(&self) -> Option<End> {
+        match (self.up.state, self.down.state) {
+            (FlowState::Ended, FlowState::Ended) => Some(match self.first_finished {
+                Some(Side::Backend) => End::BackendFinished,
+                _ => End::ClientFinished,
+            }),
+            // It reset us while we were writing, after its last byte.
+            (FlowState::Broken, FlowState::Ended) => Some(End::BackendReset),
+            _ => None,
+        }
+    }
+
+    /// Makes a reset on one side a reset on the other, once what came before it has been delivered.
+    async fn pass_on_reset(&mut self, end: End) {
+        match end {
+            End::ClientReset => self.backend.reset_on_close(),
+            End::BackendReset => {
+                let patience = Instant::now() + DELIVERY_BEFORE_RESET;
+                let mut pause = Duration::from_millis(1);
+                while self.client.unsent() > 0 && Instant::now() < patience {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_millis(50));
+                }
+                self.client.reset_on_close();
+            }
+            End::Cut | End::TooLong | End::Idle | End::ClientFinished | End::BackendFinished => {}
+        }
+    }
+}
+
+impl Flow {
+    /// Writes what is kept, then reads and writes on, until one side must be waited for or the turn is over.
+    fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Socket,
+        to: &Socket,
+        scratch: &mut [u8],
+    ) -> Moved {
+        if let Some(outcome) = self.write_kept(cx, to) {
+            return outcome;
+        }
+        for _ in 0..READS_PER_TURN {
+            if matches!(self.state, FlowState::Ending | FlowState::Ended) {
+                self.pass_on_end(to);
+                return Moved::Waiting;
+            }
+            let count = match from.poll_read(cx, scratch) {
+                Poll::Pending => return Moved::Waiting,
+                Poll::Ready(Err(_)) => return Moved::ReaderReset,
+                Poll::Ready(Ok(0)) if self.state == FlowState::Broken => return Moved::Waiting,
+                Poll::Ready(Ok(0)) => {
+                    self.state = FlowState::Ending;
+                    continue;
+                }
+                Poll::Ready(Ok(count)) => count,
+            };
+            if self.state == FlowState::Broken {
+                continue;
+            }
+            self.carried += count as u64;
+            if let Some(outcome) = self.write_on(cx, to, &scratch[..count]) {
+                return outcome;
+            }
+        }
+        Moved::TurnOver
+    }
+
+    /// Writes fresh bytes; what is not taken is kept.
+    fn write_on(&mut self, cx: &mut Context<'_>, to: &Socket, mut bytes: &[u8]) -> Option<Moved> {
+        while !bytes.is_empty() {
+            match to.poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => bytes = &bytes[count..],
+                Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
+                Poll::Pending => {
+                    self.kept = bytes.to_vec();
+                    self.written = 0;
+                    return Some(Moved::Waiting);
+                }
+            }
+        }
+        None
+    }
+
+    fn write_kept(&mut self, cx: &mut Context<'_>, to: &Socket) -> Option<Moved> {
+        while self.written < self.kept.len() {
+            match to.poll_write(cx, &self.kept[self.written..]) {
+                Poll::Ready(Ok(count)) => self.written += count,
+                Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
+                Poll::Pending => return Some(Moved::Waiting),
+            }
+        }
+        if self.written > 0 {
+            self.kept = Vec::new();
+            self.written = 0;
+        }
+        None
+    }
+
+    fn pass_on_end(&mut self, to: &Socket) {
+        if self.state == FlowState::Ending {
+            to.finish_writing();
+            self.state = FlowState::Ended;
+        }
+    }
+
+    fn break_off(&mut self) {
+        self.kept = Vec::new();
+        self.written = 0;
+        self.state = FlowState::Broken;
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.state, FlowState::Ending | FlowState::Ended)
+    }
+}

@@ -1,0 +1,141 @@
+//! One backend while running: its open connections, its verdict, its latency, its counts.
+//! It is found by its address and lives as long as any connection to it, also after it left the config.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evenkeel_balance::PeakEwma;
+use evenkeel_balance::health::{State, Verdict};
+
+use super::Entry;
+use crate::observe::counts::BackendCounts;
+
+/// How long a latency peak takes to fade to a third: long enough to matter to the next connections, short
+/// enough to forgive (Finagle's default for peak EWMA).
+const LATENCY_DECAY_NS: u64 = 10_000_000_000;
+
+/// Where a backend listens; never mixed up with a client's address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum BackendAddress {
+    Ip(SocketAddr),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for BackendAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BackendAddress::Ip(address) => address.fmt(f),
+            BackendAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// One backend, shared by all workers.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) address: BackendAddress,
+    pub(crate) name: Arc<str>,
+    pub(crate) weight: u32,
+    pub(crate) backup: bool,
+    connections_max: u32,
+    open: AtomicU32,
+    connections: AtomicU64,
+    failures: AtomicU64,
+    /// The last news was bad: good news must then reach the verdict, and otherwise need not.
+    suspect: AtomicBool,
+    latency: Mutex<PeakEwma>,
+    latency_seconds: AtomicU64,
+    verdict: Mutex<Verdict>,
+}
+
+impl Backend {
+    pub(super) fn new(address: BackendAddress, entry: &Entry, verdict: Verdict) -> Backend {
+        Backend {
+            name: address.to_string().into(),
+            address,
+            weight: entry.weight,
+            backup: entry.backup,
+            connections_max: entry.connections_max.unwrap_or(u32::MAX),
+            open: AtomicU32::new(0),
+            connections: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+            latency: Mutex::new(PeakEwma::new(LATENCY_DECAY_NS)),
+            latency_seconds: AtomicU64::new(0),
+            verdict: Mutex::new(verdict),
+        }
+    }
+
+    pub(super) fn open(&self) -> u32 {
+        self.open.load(Relaxed)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.open.load(SeqCst) < self.connections_max
+    }
+
+    /// Counts one more connection, unless the limit is reached.
+    pub(super) fn take_place(&self) -> bool {
+        let max = self.connections_max;
+        self.open.fetch_update(SeqCst, SeqCst, |open| (open < max).then_some(open + 1)).is_ok()
+    }
+
+    pub(super) fn give_place_back(&self) {
+        self.open.fetch_sub(1, SeqCst);
+    }
+
+    pub(super) fn connected(&self, since_start: Duration, took: Duration) {
+        self.connections.fetch_add(1, Relaxed);
+        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = since_start.as_nanos() as u64;
+        latency.observe(now, took.as_nanos() as u64);
+        let seconds = latency.value_at(now);
+        self.latency_seconds.store(seconds.to_bits(), Relaxed);
+    }
+
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+
+    /// Peak EWMA of the time it takes to connect, in seconds.
+    pub(super) fn latency(&self) -> f64 {
+        f64::from_bits(self.latency_seconds.load(Relaxed))
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Relaxed)
+    }
+
+    pub(super) fn set_suspect(&self, suspect: bool) {
+        self.suspect.store(suspect, Relaxed);
+    }
+
+    pub(super) fn verdict(&self) -> MutexGuard<'_, Verdict> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn counts(&self, upstream: &str) -> BackendCounts {
+        let state = match self.verdict().state() {
+            _ if self.weight == 0 => "drained",
+            State::Healthy => "healthy",
+            State::Unhealthy => "unhealthy",
+            State::Ejected { .. } => "ejected",
+        };
+        BackendCounts {
+            upstream: upstream.to_owned(),
+            address: self.name.to_string(),
+            weight: self.weight,
+            state,
+            open: self.open(),
+            connections: self.connections.load(Relaxed),
+            failures: self.failures.load(Relaxed),
+        }
+    }
+}

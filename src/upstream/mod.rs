@@ -1,0 +1,502 @@
+//! A named group of backends while running: who is usable, which one is next, who waits for a place.
+//! Picking takes no lock; only failures, changes of verdict and waiting do, and those are rare.
+
+mod backend;
+pub(crate) mod connect;
+mod queue;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use evenkeel_balance::health::{self as verdict, Change, Verdict};
+use evenkeel_balance::{Algorithm, Ask, HashOn, Loads, Member, Table, hash_bytes, ring_key};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+pub(crate) use backend::{Backend, BackendAddress};
+use queue::Queue;
+
+use crate::observe::counts::BackendCounts;
+use crate::socket::SocketOptions;
+
+/// What was configured for one upstream.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Rules {
+    pub(crate) name: Arc<str>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) balance: Algorithm,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) retries: u32,
+    pub(crate) queue_max: u32,
+    pub(crate) queue_timeout: Duration,
+    pub(crate) verdict: verdict::Rules,
+    pub(crate) eject_max_percent: u8,
+    pub(crate) fail_open_percent: u8,
+    pub(crate) sources: Vec<IpAddr>,
+    pub(crate) options: SocketOptions,
+}
+
+/// One configured backend: an address, or a name behind which there may be many.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) place: EntryPlace,
+    pub(crate) weight: u32,
+    pub(crate) backup: bool,
+    pub(crate) connections_max: Option<u32>,
+}
+
+/// Where an entry's backends are.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum EntryPlace {
+    At(BackendAddress),
+    Named { host: String, port: u16 },
+}
+
+/// A group of backends, shared by all workers and the control thread.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) rules: Rules,
+    line_up: ArcSwap<LineUp>,
+    roster: Mutex<Roster>,
+    ticket: AtomicU64,
+    source_turn: AtomicUsize,
+    /// Open connections over all backends, for bounded load.
+    open: AtomicU64,
+    queue: Queue,
+    /// Wakes the control thread to build a new line-up.
+    changed: Notify,
+    started: Instant,
+    was_all_down: AtomicBool,
+}
+
+/// What the names stand for, and how many backends are in which state; the lock of everything that is not a pick.
+#[derive(Debug)]
+struct Roster {
+    /// By entry: its backends' addresses; none while a name has never been resolved.
+    found: Vec<Option<Vec<BackendAddress>>>,
+    usable: usize,
+    ejected: usize,
+}
+
+/// The backends as they are picked from; replaced whole.
+#[derive(Debug)]
+pub(crate) struct LineUp {
+    pub(crate) backends: Vec<Arc<Backend>>,
+    /// Over those that are usable now.
+    main: Table,
+    /// Over usable backups; used when `main` is empty or was tried in vain.
+    backup: Table,
+    /// Some name has not been resolved yet.
+    pending: bool,
+}
+
+/// A place at a backend, from the pick to the end of the connection; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) backend: Arc<Backend>,
+}
+
+/// Why there is no backend to pick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPick {
+    /// None is usable, or every usable one was tried.
+    NobodyLeft,
+    /// Those left are at their limit.
+    AllFull,
+    /// None is known yet: a name is still being looked up.
+    NotYetKnown,
+}
+
+impl Upstream {
+    pub(crate) fn new(rules: Rules) -> Arc<Upstream> {
+        let found = rules
+            .entries
+            .iter()
+            .map(|entry| match &entry.place {
+                EntryPlace::At(address) => Some(vec![address.clone()]),
+                EntryPlace::Named { .. } => None,
+            })
+            .collect();
+        let upstream = Upstream {
+            queue: Queue::new(rules.queue_max),
+            line_up: ArcSwap::from_pointee(LineUp {
+                backends: Vec::new(),
+                main: Table::build(&rules.balance, &[]),
+                backup: Table::build(&rules.balance, &[]),
+                pending: true,
+            }),
+            roster: Mutex::new(Roster { found, usable: 0, ejected: 0 }),
+            rules,
+            ticket: AtomicU64::new(0),
+            source_turn: AtomicUsize::new(0),
+            open: AtomicU64::new(0),
+            changed: Notify::new(),
+            started: Instant::now(),
+            was_all_down: AtomicBool::new(false),
+        };
+        let upstream = Arc::new(upstream);
+        upstream.line_up_anew();
+        upstream
+    }
+
+    /// The backends of this moment, in configured order.
+    pub(crate) fn backends(&self) -> Vec<Arc<Backend>> {
+        self.line_up.load().backends.clone()
+    }
+
+    /// Time since this upstream began, the clock of all verdicts.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// What decides for hashing algorithms: a client's address without its port, so that all connections of
+    /// one host go together. On the ring it is hashed the ketama way.
+    pub(crate) fn source_key(&self, client: Option<IpAddr>) -> u64 {
+        let hash = match self.rules.balance {
+            Algorithm::Hash { on: HashOn::Ring, .. } => ring_key,
+            _ => hash_bytes,
+        };
+        match client.map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(address)) => hash(&address.octets()),
+            Some(IpAddr::V6(address)) => hash(&address.octets()),
+            None => 0,
+        }
+    }
+
+    /// Takes the next place by the configured algorithm.
+    fn pick(self: &Arc<Self>, key: u64, tried: &[Arc<Backend>]) -> Result<InFlight, NoPick> {
+        let line_up = self.line_up.load();
+        let tried = &line_up.positions(tried)[..];
+        let ticket = if tried.is_empty() {
+            self.ticket.fetch_add(1, Relaxed)
+        } else {
+            self.ticket.load(Relaxed)
+        };
+        let ask = Ask { key, tried, ticket, seed: seed(ticket) };
+        // A chosen backend may fill up between the pick and the taking; then the next pick sees it full.
+        loop {
+            let loads =
+                OpenConnections { backends: &line_up.backends, total: self.open.load(Relaxed) };
+            let Some(index) =
+                line_up.main.pick(&loads, &ask).or_else(|| line_up.pick_backup(&loads, &ask))
+            else {
+                return Err(line_up.why_none(tried));
+            };
+            let backend = &line_up.backends[index as usize];
+            if backend.take_place() {
+                self.open.fetch_add(1, Relaxed);
+                return Ok(InFlight { upstream: Arc::clone(self), backend: Arc::clone(backend) });
+            }
+        }
+    }
+
+    /// Replaces what a name stands for; backends that stay keep everything.
+    pub(crate) fn set_addresses(&self, entry: usize, addresses: Vec<SocketAddr>) {
+        let addresses: Vec<_> = addresses.into_iter().map(BackendAddress::Ip).collect();
+        {
+            let mut roster = self.roster();
+            if roster.found[entry].as_ref() == Some(&addresses) {
+                return;
+            }
+            roster.found[entry] = Some(addresses);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Tells how connecting to a backend, or its first moments, went.
+    pub(crate) fn note_traffic(&self, backend: &Backend, went_well: bool) {
+        if !self.rules.verdict.passive || (went_well && !backend.is_suspect()) {
+            return;
+        }
+        backend.set_suspect(!went_well);
+        let now = self.now();
+        self.judge(backend, |rules, verdict, may_eject| {
+            verdict.traffic(rules, now, went_well, may_eject)
+        });
+    }
+
+    /// Tells how an active check went.
+    pub(crate) fn note_probe(&self, backend: &Backend, went_well: bool, what: &str) {
+        let now = self.now();
+        let change = self.judge(backend, |rules, verdict, _| verdict.probe(rules, now, went_well));
+        if change == Some(Change::WentDown) {
+            tracing::warn!(upstream = %self.rules.name, backend = %backend.name, "failed its checks: {what}");
+        }
+    }
+
+    /// Lets a verdict change under the one lock that counts who is usable.
+    fn judge(
+        &self,
+        backend: &Backend,
+        change: impl FnOnce(&verdict::Rules, &mut Verdict, bool) -> Option<Change>,
+    ) -> Option<Change> {
+        let mut roster = self.roster();
+        let total = self.line_up.load().backends.len();
+        let may_eject =
+            verdict::may_eject(total, roster.ejected, roster.usable, self.rules.eject_max_percent);
+        let mut verdict = backend.verdict();
+        let before = (verdict.usable(), is_ejected(&verdict));
+        let change = change(&self.rules.verdict, &mut verdict, may_eject)?;
+        let after = (verdict.usable(), is_ejected(&verdict));
+        drop(verdict);
+        if backend.weight > 0 {
+            roster.usable = roster.usable + usize::from(after.0) - usize::from(before.0);
+        }
+        roster.ejected = roster.ejected + usize::from(after.1) - usize::from(before.1);
+        drop(roster);
+        self.tell(backend, &change);
+        self.changed.notify_one();
+        Some(change)
+    }
+
+    fn tell(&self, backend: &Backend, change: &Change) {
+        let (upstream, backend) = (&self.rules.name, &backend.name);
+        match change {
+            Change::WentDown => tracing::warn!(%upstream, %backend, "is down"),
+            Change::CameUp => tracing::info!(%upstream, %backend, "is up"),
+            Change::Ejected { until } => {
+                let seconds = until.saturating_sub(self.now()).as_secs_f64();
+                tracing::warn!(%upstream, %backend, "is ejected for {seconds:.0} s: it failed {} times in a row", self.rules.verdict.eject_after);
+            }
+            Change::Returned => tracing::info!(%upstream, %backend, "is back from ejection"),
+        }
+    }
+
+    /// Builds new line-ups whenever names, verdicts or slow-start weights change. Runs on the control thread for ever.
+    pub(crate) async fn keep_up(self: Arc<Self>) {
+        loop {
+            let next = self.next_event();
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(next) => {}
+            }
+            self.let_time_pass();
+            self.line_up_anew();
+        }
+    }
+
+    fn next_event(&self) -> Duration {
+        let now = self.now();
+        let line_up = self.line_up.load();
+        let events = line_up
+            .backends
+            .iter()
+            .filter_map(|backend| backend.verdict().next_event(&self.rules.verdict, now));
+        events.min().map_or(Duration::from_secs(3600), |at| {
+            at.saturating_sub(now).max(Duration::from_millis(10))
+        })
+    }
+
+    fn let_time_pass(&self) {
+        let now = self.now();
+        for backend in &self.line_up.load().backends {
+            self.judge(backend, |rules, verdict, _| verdict.tick(rules, now));
+        }
+    }
+
+    /// Builds the line-up from what is found and judged, and publishes it.
+    fn line_up_anew(self: &Arc<Self>) {
+        let mut roster = self.roster();
+        let backends = self.assemble(&roster.found);
+        let pending = roster.found.iter().any(Option::is_none);
+        let usable = |backend: &Backend| backend.weight > 0 && backend.verdict().usable();
+        roster.usable = backends.iter().filter(|backend| usable(backend)).count();
+        roster.ejected = backends.iter().filter(|backend| is_ejected(&backend.verdict())).count();
+        let active = backends.iter().filter(|backend| backend.weight > 0).count();
+        let open = verdict::fail_open(active, roster.usable, self.rules.fail_open_percent);
+        let members =
+            |backup: bool| self.members(&backends, backup, |backend| open || usable(backend));
+        let line_up = LineUp {
+            main: Table::build(&self.rules.balance, &members(false)),
+            backup: Table::build(&self.rules.balance, &members(true)),
+            pending,
+            backends,
+        };
+        self.tell_all_down(&line_up);
+        self.line_up.store(Arc::new(line_up));
+        drop(roster);
+        self.serve_queue();
+    }
+
+    fn members(
+        &self,
+        backends: &[Arc<Backend>],
+        backup: bool,
+        in_use: impl Fn(&Backend) -> bool,
+    ) -> Vec<Member> {
+        let now = self.now();
+        let chosen = backends.iter().enumerate();
+        let chosen = chosen.filter(|(_, backend)| backend.backup == backup && in_use(backend));
+        let members: Vec<_> = chosen
+            .map(|(index, backend)| {
+                // Hundredths give a backend that starts slowly steps between nothing and a weight of 1.
+                let weight = backend.weight.saturating_mul(100);
+                let weight = backend.verdict().weight_at(&self.rules.verdict, now, weight);
+                Member { index: index as u32, name: backend.name.to_string(), weight }
+            })
+            .collect();
+        if members.iter().all(|member| member.weight % 100 == 0) {
+            return members
+                .into_iter()
+                .map(|member| Member { weight: member.weight / 100, ..member })
+                .collect();
+        }
+        members
+    }
+
+    /// The backends in configured order; those known already are taken over with all their counts.
+    fn assemble(&self, found: &[Option<Vec<BackendAddress>>]) -> Vec<Arc<Backend>> {
+        let old = self.line_up.load();
+        let known: std::collections::HashMap<&BackendAddress, &Arc<Backend>> =
+            old.backends.iter().map(|backend| (&backend.address, backend)).collect();
+        let mut seen = std::collections::HashSet::new();
+        let mut backends = Vec::new();
+        for (entry, addresses) in self.rules.entries.iter().zip(found) {
+            for address in addresses.iter().flatten() {
+                if !seen.insert(address.clone()) {
+                    continue;
+                }
+                backends.push(match known.get(address) {
+                    Some(backend) => Arc::clone(backend),
+                    // One that comes later starts slowly; those of the start all share the load from the beginning.
+                    None if old.pending => {
+                        Arc::new(Backend::new(address.clone(), entry, Verdict::new(self.now())))
+                    }
+                    None => {
+                        Arc::new(Backend::new(address.clone(), entry, Verdict::joining(self.now())))
+                    }
+                });
+            }
+        }
+        backends
+    }
+
+    fn tell_all_down(&self, line_up: &LineUp) {
+        let all_down = line_up.is_empty() && !line_up.pending;
+        if all_down != self.was_all_down.swap(all_down, Relaxed) {
+            let upstream = &self.rules.name;
+            if all_down {
+                tracing::error!(%upstream, "all backends are down: connections end with no-backend until one is back");
+            } else {
+                tracing::info!(%upstream, "has a usable backend again");
+            }
+        }
+    }
+
+    /// The source address for the next connection to `to`, in turn, when any of its family is configured.
+    fn next_source(&self, to: SocketAddr) -> Option<IpAddr> {
+        let fitting =
+            || self.rules.sources.iter().filter(|source| source.is_ipv4() == to.is_ipv4());
+        let count = fitting().count();
+        (count > 0)
+            .then(|| self.source_turn.fetch_add(1, Relaxed) % count)
+            .and_then(|turn| fitting().nth(turn).copied())
+    }
+
+    pub(crate) fn counts(&self) -> Vec<BackendCounts> {
+        let line_up = self.line_up.load();
+        line_up.backends.iter().map(|backend| backend.counts(&self.rules.name)).collect()
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LineUp {
+    /// Where in this line-up the given backends stand; those that have left it are nowhere.
+    fn positions(&self, backends: &[Arc<Backend>]) -> Vec<u32> {
+        let all = self.backends.iter().enumerate();
+        let stand =
+            |known: &Arc<Backend>| backends.iter().any(|backend| Arc::ptr_eq(backend, known));
+        if backends.is_empty() {
+            return Vec::new();
+        }
+        all.filter(|(_, known)| stand(known)).map(|(index, _)| index as u32).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.main.is_empty() && self.backup.is_empty()
+    }
+
+    fn pick_backup(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
+        let main_is_spent = self.main.is_empty() || !ask.tried.is_empty();
+        if main_is_spent { self.backup.pick(loads, ask) } else { None }
+    }
+
+    fn why_none(&self, tried: &[u32]) -> NoPick {
+        if self.is_empty() {
+            return if self.pending { NoPick::NotYetKnown } else { NoPick::NobodyLeft };
+        }
+        let tables = if self.main.is_empty() { &self.backup } else { &self.main };
+        let anybody = EverybodyHasRoom;
+        let ask = Ask { key: 0, tried, ticket: 0, seed: 0 };
+        if tables.pick(&anybody, &ask).is_some() { NoPick::AllFull } else { NoPick::NobodyLeft }
+    }
+}
+
+fn is_ejected(verdict: &Verdict) -> bool {
+    matches!(verdict.state(), verdict::State::Ejected { .. })
+}
+
+/// Spreads consecutive tickets over all 64 bits (splitmix64: Steele, Lea, Flood, OOPSLA 2014).
+fn seed(ticket: u64) -> u64 {
+    static START: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(0_u8)
+    });
+    let mut mixed = START.wrapping_add(ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// The loads of this moment, as the pick asks for them.
+struct OpenConnections<'a> {
+    backends: &'a [Arc<Backend>],
+    total: u64,
+}
+
+impl Loads for OpenConnections<'_> {
+    fn open(&self, index: u32) -> u32 {
+        self.backends[index as usize].open()
+    }
+    fn latency(&self, index: u32) -> f64 {
+        self.backends[index as usize].latency()
+    }
+    fn has_room(&self, index: u32) -> bool {
+        self.backends[index as usize].has_room()
+    }
+    fn total_open(&self) -> Option<u64> {
+        Some(self.total)
+    }
+}
+
+/// Loads under which only what was tried is passed over.
+struct EverybodyHasRoom;
+
+impl Loads for EverybodyHasRoom {
+    fn open(&self, _: u32) -> u32 {
+        0
+    }
+    fn latency(&self, _: u32) -> f64 {
+        0.0
+    }
+    fn has_room(&self, _: u32) -> bool {
+        true
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.backend.give_place_back();
+        self.upstream.open.fetch_sub(1, Relaxed);
+        if self.upstream.queue.somebody_waits() {
+            self.upstream.serve_queue();
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Connections that wait for a place at a backend: the oldest is served first, on whichever worker it is.
+//! The queue is bounded, and a place is handed over under its lock, so that no freed place goes unnoticed.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::{Backend, InFlight, NoPick, Upstream};
+
+/// Waiting connections looked at when a place is free; those before may have tried that backend already.
+const LOOKED_AT: usize = 16;
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    waiters: Mutex<VecDeque<Waiter>>,
+    waiting: AtomicUsize,
+    max: usize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    key: u64,
+    tried: Vec<Arc<Backend>>,
+    place: oneshot::Sender<InFlight>,
+}
+
+/// Why waiting was in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    NobodyLeft,
+    QueueFull,
+    QueueTimeout,
+}
+
+impl Queue {
+    pub(super) fn new(max: u32) -> Queue {
+        Queue { waiters: Mutex::default(), waiting: AtomicUsize::new(0), max: max as usize }
+    }
+
+    pub(super) fn somebody_waits(&self) -> bool {
+        self.waiting.load(SeqCst) > 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Upstream {
+    /// Takes a place at once, or waits for one behind those who came before.
+    pub(super) async fn place(
+        self: &Arc<Self>,
+        key: u64,
+        tried: &[Arc<Backend>],
+    ) -> Result<InFlight, NoPlace> {
+        if !self.queue.somebody_waits() {
+            match self.pick(key, tried) {
+                Ok(place) => return Ok(place),
+                Err(NoPick::NobodyLeft) => return Err(NoPlace::NobodyLeft),
+                Err(NoPick::AllFull | NoPick::NotYetKnown) => {}
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiters = self.queue.lock();
+            // Those who gave up still stand in the line; they do not count.
+            waiters.retain(|waiter| !waiter.place.is_closed());
+            if waiters.len() >= self.queue.max {
+                return Err(NoPlace::QueueFull);
+            }
+            waiters.push_back(Waiter { key, tried: tried.to_vec(), place: sender });
+            self.queue.waiting.store(waiters.len(), SeqCst);
+        }
+        self.serve_queue();
+        let until = Instant::now() + self.rules.queue_timeout;
+        match tokio::time::timeout_at(until, receiver).await {
+            Ok(Ok(place)) => Ok(place),
+            // Nobody is left to wait for.
+            Ok(Err(_)) => Err(NoPlace::NobodyLeft),
+            Err(_) if self.line_up.load().is_empty() => Err(NoPlace::NobodyLeft),
+            Err(_) => Err(NoPlace::QueueTimeout),
+        }
+    }
+
+    /// Hands out the places that are free now, oldest first.
+    pub(super) fn serve_queue(self: &Arc<Self>) {
+        // Places that nobody took any more are given back after the lock is released: giving back locks too.
+        let mut unwanted = Vec::new();
+        let mut waiters = self.queue.lock();
+        let mut at = 0;
+        while at < waiters.len().min(LOOKED_AT) {
+            if waiters[at].place.is_closed() {
+                waiters.remove(at);
+                continue;
+            }
+            match self.pick(waiters[at].key, &waiters[at].tried) {
+                Ok(place) => {
+                    if let Some(waiter) = waiters.remove(at)
+                        && let Err(place) = waiter.place.send(place)
+                    {
+                        unwanted.push(place);
+                    }
+                }
+                // Dropping the sender tells it.
+                Err(NoPick::NobodyLeft) => drop(waiters.remove(at)),
+                Err(NoPick::AllFull | NoPick::NotYetKnown) => at += 1,
+            }
+        }
+        self.queue.waiting.store(waiters.len(), SeqCst);
+        drop(waiters);
+        drop(unwanted);
+    }
+}

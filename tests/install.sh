@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# Installs the servers and clients that the tests put in front of and behind Evenkeel.
+# As root on Debian and Ubuntu it installs what is missing and starts nothing; otherwise it says what to run.
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+have() { command -v "$1" >/dev/null; }
+# Debian keeps PostgreSQL's own programs beside the PATH, one folder per version.
+have_postgres() { compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null || have "$1"; }
+# Only OpenBSD's netcat has the options that the tests use.
+have_netcat() { have nc && [[ $(nc -h 2>&1 || true) == *OpenBSD* ]]; }
+
+missing=()
+{ have_postgres postgres && have_postgres initdb && have_postgres pgbench; } || missing+=(postgresql)
+have redis-server || missing+=(redis-server)
+{ have redis-cli && have redis-benchmark; } || missing+=(redis-tools)
+have nginx || missing+=(nginx)
+have curl || missing+=(curl)
+have_netcat || missing+=(netcat-openbsd)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! have apt-get; then
+    echo "The tests need programs that are not installed. On Debian or Ubuntu run:" >&2
+    echo "    sudo apt-get install --no-install-recommends ${missing[*]}" >&2
+    exit 1
+fi
+
+# The tests start their own servers on ports of their own: while we install, no service may start by itself.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+fi
+
+echo "installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}"
