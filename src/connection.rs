@@ -15,7 +15,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
 use crate::socket::Socket;
-use crate::tcp::{self, Cut, Outcome};
+use crate::tcp::{self, Cut, Outcome, Scratch};
 use crate::upstream::{Upstream, connect::Efforts};
 
 /// What all connections of one listener share.
@@ -59,7 +59,7 @@ impl Service {
 
 impl Guest {
     /// Serves the client to its end. Runs on the worker whose event loop shall carry it.
-    pub(crate) async fn serve(self, scratch: Rc<RefCell<Box<[u8]>>>, cut: Rc<Cut>) {
+    pub(crate) async fn serve(self, scratch: Rc<RefCell<Scratch>>, cut: Rc<Cut>) {
         let Guest { fd, client, service, admitted } = self;
         let record = Record::begin(&service, client);
         let outcome = match Socket::adopt(fd) {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -61,6 +62,43 @@ impl Socket {
         }
     }
 
+    /// Moves up to `most` bytes that have arrived into an empty pipe, without copying them; 0 is the end of the stream.
+    pub(crate) fn poll_splice_in(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &Pipe,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            match splice(self.fd.get_ref(), None, &pipe.input, None, most, SPLICE) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Moves up to `most` bytes out of a pipe, without copying them.
+    pub(crate) fn poll_splice_out(
+        &self,
+        cx: &mut Context<'_>,
+        pipe: &Pipe,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match splice(&pipe.output, None, self.fd.get_ref(), None, most, SPLICE) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready!(self.fd.poll_write_ready(cx))?.clear_ready();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
     /// Waits until a connect in progress has ended, well or badly.
     pub(crate) async fn connected(&self) -> io::Result<()> {
         self.fd.writable().await?.retain_ready();
@@ -87,6 +125,24 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.get_ref().as_fd()
+    }
+}
+
+const SPLICE: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+
+/// A kernel pipe, through which bytes pass between two sockets without being copied to us (splice(2)).
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    input: OwnedFd,
+    output: OwnedFd,
+}
+
+impl Pipe {
+    /// Opens a pipe that carries about `size` bytes at a time, or as many as the system allows.
+    pub(crate) fn open(size: usize) -> io::Result<Pipe> {
+        let (output, input) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
+        let _ = fcntl_setpipe_size(&input, size);
+        Ok(Pipe { input, output })
     }
 }
 

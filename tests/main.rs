@@ -3,3 +3,21 @@
 mod support;
 
 mod tidy;
+
+mod backpressure;
+mod balancing;
+mod half_close;
+mod resets;
+mod round_robin;
+mod transfers;
+
+mod docs_samples;
+mod failover;
+mod health;
+mod limits;
+mod listeners;
+mod readme;
+mod real_nginx;
+mod real_postgres;
+mod real_redis;
+mod timeouts;

@@ -70,12 +70,15 @@ fn obey_signals(mut running: Running) -> std::io::Result<Report> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut reopen = signal(SignalKind::user_defined1())?;
         let mut hang_up = signal(SignalKind::hangup())?;
+        // Unhandled, it would end the process, and every connection with it.
+        let mut upgrade = signal(SignalKind::user_defined2())?;
         let mut draining = false;
         loop {
             let cut_if_draining = tokio::select! {
                 report = running.ended() => return Ok(report),
                 _ = reopen.recv() => { running.reopen_logs(); continue }
                 _ = hang_up.recv() => { tracing::warn!("HUP: this version cannot reload; restart it to apply a new config"); continue }
+                _ = upgrade.recv() => { tracing::warn!("USR2: this version cannot hand over to a new one; ignored"); continue }
                 _ = quit.recv() => false,
                 _ = terminate.recv() => true,
                 _ = interrupt.recv() => true,

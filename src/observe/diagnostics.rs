@@ -1,6 +1,8 @@
 //! Diagnostics: what the process says about itself on standard error, by `tracing`.
 //! The level comes from `[log] level` or the environment; access lines never go this way.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// The environment variable that overrides `[log] level`, in the syntax of tracing's `EnvFilter`.
@@ -10,13 +12,11 @@ pub(crate) const LEVEL_VARIABLE: &str = "EVENKEEL_LOG";
 pub(crate) fn start(level: &str, json: bool) {
     let filter = EnvFilter::try_from_env(LEVEL_VARIABLE)
         .unwrap_or_else(|_| EnvFilter::new(format!("evenkeel={level}")));
+    let in_color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = if json {
         layer.json().try_init()
     } else {
-        layer
-            .with_target(false)
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init()
+        layer.with_target(false).with_ansi(in_color).try_init()
     };
 }

@@ -14,10 +14,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::connection::{Guest, Service};
 use crate::listen::Acceptor;
-use crate::tcp::Cut;
-
-/// Bytes read at a time, and so the most that a relay moves with one system call.
-const SCRATCH: usize = 64 * 1024;
+use crate::tcp::{Cut, Scratch};
 
 /// How many more connections than the least loaded worker one must have before it hands a fresh one over.
 const DRIFT_MIN: usize = 8;
@@ -50,7 +47,7 @@ pub(super) struct Crew {
 struct Worker {
     number: usize,
     crew: Arc<Crew>,
-    scratch: Rc<RefCell<Box<[u8]>>>,
+    scratch: Rc<RefCell<Scratch>>,
     cuts: RefCell<Slab<Rc<Cut>>>,
     cutting: std::cell::Cell<bool>,
     idle: Notify,
@@ -69,7 +66,7 @@ pub(super) fn run(
     let worker = Rc::new(Worker {
         number,
         crew,
-        scratch: Rc::new(RefCell::new(vec![0; SCRATCH].into_boxed_slice())),
+        scratch: Rc::default(),
         cuts: RefCell::default(),
         cutting: std::cell::Cell::new(false),
         idle: Notify::new(),

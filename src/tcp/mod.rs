@@ -1,6 +1,7 @@
 //! TCP listeners: connect a backend for an accepted client, relay, and say how it ended.
 //! It is handed its rules and its upstream; it must never look at the config or the plan.
 
+mod flow;
 pub(crate) mod relay;
 
 use std::cell::{Cell, RefCell};
@@ -14,6 +15,7 @@ use crate::observe::ended::Why;
 use crate::socket::Socket;
 use crate::upstream::connect::{ConnectFailed, Connected, Efforts};
 use crate::upstream::{InFlight, Upstream};
+pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Times};
 
 /// A reset this soon after connecting, before any byte passed, counts as a failure of the backend.
@@ -80,7 +82,7 @@ pub(crate) async fn serve(
     rules: &Rules,
     upstream: &Arc<Upstream>,
     key: u64,
-    scratch: &RefCell<Box<[u8]>>,
+    scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Outcome {
     let accepted = Instant::now();

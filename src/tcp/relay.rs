@@ -11,10 +11,8 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::Cut;
+use super::flow::{Flow, FlowState, Moved, Scratch};
 use crate::socket::Socket;
-
-/// Reads in one turn before other connections of the worker get theirs.
-const READS_PER_TURN: usize = 16;
 
 /// How long bytes from a backend that then reset may take to reach the client before its own connection is reset.
 const DELIVERY_BEFORE_RESET: Duration = Duration::from_secs(1);
@@ -72,39 +70,6 @@ enum Side {
     Backend,
 }
 
-/// One direction.
-#[derive(Debug, Default)]
-struct Flow {
-    /// Bytes the writer did not take yet; without capacity while there are none.
-    kept: Vec<u8>,
-    /// How much of `kept` has been written.
-    written: usize,
-    carried: u64,
-    state: FlowState,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum FlowState {
-    #[default]
-    Open,
-    /// The reader has ended; what is kept is still to be written.
-    Ending,
-    /// The end has been passed on.
-    Ended,
-    /// The writer is gone: whatever is read is thrown away.
-    Broken,
-}
-
-/// What moving bytes in one direction came to.
-enum Moved {
-    /// Nothing more can be done now.
-    Waiting,
-    /// The turn is used up; there is more.
-    TurnOver,
-    ReaderReset,
-    WriterReset,
-}
-
 impl Relay {
     pub(crate) fn new(client: Socket, backend: Socket) -> Relay {
         Relay {
@@ -126,7 +91,7 @@ impl Relay {
     /// only borrowed within a turn; its length is also the most that is kept per direction.
     pub(crate) async fn run(
         &mut self,
-        scratch: &RefCell<Box<[u8]>>,
+        scratch: &RefCell<Scratch>,
         keep: usize,
         times: Times,
         cut: &Cut,
@@ -140,9 +105,7 @@ impl Relay {
         };
         let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(due(started)));
         let end = poll_fn(|cx| {
-            if let Some(end) =
-                self.turn(cx, &mut scratch.borrow_mut()[..], keep, &times, &mut active)
-            {
+            if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, &times, &mut active) {
                 return Poll::Ready(end);
             }
             if cut.is_asked(cx) {
@@ -169,15 +132,14 @@ impl Relay {
     fn turn(
         &mut self,
         cx: &mut Context<'_>,
-        scratch: &mut [u8],
+        scratch: &mut Scratch,
         keep: usize,
         times: &Times,
         active: &mut Instant,
     ) -> Option<End> {
-        let keep = keep.min(scratch.len());
         let before = (self.up.carried, self.down.carried);
-        let up = self.up.advance(cx, &self.client, &self.backend, &mut scratch[..keep]);
-        let down = self.down.advance(cx, &self.backend, &self.client, &mut scratch[..keep]);
+        let up = self.up.advance(cx, &self.client, &self.backend, scratch, keep);
+        let down = self.down.advance(cx, &self.backend, &self.client, scratch, keep);
         if (self.up.carried, self.down.carried) != before {
             let now = Instant::now();
             if self.up.carried != before.0 || !times.only_client_counts {
@@ -213,7 +175,7 @@ impl Relay {
     }
 
     fn finished(&self) -> Option<End> {
-        match (self.up.state, self.down.state) {
+        match (self.up.state(), self.down.state()) {
             (FlowState::Ended, FlowState::Ended) => Some(match self.first_finished {
                 Some(Side::Backend) => End::BackendFinished,
                 _ => End::ClientFinished,
@@ -239,92 +201,5 @@ impl Relay {
             }
             End::Cut | End::TooLong | End::Idle | End::ClientFinished | End::BackendFinished => {}
         }
-    }
-}
-
-impl Flow {
-    /// Writes what is kept, then reads and writes on, until one side must be waited for or the turn is over.
-    fn advance(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &Socket,
-        to: &Socket,
-        scratch: &mut [u8],
-    ) -> Moved {
-        if let Some(outcome) = self.write_kept(cx, to) {
-            return outcome;
-        }
-        for _ in 0..READS_PER_TURN {
-            if matches!(self.state, FlowState::Ending | FlowState::Ended) {
-                self.pass_on_end(to);
-                return Moved::Waiting;
-            }
-            let count = match from.poll_read(cx, scratch) {
-                Poll::Pending => return Moved::Waiting,
-                Poll::Ready(Err(_)) => return Moved::ReaderReset,
-                Poll::Ready(Ok(0)) if self.state == FlowState::Broken => return Moved::Waiting,
-                Poll::Ready(Ok(0)) => {
-                    self.state = FlowState::Ending;
-                    continue;
-                }
-                Poll::Ready(Ok(count)) => count,
-            };
-            if self.state == FlowState::Broken {
-                continue;
-            }
-            self.carried += count as u64;
-            if let Some(outcome) = self.write_on(cx, to, &scratch[..count]) {
-                return outcome;
-            }
-        }
-        Moved::TurnOver
-    }
-
-    /// Writes fresh bytes; what is not taken is kept.
-    fn write_on(&mut self, cx: &mut Context<'_>, to: &Socket, mut bytes: &[u8]) -> Option<Moved> {
-        while !bytes.is_empty() {
-            match to.poll_write(cx, bytes) {
-                Poll::Ready(Ok(count)) => bytes = &bytes[count..],
-                Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
-                Poll::Pending => {
-                    self.kept = bytes.to_vec();
-                    self.written = 0;
-                    return Some(Moved::Waiting);
-                }
-            }
-        }
-        None
-    }
-
-    fn write_kept(&mut self, cx: &mut Context<'_>, to: &Socket) -> Option<Moved> {
-        while self.written < self.kept.len() {
-            match to.poll_write(cx, &self.kept[self.written..]) {
-                Poll::Ready(Ok(count)) => self.written += count,
-                Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
-                Poll::Pending => return Some(Moved::Waiting),
-            }
-        }
-        if self.written > 0 {
-            self.kept = Vec::new();
-            self.written = 0;
-        }
-        None
-    }
-
-    fn pass_on_end(&mut self, to: &Socket) {
-        if self.state == FlowState::Ending {
-            to.finish_writing();
-            self.state = FlowState::Ended;
-        }
-    }
-
-    fn break_off(&mut self) {
-        self.kept = Vec::new();
-        self.written = 0;
-        self.state = FlowState::Broken;
-    }
-
-    fn has_ended(&self) -> bool {
-        matches!(self.state, FlowState::Ending | FlowState::Ended)
     }
 }

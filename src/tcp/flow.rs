@@ -1,0 +1,260 @@
+//! One direction of a relay: reads from one socket and writes on to the other, by copy or by splice.
+//! It holds no buffer and no pipe while nothing is on its way, and never more than its limit for a slow writer.
+//! Small messages are copied through the worker's scratch buffer; a reader that fills it is bulk, and is spliced.
+
+use std::task::{Context, Poll};
+
+use crate::socket::{Pipe, Socket};
+
+/// Bytes read at a time when copying.
+const SCRATCH: usize = 64 * 1024;
+
+/// Bytes moved at a time when splicing, as far as `buffer-max` allows.
+const PIPE: usize = 256 * 1024;
+
+/// A splice that moves less ends the bulk: copying little is cheaper than handing pages around.
+const BULK_MIN: usize = 16 * 1024;
+
+/// Pipes a worker keeps for the next bulk transfers.
+const SPARE_PIPES: usize = 16;
+
+/// Reads in one turn before other connections of the worker get theirs.
+const READS_PER_TURN: usize = 16;
+
+/// What all relays of a worker share: one read buffer, and pipes that are empty.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    bytes: Box<[u8]>,
+    pipes: Vec<Pipe>,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch { bytes: vec![0; SCRATCH].into_boxed_slice(), pipes: Vec::new() }
+    }
+}
+
+/// One direction.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// Bytes the writer did not take yet; without capacity while there are none.
+    kept: Vec<u8>,
+    /// How much of `kept` has been written.
+    written: usize,
+    /// In place of `kept` while spliced bytes are on their way.
+    piped: Option<Piped>,
+    /// The last reads brought much: the next one is spliced.
+    bulk: bool,
+    pub(super) carried: u64,
+    state: FlowState,
+}
+
+/// A pipe in use and the bytes in it.
+#[derive(Debug)]
+struct Piped {
+    pipe: Pipe,
+    held: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FlowState {
+    #[default]
+    Open,
+    /// The reader has ended; what is kept is still to be written.
+    Ending,
+    /// The end has been passed on.
+    Ended,
+    /// The writer is gone: whatever is read is thrown away.
+    Broken,
+}
+
+/// What moving bytes in one direction came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// Nothing more can be done now.
+    Waiting,
+    /// The turn is used up; there is more.
+    TurnOver,
+    ReaderReset,
+    WriterReset,
+}
+
+impl Flow {
+    pub(super) fn state(&self) -> FlowState {
+        self.state
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, FlowState::Ending | FlowState::Ended)
+    }
+
+    /// Writes what is kept, then reads and writes on, until one side must be waited for or the turn is over.
+    /// `keep` is the most that may be held for the writer.
+    pub(super) fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Socket,
+        to: &Socket,
+        scratch: &mut Scratch,
+        keep: usize,
+    ) -> Moved {
+        for _ in 0..READS_PER_TURN {
+            if let Some(outcome) = self.write_kept(cx, to, scratch) {
+                return outcome;
+            }
+            let step = match self.state {
+                FlowState::Ended => return Moved::Waiting,
+                FlowState::Ending => {
+                    to.finish_writing();
+                    self.state = FlowState::Ended;
+                    return Moved::Waiting;
+                }
+                FlowState::Open if self.bulk => self.splice(cx, from, scratch, keep),
+                FlowState::Open => self.copy(cx, from, to, scratch, keep),
+                FlowState::Broken => self.discard(cx, from, scratch),
+            };
+            if let Some(outcome) = step {
+                return outcome;
+            }
+        }
+        Moved::TurnOver
+    }
+
+    /// Reads once and writes on; what is not taken is kept.
+    fn copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Socket,
+        to: &Socket,
+        scratch: &mut Scratch,
+        keep: usize,
+    ) -> Option<Moved> {
+        let room = keep.min(scratch.bytes.len());
+        let count = match from.poll_read(cx, &mut scratch.bytes[..room]) {
+            Poll::Pending => return Some(Moved::Waiting),
+            Poll::Ready(Err(_)) => return Some(Moved::ReaderReset),
+            Poll::Ready(Ok(count)) => count,
+        };
+        if count == 0 {
+            self.state = FlowState::Ending;
+            return None;
+        }
+        self.carried += count as u64;
+        let outcome = self.write_on(cx, to, &scratch.bytes[..count]);
+        self.bulk = count == SCRATCH;
+        outcome
+    }
+
+    fn write_on(&mut self, cx: &mut Context<'_>, to: &Socket, mut bytes: &[u8]) -> Option<Moved> {
+        while !bytes.is_empty() {
+            match to.poll_write(cx, bytes) {
+                Poll::Ready(Ok(count)) => bytes = &bytes[count..],
+                Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
+                Poll::Pending => {
+                    self.kept = bytes.to_vec();
+                    self.written = 0;
+                    return Some(Moved::Waiting);
+                }
+            }
+        }
+        None
+    }
+
+    /// Moves bytes into an empty pipe; writing them on is the next step. Without bytes the pipe is given back.
+    fn splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Socket,
+        scratch: &mut Scratch,
+        keep: usize,
+    ) -> Option<Moved> {
+        let Some(pipe) = scratch.take_pipe() else {
+            self.bulk = false;
+            return None;
+        };
+        let moved = from.poll_splice_in(cx, &pipe, keep.min(PIPE));
+        if let Poll::Ready(Ok(held @ 1..)) = moved {
+            self.carried += held as u64;
+            self.bulk = held >= BULK_MIN;
+            self.piped = Some(Piped { pipe, held });
+            return None;
+        }
+        scratch.give_pipe_back(pipe);
+        match moved {
+            Poll::Pending => Some(Moved::Waiting),
+            Poll::Ready(Err(_)) => Some(Moved::ReaderReset),
+            Poll::Ready(Ok(_)) => {
+                self.state = FlowState::Ending;
+                None
+            }
+        }
+    }
+
+    /// Writes what is kept or piped; none when nothing is left of it.
+    fn write_kept(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &Socket,
+        scratch: &mut Scratch,
+    ) -> Option<Moved> {
+        while let Some(piped) = &mut self.piped {
+            match to.poll_splice_out(cx, &piped.pipe, piped.held) {
+                Poll::Ready(Ok(count)) => piped.held -= count,
+                Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
+                Poll::Pending => return Some(Moved::Waiting),
+            }
+            if piped.held == 0
+                && let Some(Piped { pipe, .. }) = self.piped.take()
+            {
+                scratch.give_pipe_back(pipe);
+            }
+        }
+        while self.written < self.kept.len() {
+            match to.poll_write(cx, &self.kept[self.written..]) {
+                Poll::Ready(Ok(count)) => self.written += count,
+                Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
+                Poll::Pending => return Some(Moved::Waiting),
+            }
+        }
+        if self.written > 0 {
+            self.kept = Vec::new();
+            self.written = 0;
+        }
+        None
+    }
+
+    /// Reads for nobody, so that the reader's end or reset is still noticed.
+    fn discard(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &Socket,
+        scratch: &mut Scratch,
+    ) -> Option<Moved> {
+        match from.poll_read(cx, &mut scratch.bytes) {
+            Poll::Ready(Ok(0)) | Poll::Pending => Some(Moved::Waiting),
+            Poll::Ready(Ok(_)) => None,
+            Poll::Ready(Err(_)) => Some(Moved::ReaderReset),
+        }
+    }
+
+    /// The writer is gone: what is kept is lost, and what comes will be.
+    pub(super) fn break_off(&mut self) {
+        self.kept = Vec::new();
+        self.written = 0;
+        self.piped = None;
+        self.state = FlowState::Broken;
+    }
+}
+
+impl Scratch {
+    /// An empty pipe; none when the system gives none, and then copying does.
+    fn take_pipe(&mut self) -> Option<Pipe> {
+        self.pipes.pop().or_else(|| Pipe::open(PIPE).ok())
+    }
+
+    fn give_pipe_back(&mut self, pipe: Pipe) {
+        if self.pipes.len() < SPARE_PIPES {
+            self.pipes.push(pipe);
+        }
+    }
+}

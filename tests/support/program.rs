@@ -1,0 +1,185 @@
+//! The real binary, started on a config of its own in a folder of its own, with all it prints gathered.
+//! It is killed when dropped, so that no failed promise leaves a process behind.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{until, until_within};
+
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_evenkeel");
+
+/// A running `evenkeel run`.
+pub(crate) struct Program {
+    child: Child,
+    folder: TempDir,
+    out: Arc<Mutex<String>>,
+    err: Arc<Mutex<String>>,
+}
+
+impl Program {
+    /// Starts `evenkeel run` on a config and waits until every listener is open.
+    pub(crate) fn run(config: &str) -> Program {
+        Program::launch(config, |file| {
+            let mut command = Command::new(BINARY);
+            command.args(["run", "-c"]).arg(file);
+            command
+        })
+    }
+
+    /// The same with a hard limit of open descriptors.
+    pub(crate) fn run_with_descriptors(config: &str, limit: u32) -> Program {
+        Program::launch(config, |file| {
+            let mut command = Command::new("sh");
+            let script = format!("ulimit -n {limit}; exec \"$0\" run -c \"$1\"");
+            command.args(["-c", &script, BINARY]).arg(file);
+            command
+        })
+    }
+
+    fn launch(config: &str, command: impl FnOnce(&Path) -> Command) -> Program {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("evenkeel.toml");
+        std::fs::write(&file, config).expect("write the config");
+        let program = Program::spawn(command(&file), folder);
+        let listeners =
+            config.matches("\n[tcp.").count() + usize::from(config.starts_with("[tcp."));
+        program.until_said_times("listening on ", listeners);
+        program
+    }
+
+    /// Starts any command line of ours and gathers what it prints.
+    pub(crate) fn spawn(mut command: Command, folder: TempDir) -> Program {
+        command.env_remove("EVENKEEL_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("start the binary");
+        let out = gather(child.stdout.take().expect("a pipe"));
+        let err = gather(child.stderr.take().expect("a pipe"));
+        Program { child, folder, out, err }
+    }
+
+    /// Where a listener listens, as the log says.
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        let said = self.diagnostics();
+        let line = said
+            .lines()
+            .find(|line| line.contains("listening on ") && line.contains(listener))
+            .unwrap_or_else(|| panic!("no listener {listener} in:\n{said}"));
+        let after = line.split("listening on ").nth(1).expect("found above");
+        let end = after.find([' ', ',', '"']).unwrap_or(after.len());
+        after[..end].parse().unwrap_or_else(|_| panic!("no address in: {line}"))
+    }
+
+    /// Everything on standard output so far: the access log, unless it goes elsewhere.
+    pub(crate) fn output(&self) -> String {
+        self.out.lock().expect("no panic").clone()
+    }
+
+    /// Everything on standard error so far.
+    pub(crate) fn diagnostics(&self) -> String {
+        self.err.lock().expect("no panic").clone()
+    }
+
+    /// Waits until standard error has a text.
+    pub(crate) fn until_said(&self, text: &str) {
+        self.until_said_times(text, 1);
+    }
+
+    fn until_said_times(&self, text: &str, times: usize) {
+        until(&format!("the log says {text:?} {times} times"), || {
+            self.diagnostics().matches(text).count() >= times
+        });
+    }
+
+    /// Waits until standard output has so many whole lines, and gives them.
+    pub(crate) fn until_lines(&self, count: usize) -> Vec<String> {
+        until(&format!("{count} lines of access log"), || {
+            self.output().matches('\n').count() >= count
+        });
+        self.output().lines().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.pid() as i32).expect("a pid");
+        kill_process(pid, signal).expect("kill");
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_some()
+    }
+
+    /// Waits for the end, at most so long.
+    pub(crate) fn until_exit(&mut self, most: Duration) -> ExitStatus {
+        until_within(most, "the process ends", || self.has_ended());
+        self.child.wait().expect("wait")
+    }
+
+    /// Open descriptors of the process.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("/proc").count()
+    }
+
+    /// Memory of its own, without the pages of its files, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("RssAnon");
+        let kib = line.split_whitespace().nth(1).and_then(|text| text.parse::<u64>().ok());
+        kib.expect("a number") * 1024
+    }
+
+    /// Processor time used so far, user and system (proc(5), fields 14 and 15 of `stat`, in hundredths of a second).
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("/proc");
+        let (_, after_name) = stat.rsplit_once(')').expect("a name in parentheses");
+        let fields = after_name.split_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a command line of ours to its end.
+pub(crate) fn once(arguments: &[&str], folder: &Path) -> Output {
+    Command::new(BINARY)
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("EVENKEEL_LOG")
+        .stdin(Stdio::null())
+        .output()
+        .expect("start the binary")
+}
+
+fn gather(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&text);
+    std::thread::spawn(move || {
+        let mut reader = BufReader::new(pipe);
+        let mut line = String::new();
+        while reader.read_line(&mut line).is_ok_and(|count| count > 0) {
+            into.lock().expect("no panic").push_str(&line);
+            line.clear();
+        }
+    });
+    text
+}
