@@ -1,12 +1,14 @@
 //! One worker: an OS thread with its own event loop, its own accept sockets and its own scratch buffer.
 //! It carries connections from accept to end and shares nothing on the byte path with the others.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
@@ -18,6 +20,9 @@ use crate::tcp::{Cut, Scratch};
 
 /// How many more connections than the least loaded worker one must have before it hands a fresh one over.
 const DRIFT_MIN: usize = 8;
+
+/// How often a busy worker's event loop wakes for its beat; see [`Worker::beat`].
+const BEAT: Duration = Duration::from_millis(50);
 
 /// A listening socket and what is served on it.
 #[derive(Debug)]
@@ -49,8 +54,10 @@ struct Worker {
     crew: Arc<Crew>,
     scratch: Rc<RefCell<Scratch>>,
     cuts: RefCell<Slab<Rc<Cut>>>,
-    cutting: std::cell::Cell<bool>,
+    cutting: Cell<bool>,
     idle: Notify,
+    /// Connections taken on since the last beat; none when the worker does not beat.
+    since_beat: Cell<Option<u32>>,
 }
 
 /// Runs a worker until accepting has stopped and its last connection has ended. `started` hears of it once
@@ -68,8 +75,9 @@ pub(super) fn run(
         crew,
         scratch: Rc::default(),
         cuts: RefCell::default(),
-        cutting: std::cell::Cell::new(false),
+        cutting: Cell::new(false),
         idle: Notify::new(),
+        since_beat: Cell::new(None),
     });
     runtime.block_on(async {
         let acceptors: Vec<_> = acceptances
@@ -142,8 +150,29 @@ impl Worker {
         self.serve(guest);
     }
 
+    /// Keeps a timer running that is nearer than any timeout of a connection, while connections come.
+    ///
+    /// tokio wakes its own event loop, with a system call and an event, for each timer that is due before all
+    /// others; without the beat that is every connect timeout. An idle worker does not beat.
+    async fn beat(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            if self.since_beat.replace(Some(0)) == Some(0) {
+                self.since_beat.set(None);
+                return;
+            }
+        }
+    }
+
     /// Starts serving a connection that is counted already.
     fn serve(self: &Rc<Self>, guest: Guest) {
+        match self.since_beat.get() {
+            Some(count) => self.since_beat.set(Some(count.saturating_add(1))),
+            None => {
+                self.since_beat.set(Some(1));
+                tokio::task::spawn_local(Rc::clone(self).beat());
+            }
+        }
         let cut = Rc::new(Cut::default());
         if self.cutting.get() {
             cut.ask();

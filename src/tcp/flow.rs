@@ -73,6 +73,8 @@ pub(super) enum FlowState {
 pub(super) enum Moved {
     /// Nothing more can be done now.
     Waiting,
+    /// The reader has ended and everything is written; the end is to be passed on.
+    AtEnd,
     /// The turn is used up; there is more.
     TurnOver,
     ReaderReset,
@@ -104,11 +106,7 @@ impl Flow {
             }
             let step = match self.state {
                 FlowState::Ended => return Moved::Waiting,
-                FlowState::Ending => {
-                    to.finish_writing();
-                    self.state = FlowState::Ended;
-                    return Moved::Waiting;
-                }
+                FlowState::Ending => return Moved::AtEnd,
                 FlowState::Open if self.bulk => self.splice(cx, from, scratch, keep),
                 FlowState::Open => self.copy(cx, from, to, scratch, keep),
                 FlowState::Broken => self.discard(cx, from, scratch),
@@ -235,6 +233,11 @@ impl Flow {
             Poll::Ready(Ok(_)) => None,
             Poll::Ready(Err(_)) => Some(Moved::ReaderReset),
         }
+    }
+
+    /// The end has been passed on.
+    pub(super) fn end(&mut self) {
+        self.state = FlowState::Ended;
     }
 
     /// The writer is gone: what is kept is lost, and what comes will be.

@@ -159,9 +159,26 @@ impl Relay {
                 cx.waker().wake_by_ref();
             }
             (Moved::TurnOver, _) | (_, Moved::TurnOver) => cx.waker().wake_by_ref(),
-            (Moved::Waiting, Moved::Waiting) => {}
+            (Moved::Waiting | Moved::AtEnd, Moved::Waiting | Moved::AtEnd) => {}
         }
+        self.pass_on_ends(up == Moved::AtEnd, down == Moved::AtEnd);
         self.finished()
+    }
+
+    /// Tells each side that the other has finished; the last to finish needs no telling, as the close that follows does it.
+    fn pass_on_ends(&mut self, up: bool, down: bool) {
+        if up {
+            self.up.end();
+        }
+        if down {
+            self.down.end();
+        }
+        if up && self.down.state() != FlowState::Ended {
+            self.backend.finish_writing();
+        }
+        if down && self.up.state() != FlowState::Ended {
+            self.client.finish_writing();
+        }
     }
 
     fn note_finish(&mut self) {
