@@ -61,7 +61,6 @@ impl Proxy {
     ///
     /// Raises the soft limit of open descriptors of this process to its hard limit.
     pub fn start(self) -> Result<Running, StartError> {
-        let descriptors = process::raise_descriptor_limit();
-        process::start(plan::Plan::compile(&self.config, descriptors))
+        process::start(&self.config)
     }
 }

@@ -1,6 +1,7 @@
 //! Start, run and stop: binds everything, starts the workers and the control thread, drains when told to.
 //! This is the only room that sees the whole plan; it hands each other room its part.
 
+mod capacity;
 mod control;
 mod worker;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::config::Config;
 use crate::connection::Service;
 use crate::limits::{Door, Places};
 use crate::listen::{self, BindError, Bound, BoundAddress};
@@ -78,8 +80,11 @@ pub struct Running {
     addresses: Vec<(Arc<str>, BoundAddress)>,
 }
 
-/// Starts what the plan says. When this returns, every address is listened on.
-pub(crate) fn start(plan: Plan) -> Result<Running, StartError> {
+/// Starts what a verified config says. When this returns, every address is listened on.
+pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
+    let descriptors = raise_descriptor_limit();
+    let plan = Plan::compile(config, descriptors);
+    capacity::warn(&plan, descriptors);
     let system = |step| move |cause| StartError::System { step, cause };
     let (log, log_thread) = AccessLog::open(&plan.access_log).map_err(system("access log"))?;
     let tally = Arc::new(Tally::default());
@@ -225,7 +230,7 @@ fn remove_socket_file(path: &PathBuf) {
 }
 
 /// Raises the soft limit of open descriptors to the hard one; the limit in force.
-pub(crate) fn raise_descriptor_limit() -> u64 {
+fn raise_descriptor_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

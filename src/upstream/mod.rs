@@ -3,6 +3,7 @@
 
 mod backend;
 pub(crate) mod connect;
+mod line_up;
 mod queue;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,11 +13,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use evenkeel_balance::health::{self as verdict, Change, Verdict};
-use evenkeel_balance::{Algorithm, Ask, HashOn, Loads, Member, Table, hash_bytes, ring_key};
+use evenkeel_balance::{Algorithm, Ask, HashOn, Member, Table, hash_bytes, ring_key};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use backend::{Backend, BackendAddress};
+use line_up::{LineUp, NoPick, OpenConnections, seed};
 use queue::Queue;
 
 use crate::observe::counts::BackendCounts;
@@ -81,34 +83,11 @@ struct Roster {
     ejected: usize,
 }
 
-/// The backends as they are picked from; replaced whole.
-#[derive(Debug)]
-pub(crate) struct LineUp {
-    pub(crate) backends: Vec<Arc<Backend>>,
-    /// Over those that are usable now.
-    main: Table,
-    /// Over usable backups; used when `main` is empty or was tried in vain.
-    backup: Table,
-    /// Some name has not been resolved yet.
-    pending: bool,
-}
-
 /// A place at a backend, from the pick to the end of the connection; dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) backend: Arc<Backend>,
-}
-
-/// Why there is no backend to pick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoPick {
-    /// None is usable, or every usable one was tried.
-    NobodyLeft,
-    /// Those left are at their limit.
-    AllFull,
-    /// None is known yet: a name is still being looked up.
-    NotYetKnown,
 }
 
 impl Upstream {
@@ -407,88 +386,8 @@ impl Upstream {
     }
 }
 
-impl LineUp {
-    /// Where in this line-up the given backends stand; those that have left it are nowhere.
-    fn positions(&self, backends: &[Arc<Backend>]) -> Vec<u32> {
-        let all = self.backends.iter().enumerate();
-        let stand =
-            |known: &Arc<Backend>| backends.iter().any(|backend| Arc::ptr_eq(backend, known));
-        if backends.is_empty() {
-            return Vec::new();
-        }
-        all.filter(|(_, known)| stand(known)).map(|(index, _)| index as u32).collect()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.main.is_empty() && self.backup.is_empty()
-    }
-
-    fn pick_backup(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
-        let main_is_spent = self.main.is_empty() || !ask.tried.is_empty();
-        if main_is_spent { self.backup.pick(loads, ask) } else { None }
-    }
-
-    fn why_none(&self, tried: &[u32]) -> NoPick {
-        if self.is_empty() {
-            return if self.pending { NoPick::NotYetKnown } else { NoPick::NobodyLeft };
-        }
-        let tables = if self.main.is_empty() { &self.backup } else { &self.main };
-        let anybody = EverybodyHasRoom;
-        let ask = Ask { key: 0, tried, ticket: 0, seed: 0 };
-        if tables.pick(&anybody, &ask).is_some() { NoPick::AllFull } else { NoPick::NobodyLeft }
-    }
-}
-
 fn is_ejected(verdict: &Verdict) -> bool {
     matches!(verdict.state(), verdict::State::Ejected { .. })
-}
-
-/// Spreads consecutive tickets over all 64 bits (splitmix64: Steele, Lea, Flood, OOPSLA 2014).
-fn seed(ticket: u64) -> u64 {
-    static START: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| {
-        use std::hash::{BuildHasher, RandomState};
-        RandomState::new().hash_one(0_u8)
-    });
-    let mut mixed = START.wrapping_add(ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-/// The loads of this moment, as the pick asks for them.
-struct OpenConnections<'a> {
-    backends: &'a [Arc<Backend>],
-    total: u64,
-}
-
-impl Loads for OpenConnections<'_> {
-    fn open(&self, index: u32) -> u32 {
-        self.backends[index as usize].open()
-    }
-    fn latency(&self, index: u32) -> f64 {
-        self.backends[index as usize].latency()
-    }
-    fn has_room(&self, index: u32) -> bool {
-        self.backends[index as usize].has_room()
-    }
-    fn total_open(&self) -> Option<u64> {
-        Some(self.total)
-    }
-}
-
-/// Loads under which only what was tried is passed over.
-struct EverybodyHasRoom;
-
-impl Loads for EverybodyHasRoom {
-    fn open(&self, _: u32) -> u32 {
-        0
-    }
-    fn latency(&self, _: u32) -> f64 {
-        0.0
-    }
-    fn has_room(&self, _: u32) -> bool {
-        true
-    }
 }
 
 impl Drop for InFlight {

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Backend, InFlight, NoPick, Upstream};
+use super::line_up::NoPick;
+use super::{Backend, InFlight, Upstream};
 
 /// Waiting connections looked at when a place is free; those before may have tried that backend already.
 const LOOKED_AT: usize = 16;

@@ -1,0 +1,111 @@
+//! The backends of one moment, as they are picked from: immutable, replaced whole when anybody comes, goes or changes state.
+//! It must never take a lock: every pick of every worker goes through it.
+
+use std::sync::Arc;
+
+use evenkeel_balance::{Ask, Loads, Table};
+
+use super::Backend;
+
+/// The backends as they are picked from; replaced whole.
+#[derive(Debug)]
+pub(super) struct LineUp {
+    pub(super) backends: Vec<Arc<Backend>>,
+    /// Over those that are usable now.
+    pub(super) main: Table,
+    /// Over usable backups; used when `main` is empty or was tried in vain.
+    pub(super) backup: Table,
+    /// Some name has not been resolved yet.
+    pub(super) pending: bool,
+}
+
+/// Why there is no backend to pick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoPick {
+    /// None is usable, or every usable one was tried.
+    NobodyLeft,
+    /// Those left are at their limit.
+    AllFull,
+    /// None is known yet: a name is still being looked up.
+    NotYetKnown,
+}
+
+impl LineUp {
+    /// Where in this line-up the given backends stand; those that have left it are nowhere.
+    pub(super) fn positions(&self, backends: &[Arc<Backend>]) -> Vec<u32> {
+        let all = self.backends.iter().enumerate();
+        let stand =
+            |known: &Arc<Backend>| backends.iter().any(|backend| Arc::ptr_eq(backend, known));
+        if backends.is_empty() {
+            return Vec::new();
+        }
+        all.filter(|(_, known)| stand(known)).map(|(index, _)| index as u32).collect()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.main.is_empty() && self.backup.is_empty()
+    }
+
+    pub(super) fn pick_backup(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
+        let main_is_spent = self.main.is_empty() || !ask.tried.is_empty();
+        if main_is_spent { self.backup.pick(loads, ask) } else { None }
+    }
+
+    pub(super) fn why_none(&self, tried: &[u32]) -> NoPick {
+        if self.is_empty() {
+            return if self.pending { NoPick::NotYetKnown } else { NoPick::NobodyLeft };
+        }
+        let tables = if self.main.is_empty() { &self.backup } else { &self.main };
+        let anybody = EverybodyHasRoom;
+        let ask = Ask { key: 0, tried, ticket: 0, seed: 0 };
+        if tables.pick(&anybody, &ask).is_some() { NoPick::AllFull } else { NoPick::NobodyLeft }
+    }
+}
+
+/// Spreads consecutive tickets over all 64 bits (splitmix64: Steele, Lea, Flood, OOPSLA 2014).
+pub(super) fn seed(ticket: u64) -> u64 {
+    static START: std::sync::LazyLock<u64> = std::sync::LazyLock::new(|| {
+        use std::hash::{BuildHasher, RandomState};
+        RandomState::new().hash_one(0_u8)
+    });
+    let mut mixed = START.wrapping_add(ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// The loads of this moment, as the pick asks for them.
+pub(super) struct OpenConnections<'a> {
+    pub(super) backends: &'a [Arc<Backend>],
+    pub(super) total: u64,
+}
+
+impl Loads for OpenConnections<'_> {
+    fn open(&self, index: u32) -> u32 {
+        self.backends[index as usize].open()
+    }
+    fn latency(&self, index: u32) -> f64 {
+        self.backends[index as usize].latency()
+    }
+    fn has_room(&self, index: u32) -> bool {
+        self.backends[index as usize].has_room()
+    }
+    fn total_open(&self) -> Option<u64> {
+        Some(self.total)
+    }
+}
+
+/// Loads under which only what was tried is passed over.
+struct EverybodyHasRoom;
+
+impl Loads for EverybodyHasRoom {
+    fn open(&self, _: u32) -> u32 {
+        0
+    }
+    fn latency(&self, _: u32) -> f64 {
+        0.0
+    }
+    fn has_room(&self, _: u32) -> bool {
+        true
+    }
+}
