@@ -146,3 +146,54 @@ impl Drop for Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{Places, Rules};
+    use crate::observe::access_log;
+    use crate::{Config, plan::Plan};
+
+    fn service() -> Arc<Service> {
+        let config = Config::parse(
+            "[upstream.app]\nbackends = \"127.0.0.1:1\"\n[tcp.public]\nlisten = \"127.0.0.1:0\"\nupstream = \"app\"\n",
+        )
+        .unwrap();
+        let plan = Plan::compile(&config, 1024);
+        let off = access_log::Settings { to: access_log::Destination::Off, json: false };
+        let (log, _) = AccessLog::open(&off).unwrap();
+        Arc::new(Service {
+            listener: "public".into(),
+            door: Door::new(Rules::default(), Places::new(None)),
+            rules: plan.listeners[0].tcp.clone(),
+            upstream: Upstream::new(plan.upstreams[0].rules.clone()),
+            log,
+            tally: Arc::default(),
+        })
+    }
+
+    #[test]
+    fn a_panic_in_one_connection_is_recorded_as_our_fault_and_counted_once() {
+        let service = service();
+        service.tally.accepted();
+        let panics = {
+            let service = Arc::clone(&service);
+            std::thread::spawn(move || {
+                let _record = Record::begin(&service, ClientAddress::Unix);
+                panic!("as a fault in a connection would");
+            })
+        };
+        assert!(panics.join().is_err());
+        let counts = service.tally.counts();
+        assert_eq!((counts.ended_by(Why::InternalError), counts.open), (1, 0));
+    }
+
+    #[test]
+    fn an_end_that_was_told_is_recorded_once() {
+        let service = service();
+        service.tally.accepted();
+        Record::begin(&service, ClientAddress::Unix).end_with(Why::Denied, None);
+        let ended: u64 = service.tally.counts().ended.iter().map(|(_, count)| count).sum();
+        assert_eq!(ended, 1);
+    }
+}

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel::Why;
+use evenkeel::{Running, Why};
 
 use crate::support::backend::{Backend, BlackHole, dead};
-use crate::support::client::{Last, assert_echo, connect, read_to_last, visit};
+use crate::support::client::{Last, assert_echo, connect, read_to_last, reset, visit};
 use crate::support::{backend_counts, config, serve, until, until_ended, until_state};
 
 const CHECKED: &str = "health = { every = \"50ms\", timeout = \"1s\", rise = 2, fall = 2 }";
@@ -111,9 +111,9 @@ fn no_more_than_the_allowed_share_is_ejected() {
     assert_eq!(ejected, 2, "{:?}", running.backends());
 }
 
-#[test]
-fn backends_that_reset_at_once_are_ejected() {
-    let (cruel, kind) = (Backend::resetting(), Backend::named("kind"));
+/// Visits until the first backend is ejected; then only the second is met.
+fn assert_resets_eject(cruel: &Backend) -> Running {
+    let kind = Backend::named("kind");
     let settings = "eject-after = 3\neject-time = \"60s\"";
     let (running, door) = serve(&config(&[cruel.address, kind.address], settings, ""));
     until("the resetting backend is ejected", || {
@@ -126,7 +126,28 @@ fn backends_that_reset_at_once_are_ejected() {
         cruel.accepted() == before
     });
     (0..10).for_each(|_| assert_eq!(visit(door), "kind"));
-    assert!(running.counts().ended_by(Why::BackendReset) >= 3);
+    running
+}
+
+#[test]
+fn backends_that_reset_soon_are_ejected() {
+    // Late enough to be a connection, and soon enough to be a failure.
+    let cruel = Backend::serving(|stream| {
+        std::thread::sleep(Duration::from_millis(30));
+        reset(stream);
+        Ok(())
+    });
+    let running = assert_resets_eject(&cruel);
+    assert_eq!(running.counts().ended_by(Why::BackendReset), 3);
+}
+
+#[test]
+fn backends_that_reset_at_once_are_ejected() {
+    let cruel = Backend::resetting();
+    let running = assert_resets_eject(&cruel);
+    // Such a reset may come before we see the connection; then it is a failure to connect, and tried elsewhere.
+    let failures = backend_counts(&running, cruel.address).failures;
+    assert_eq!(running.counts().ended_by(Why::BackendReset) + failures, 3);
 }
 
 #[test]

@@ -174,7 +174,9 @@ fn two_that_fail_their_checks(more: &str) -> (Vec<Backend>, Site, Running, Socke
     let b = Backend::named_at(address, "B");
     let checks = format!("health = {{ http = \"/\", port = {}, {TIMES} }}\n{more}", site.port());
     let (running, door) = serve(&config(&[a.address, b.address], &checks, ""));
-    [&a, &b].map(|backend| until_state(&running, backend.address, "unhealthy"));
+    for backend in [&a, &b] {
+        until_state(&running, backend.address, "unhealthy");
+    }
     (vec![a, b], site, running, door)
 }
 

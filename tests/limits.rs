@@ -83,7 +83,7 @@ fn a_rush_gets_exactly_the_number_of_places() {
         .map(|_| std::thread::spawn(move || (0..25).map(|_| connect(door)).collect::<Vec<_>>()))
         .collect();
     let open: Vec<_> = rush.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-    assert_eq!(open.iter().filter(|stream| is_served(stream)).count(), 50);
+    assert_eq!(open.iter().filter(|stream| is_served(*stream)).count(), 50);
     assert_eq!(running.counts().ended_by(Why::LimitListener), 150);
 }
 

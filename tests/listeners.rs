@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::support::backend::{Backend, echo};
+use crate::support::backend::{Backend, echo, fresh_loopback};
 use crate::support::client::{PATIENCE, assert_echo, connect};
 use crate::support::{config_with, noise, start, try_start};
 
@@ -40,8 +40,10 @@ fn an_ipv6_listener_takes_ipv6_only() {
     let running = start(&listening("\"[::]:0\"", &backend.address.to_string()));
     let port = running.addresses("public")[0].port();
     assert_echo(connect((Ipv6Addr::LOCALHOST, port).into()), b"six");
-    let v4 = TcpListener::bind(("0.0.0.0", port));
-    assert!(v4.is_ok(), "the IPv4 port of the same number stays free: {v4:?}");
+    let v4 = SocketAddr::new(fresh_loopback(), port);
+    let error = TcpStream::connect_timeout(&v4, PATIENCE).expect_err("not ours");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    TcpListener::bind(v4).expect("the IPv4 port of the same number stays free");
 }
 
 #[test]

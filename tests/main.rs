@@ -11,6 +11,7 @@ mod resets;
 mod round_robin;
 mod transfers;
 
+mod demo;
 mod docs_samples;
 mod failover;
 mod health;
@@ -21,3 +22,9 @@ mod real_nginx;
 mod real_postgres;
 mod real_redis;
 mod timeouts;
+mod access_log;
+mod command_line;
+mod drain;
+mod descriptors;
+mod many;
+mod names;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::servers::{self, program, run};
-use crate::support::{backend_counts, start};
+use crate::support::start;
 
 #[test]
 fn pgbench_loses_no_transaction_over_two_postgresql_servers() {
@@ -42,18 +42,10 @@ fn pgbench_loses_no_transaction_over_two_postgresql_servers() {
 
     assert!(transactions(&said) > 100, "{said}");
     assert!(!said.contains("failed transactions:") || said.contains("transactions: 0 "), "{said}");
-    let of_both = |address: SocketAddr| {
-        let mut all = running.backends().into_iter();
-        let of_it = |counts: &evenkeel::BackendCounts| {
-            counts.upstream == "both" && counts.address == address.to_string()
-        };
-        all.find(of_it).expect("it is a backend")
-    };
-    for address in [a, b] {
-        // One more connects first, to look at the tables.
-        assert!((4..=5).contains(&of_both(address).connections), "{:?}", running.backends());
-        assert_eq!(of_both(address).failures, 0);
-        assert_eq!(backend_counts(&running, address).failures, 0);
+    for counts in running.backends() {
+        assert_eq!(counts.failures, 0, "{counts:?}");
+        let fair = if counts.upstream == "both" { 3 } else { 1 };
+        assert!(counts.connections >= fair, "{counts:?}");
     }
 }
 

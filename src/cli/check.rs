@@ -10,7 +10,7 @@ pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
     /// Print the config with every default filled in.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "json")]
     effective: bool,
     /// Print the problems as a JSON array instead of text.
     #[arg(long)]

@@ -2,6 +2,7 @@
 //! Nothing here knows how traffic is carried; commands build a config and start a proxy like any embedding program.
 
 mod check;
+mod demo;
 mod run;
 mod tcp;
 
@@ -43,6 +44,8 @@ enum Command {
     ///
     /// Example: evenkeel tcp --listen :8080 --to '10.0.0.1:80,10.0.0.2:80*2' --balance least-connections
     Tcp(tcp::Arguments),
+    /// Show a load balancer at work, with built-in backends and clients: nothing else is needed.
+    Demo(demo::Arguments),
     /// Print the JSON Schema of the config file, for editors and scripts.
     Schema,
     /// Print the version.
@@ -55,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Tcp(arguments) => tcp::tcp(arguments),
+        Command::Demo(arguments) => demo::demo(&arguments),
         Command::Schema => {
             let schema = crate::Config::schema();
             say(&serde_json::to_string_pretty(&schema).unwrap_or_default());

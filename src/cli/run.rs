@@ -1,7 +1,8 @@
 //! `evenkeel run`: read the config, start, obey signals, say how it ended.
 //! The signals are the promise of DESIGN section 2: TERM, QUIT and the first INT drain, a second TERM or INT cuts.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{ConfigFile, complain, exit, wants_color};
 use crate::config::{Config, LogFormat};
@@ -40,6 +41,14 @@ pub(super) fn serve(config: Config) -> u8 {
             return exit::BAD_CONFIG;
         }
     };
+    // Before anybody can connect: a signal that nobody listens for yet would kill instead of drain.
+    let orders = match Orders::listen() {
+        Ok(orders) => orders,
+        Err(error) => {
+            complain(&format!("evenkeel: signals: {error}"));
+            return exit::NOT_STARTED;
+        }
+    };
     let running = match proxy.start() {
         Ok(running) => running,
         Err(error) => {
@@ -51,44 +60,62 @@ pub(super) fn serve(config: Config) -> u8 {
         let addresses: Vec<_> = running.addresses(&name).iter().map(ToString::to_string).collect();
         tracing::info!(listener = %name, "listening on {}", addresses.join(", "));
     }
-    match obey_signals(running) {
-        Ok(Report { cut: 0 }) => tracing::info!("stopped; every connection had ended"),
-        Ok(Report { cut }) => tracing::warn!(cut, "stopped; open connections were cut"),
-        Err(error) => {
-            complain(&format!("evenkeel: signals: {error}"));
-            return exit::NOT_STARTED;
-        }
+    match orders.obey(running) {
+        Report { cut: 0 } => tracing::info!("stopped; every connection had ended"),
+        Report { cut } => tracing::warn!(cut, "stopped; open connections were cut"),
     }
     exit::FINE
 }
 
-fn obey_signals(mut running: Running) -> std::io::Result<Report> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut quit = signal(SignalKind::quit())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut reopen = signal(SignalKind::user_defined1())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
+/// The signals that are obeyed, from the moment this exists.
+struct Orders {
+    runtime: Runtime,
+    terminate: Signal,
+    quit: Signal,
+    interrupt: Signal,
+    reopen: Signal,
+    hang_up: Signal,
+    upgrade: Signal,
+}
+
+impl Orders {
+    fn listen() -> std::io::Result<Orders> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let context = runtime.enter();
+        let terminate = signal(SignalKind::terminate())?;
+        let quit = signal(SignalKind::quit())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        let reopen = signal(SignalKind::user_defined1())?;
+        let hang_up = signal(SignalKind::hangup())?;
         // Unhandled, it would end the process, and every connection with it.
-        let mut upgrade = signal(SignalKind::user_defined2())?;
+        let upgrade = signal(SignalKind::user_defined2())?;
+        drop(context);
+        Ok(Orders { runtime, terminate, quit, interrupt, reopen, hang_up, upgrade })
+    }
+
+    /// Obeys until the proxy has ended.
+    fn obey(self, mut running: Running) -> Report {
+        let Orders { runtime, mut terminate, mut quit, mut interrupt, .. } = self;
+        let (mut reopen, mut hang_up, mut upgrade) = (self.reopen, self.hang_up, self.upgrade);
         let mut draining = false;
-        loop {
-            let cut_if_draining = tokio::select! {
-                report = running.ended() => return Ok(report),
-                _ = reopen.recv() => { running.reopen_logs(); continue }
-                _ = hang_up.recv() => { tracing::warn!("HUP: this version cannot reload; restart it to apply a new config"); continue }
-                _ = upgrade.recv() => { tracing::warn!("USR2: this version cannot hand over to a new one; ignored"); continue }
-                _ = quit.recv() => false,
-                _ = terminate.recv() => true,
-                _ = interrupt.recv() => true,
-            };
-            if !draining {
-                draining = true;
-                running.drain();
-            } else if cut_if_draining {
-                running.cut();
+        runtime.block_on(async {
+            loop {
+                let cut_if_draining = tokio::select! {
+                    report = running.ended() => return report,
+                    _ = reopen.recv() => { running.reopen_logs(); continue }
+                    _ = hang_up.recv() => { tracing::warn!("HUP: this version cannot reload; restart it to apply a new config"); continue }
+                    _ = upgrade.recv() => { tracing::warn!("USR2: this version cannot hand over to a new one; ignored"); continue }
+                    _ = quit.recv() => false,
+                    _ = terminate.recv() => true,
+                    _ = interrupt.recv() => true,
+                };
+                if !draining {
+                    draining = true;
+                    running.drain();
+                } else if cut_if_draining {
+                    running.cut();
+                }
             }
-        }
-    })
+        })
+    }
 }

@@ -10,8 +10,13 @@ pub(crate) const LEVEL_VARIABLE: &str = "EVENKEEL_LOG";
 
 /// Starts writing diagnostics. Does nothing when the embedding program has set up its own.
 pub(crate) fn start(level: &str, json: bool) {
-    let filter = EnvFilter::try_from_env(LEVEL_VARIABLE)
-        .unwrap_or_else(|_| EnvFilter::new(format!("evenkeel={level}")));
+    let wished = std::env::var(LEVEL_VARIABLE).ok().filter(|wish| !wish.is_empty());
+    let wished = wished.map(EnvFilter::try_new).transpose();
+    let (filter, complaint) = match wished {
+        Ok(filter) => (filter, None),
+        Err(error) => (None, Some(error)),
+    };
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(format!("evenkeel={level}")));
     let in_color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let layer = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let _ = if json {
@@ -19,4 +24,7 @@ pub(crate) fn start(level: &str, json: bool) {
     } else {
         layer.with_target(false).with_ansi(in_color).try_init()
     };
+    if let Some(error) = complaint {
+        tracing::warn!("{LEVEL_VARIABLE} is ignored: {error}; write a level, as `debug`");
+    }
 }

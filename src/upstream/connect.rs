@@ -52,16 +52,17 @@ impl Upstream {
         let mut last: Option<ConnectFailed> = None;
         loop {
             let asked = Instant::now();
-            let place = match self.place(key, &tried).await {
+            let outcome = self.place(key, &tried).await;
+            let waited = asked.elapsed();
+            if waited > Duration::from_micros(100) {
+                efforts.queue = Some(efforts.queue.unwrap_or_default() + waited);
+            }
+            let place = match outcome {
                 Ok(place) => place,
                 Err(no_place) => {
                     return Err(last.unwrap_or_else(|| without_place(no_place, efforts)));
                 }
             };
-            let waited = asked.elapsed();
-            if waited > Duration::from_micros(100) {
-                efforts.queue = Some(efforts.queue.unwrap_or_default() + waited);
-            }
             efforts.tried += 1;
             let began = Instant::now();
             let outcome = self.connect_once(&place.backend.address).await;

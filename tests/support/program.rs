@@ -66,10 +66,12 @@ impl Program {
 
     /// Where a listener listens, as the log says.
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        let (text, json) = (format!("listener={listener}"), format!("\"listener\":\"{listener}\""));
+        let is_meant = |line: &&str| line.ends_with(&text) || line.contains(&json);
         let said = self.diagnostics();
         let line = said
             .lines()
-            .find(|line| line.contains("listening on ") && line.contains(listener))
+            .find(|line| line.contains("listening on ") && is_meant(line))
             .unwrap_or_else(|| panic!("no listener {listener} in:\n{said}"));
         let after = line.split("listening on ").nth(1).expect("found above");
         let end = after.find([' ', ',', '"']).unwrap_or(after.len());
@@ -131,6 +133,14 @@ impl Program {
     /// Open descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("/proc").count()
+    }
+
+    /// The same without pipes, of which some are kept for later.
+    pub(crate) fn descriptors_but_pipes(&self) -> usize {
+        let all = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("/proc").flatten();
+        let is_pipe = |link: &Path| link.to_string_lossy().starts_with("pipe:");
+        all.filter(|entry| !std::fs::read_link(entry.path()).is_ok_and(|link| is_pipe(&link)))
+            .count()
     }
 
     /// Memory of its own, without the pages of its files, in bytes.

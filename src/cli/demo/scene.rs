@@ -1,0 +1,210 @@
+//! The whole demo while it runs: backends, proxy and clients, what can be done to them, and how they stand.
+//! It neither draws nor waits; whoever shows it asks for a reading now and then.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::backends::Backends;
+use super::chronicle::{Chronicle, Event, Tone};
+use super::setup::{BACKENDS, LISTEN, Setup, bind_near, local};
+use super::traffic::{RATES, Traffic, Visits};
+use crate::Running;
+use crate::config::Balance;
+
+/// The ways to balance, in the order in which they are gone through.
+const BALANCES: [&str; 7] = [
+    "round-robin",
+    "random",
+    "least-connections",
+    "power-of-two",
+    "least-latency",
+    "first",
+    "hash",
+];
+/// Which of `RATES` it begins with.
+const FIRST_RATE: usize = 2;
+
+/// Everything that runs. Fields are dropped in this order: those who connect go before those they connect to.
+pub(super) struct Scene {
+    traffic: Traffic,
+    running: Option<Running>,
+    backends: Backends,
+    setup: Setup,
+    try_out: [String; 2],
+    chronicle: Chronicle,
+    news: Vec<Event>,
+    started: Instant,
+    rate: usize,
+    paused: bool,
+}
+
+/// How everything stands at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) now: Duration,
+    pub(super) listen: SocketAddr,
+    pub(super) balance: String,
+    pub(super) per_second: u32,
+    pub(super) paused: bool,
+    pub(super) visits: Visits,
+    /// Open client connections.
+    pub(super) open: u64,
+    /// Reasons of ended connections, those that occurred.
+    pub(super) ends: Vec<(&'static str, u64)>,
+    pub(super) backends: Vec<BackendView>,
+    pub(super) toml: String,
+    pub(super) try_out: [String; 2],
+}
+
+/// How one backend stands.
+#[derive(Debug, Clone)]
+pub(super) struct BackendView {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    pub(super) tone: Tone,
+    pub(super) state: String,
+    pub(super) open: u32,
+    pub(super) connections: u64,
+    pub(super) failures: u64,
+    /// New connections a second.
+    pub(super) rate: f64,
+    /// Its part of all new connections, from 0 to 1.
+    pub(super) share: f64,
+}
+
+impl Scene {
+    /// Starts backends, proxy and clients, in this order. When it fails, nothing stays open.
+    pub(super) fn start() -> Result<Scene, Box<dyn std::error::Error>> {
+        let (mut sockets, mut addresses, mut news) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, usual) in BACKENDS {
+            let socket = bind_near(usual)?;
+            let address = socket.local_addr()?;
+            news.extend(replaced(name, usual, address));
+            addresses.push(address);
+            sockets.push((name, socket));
+        }
+        let backends = Backends::start(sockets)?;
+        let balance = Balance::RoundRobin;
+        let mut setup = Setup { listen: local(LISTEN), backends: addresses, balance };
+        let running = setup.start_near(LISTEN)?;
+        news.extend(replaced("the load balancer", LISTEN, setup.listen));
+        Ok(Scene {
+            traffic: Traffic::start(setup.listen, RATES[FIRST_RATE])?,
+            running: Some(running),
+            backends,
+            try_out: setup.try_out(),
+            setup,
+            chronicle: Chronicle::default(),
+            news,
+            started: Instant::now(),
+            rate: FIRST_RATE,
+            paused: false,
+        })
+    }
+
+    /// Takes a reading; what happened since the last one.
+    pub(super) fn look(&mut self) -> Vec<Event> {
+        let now = self.now();
+        for text in self.backends.troubles() {
+            self.news.push(Event { at: now, tone: Tone::Bad, text });
+        }
+        if let Some(running) = &self.running {
+            let names = BACKENDS.map(|(name, _)| name);
+            let readings = (running.backends(), running.counts());
+            self.news.extend(self.chronicle.note(now, &names, &readings.0, &readings.1));
+        }
+        std::mem::take(&mut self.news)
+    }
+
+    /// How everything stands.
+    pub(super) fn view(&self) -> View {
+        let (counts, readings) = match &self.running {
+            Some(running) => (Some(running.counts()), running.backends()),
+            None => (None, Vec::new()),
+        };
+        let now = self.now();
+        let rates = self.chronicle.rates();
+        let sum: f64 = rates.iter().sum();
+        let on = self.backends.on();
+        let backend = |(index, reading): (usize, &crate::BackendCounts)| {
+            let (tone, state) = self.chronicle.state(index, on[index], now);
+            let rate = rates.get(index).copied().unwrap_or_default();
+            BackendView {
+                name: BACKENDS[index].0,
+                address: self.setup.backends[index],
+                tone,
+                state,
+                open: reading.open,
+                connections: reading.connections,
+                failures: reading.failures,
+                rate,
+                share: if sum > 0.0 { rate / sum } else { 0.0 },
+            }
+        };
+        let ended = counts.iter().flat_map(|counts| &counts.ended).filter(|(_, count)| *count > 0);
+        View {
+            now,
+            listen: self.setup.listen,
+            balance: self.setup.balance.to_string(),
+            per_second: RATES[self.rate],
+            paused: self.paused,
+            visits: self.traffic.visits(),
+            open: counts.as_ref().map_or(0, |counts| counts.open),
+            ends: ended.map(|(why, count)| (why.as_str(), *count)).collect(),
+            backends: readings.iter().enumerate().map(backend).collect(),
+            toml: self.setup.toml(),
+            try_out: self.try_out.clone(),
+        }
+    }
+
+    /// Time since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Stops a backend that serves, starts one that does not.
+    pub(super) fn toggle(&mut self, index: usize) {
+        let on = !self.backends.on()[index];
+        self.backends.switch(index, on);
+        let name = BACKENDS[index].0;
+        self.tell(format!("{name} was {}", if on { "started" } else { "stopped" }));
+    }
+
+    /// More or fewer clients, by one step.
+    pub(super) fn change_rate(&mut self, more: bool) {
+        let last = RATES.len() - 1;
+        self.rate = if more { (self.rate + 1).min(last) } else { self.rate.saturating_sub(1) };
+        self.paused = false;
+        self.traffic.set_rate(RATES[self.rate]);
+    }
+
+    /// Lets clients come no more, or again.
+    pub(super) fn pause(&mut self) {
+        self.paused = !self.paused;
+        self.traffic.set_rate(if self.paused { 0 } else { RATES[self.rate] });
+        self.tell(if self.paused { "no new clients" } else { "clients come again" }.into());
+    }
+
+    /// Goes on to the next way to balance. This takes a new proxy, whose counts begin anew.
+    pub(super) fn rebalance(&mut self) -> Result<(), Box<dyn std::error::Error>> {
+        let now = self.setup.balance.to_string();
+        let next = BALANCES.iter().cycle().skip_while(|name| **name != now).nth(1);
+        self.setup.balance = next.unwrap_or(&BALANCES[0]).parse()?;
+        drop(self.running.take());
+        self.running = Some(self.setup.start()?);
+        self.chronicle = Chronicle::default();
+        self.tell(format!("restarted with {}; counts begin anew", self.setup.balance));
+        Ok(())
+    }
+
+    fn tell(&mut self, text: String) {
+        let at = self.now();
+        self.news.push(Event { at, tone: Tone::Neutral, text });
+    }
+}
+
+fn replaced(who: &str, usual: u16, address: SocketAddr) -> Option<Event> {
+    let text = format!("port {usual} is taken: {who} listens on {address}");
+    let event = Event { at: Duration::ZERO, tone: Tone::Uneasy, text };
+    (address.port() != usual).then_some(event)
+}
