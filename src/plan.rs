@@ -18,6 +18,7 @@ use crate::{limits, listen, tcp, upstream};
 pub(crate) struct Plan {
     pub(crate) workers: usize,
     pub(crate) connections_max: u32,
+    pub(crate) pipes_per_worker: usize,
     pub(crate) drain_timeout: Duration,
     pub(crate) lame_duck: Duration,
     pub(crate) nameservers: Vec<std::net::SocketAddr>,
@@ -47,8 +48,10 @@ impl Plan {
     /// Compiles a verified config for a process that may open `descriptors` files.
     pub(crate) fn compile(config: &Config, descriptors: u64) -> Plan {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = config.process.workers.map_or(cores, |workers| workers as usize);
         Plan {
-            workers: config.process.workers.map_or(cores, |workers| workers as usize),
+            workers,
+            pipes_per_worker: pipes(descriptors) as usize / workers.max(1),
             connections_max: config.process.connections_max.unwrap_or(carried_by(descriptors)),
             drain_timeout: config.process.drain_timeout.0,
             lame_duck: config.process.lame_duck.0,
@@ -68,10 +71,15 @@ impl Plan {
     }
 }
 
-/// Connections that so many descriptors carry: two each, and some for ourselves.
+/// Connections that so many descriptors carry: two each, after those for pipes and for ourselves.
 pub(crate) fn carried_by(descriptors: u64) -> u32 {
-    let ours = (descriptors / 20).clamp(32, 1024);
+    let ours = (descriptors / 20).clamp(32, 1024) + 2 * pipes(descriptors);
     u32::try_from((descriptors.saturating_sub(ours) / 2).max(1)).unwrap_or(u32::MAX)
+}
+
+/// Pipes for bulk transfers, of two descriptors each: a sixteenth of what may be open, and no more than bulk can use.
+fn pipes(descriptors: u64) -> u64 {
+    (descriptors / 32).min(512)
 }
 
 fn access_log_settings(log: &config::Log) -> access_log::Settings {

@@ -65,7 +65,7 @@ fn stuck_bulk_transfers_take_no_descriptors_from_other_connections() {
         "[upstream.b]\nbackends = [\"{}\"]\n[tcp.b]\nlisten = \"127.0.0.1:0\"\nupstream = \"b\"\n",
         echo.address
     );
-    // Of 256 descriptors, connections-max is by default what they carry at two each: 112.
+    // Of 256 descriptors, 32 are for ourselves and 16 for pipes: connections-max is by default the 104 that the rest carries.
     let rest = "[process]\nworkers = 2\n[log]\nformat = \"json\"\n";
     let program = Program::run_with_descriptors(&format!("{own}{other}{rest}"), 256);
     let (bulk, door) = (program.address("public"), program.address("b"));
@@ -81,10 +81,10 @@ fn stuck_bulk_transfers_take_no_descriptors_from_other_connections() {
         })
         .collect();
     let _stuck: Vec<_> = crowd.into_iter().map(|writer| writer.join().unwrap()).collect();
-    let others: Vec<_> = (0..50).map(|_| connect(door)).collect();
+    let others: Vec<_> = (0..44).map(|_| connect(door)).collect();
     let served = others.iter().filter(|client| is_served(*client)).count();
     let said = program.diagnostics();
-    assert_eq!(served, 50, "with {} descriptors open: {said}", program.descriptors());
+    assert_eq!(served, 44, "with {} descriptors open: {said}", program.descriptors());
     assert!(!said.contains("accept paused"), "{said}");
 }
 
@@ -148,7 +148,8 @@ fn failing_in_every_way() -> (Program, (Vec<Backend>, BlackHole)) {
         Ok(())
     });
     let brief = Backend::serving(|mut stream| {
-        std::thread::sleep(Duration::from_millis(5));
+        // Longer than the queue's timeout, so that whoever waits for the one place waits in vain.
+        std::thread::sleep(Duration::from_millis(30));
         stream.write_all(b"bye")
     });
     let (echo, hole) = (Backend::echo(), BlackHole::open());
@@ -185,7 +186,8 @@ fn ten_thousand_connections_with_every_failure_leave_no_descriptor_and_one_line_
                 let door = |name: &str| {
                     connect(doors.iter().find(|(known, _)| *known == name).expect("a listener").1)
                 };
-                (0..EACH).for_each(|round| misbehave((thread + round) % KINDS, door));
+                // Four at a time do the same, so that they meet at the narrow places.
+                (0..EACH).for_each(|round| misbehave((thread / 4 + round) % KINDS, door));
             })
         })
         .collect();

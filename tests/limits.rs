@@ -139,7 +139,8 @@ fn allow_and_deny_decide_who_comes_in() {
 fn one_place(more: &str) -> (Backend, Running, SocketAddr) {
     let backend = Backend::named("served");
     let list = format!("{{ address = \"{}\", connections-max = 1 }}", backend.address);
-    let (running, door) = serve(&config_with(&list, more, ""));
+    // One worker, so that who connects first is also first in the queue.
+    let (running, door) = serve(&config_with(&list, more, "[process]\nworkers = 1\n"));
     (backend, running, door)
 }
 

@@ -4,27 +4,26 @@ mod support;
 
 mod tidy;
 
+mod access_log;
 mod backpressure;
 mod balancing;
-mod half_close;
-mod resets;
-mod round_robin;
-mod transfers;
-
+mod command_line;
 mod demo;
+mod descriptors;
 mod docs_samples;
+mod drain;
 mod failover;
+mod half_close;
 mod health;
 mod limits;
 mod listeners;
+mod many;
+mod names;
 mod readme;
 mod real_nginx;
 mod real_postgres;
 mod real_redis;
+mod resets;
+mod round_robin;
 mod timeouts;
-mod access_log;
-mod command_line;
-mod drain;
-mod descriptors;
-mod many;
-mod names;
+mod transfers;

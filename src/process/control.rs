@@ -50,7 +50,7 @@ impl Control {
     /// Starts the workers and the control thread.
     pub(super) fn start(self, acceptances: Vec<Vec<Acceptance>>) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let workers = start_workers(acceptances)?;
+        let workers = start_workers(acceptances, self.plan.pipes_per_worker)?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             let report = self.report.clone();
             let outcome = runtime.block_on(self.run(workers));
@@ -145,7 +145,7 @@ impl Control {
     }
 }
 
-fn start_workers(acceptances: Vec<Vec<Acceptance>>) -> io::Result<Workers> {
+fn start_workers(acceptances: Vec<Vec<Acceptance>>, pipes_max: usize) -> io::Result<Workers> {
     let count = acceptances.len();
     let (tasks, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let crew = Arc::new(Crew { loads: (0..count).map(|_| Default::default()).collect(), tasks });
@@ -156,7 +156,8 @@ fn start_workers(acceptances: Vec<Vec<Acceptance>>) -> io::Result<Workers> {
         let (crew, accepting, life) = (Arc::clone(&crew), accepting_seen.clone(), life.clone());
         let body = move || {
             let _life: mpsc::Sender<()> = life;
-            if let Err(error) = worker::run(number, crew, acceptances, inbox, accepting) {
+            if let Err(error) = worker::run(number, crew, acceptances, inbox, accepting, pipes_max)
+            {
                 tracing::error!("worker {number} could not start: {error}");
             }
         };

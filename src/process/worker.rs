@@ -68,12 +68,13 @@ pub(super) fn run(
     acceptances: Vec<Acceptance>,
     tasks: mpsc::UnboundedReceiver<Task>,
     accepting: watch::Receiver<bool>,
+    pipes_max: usize,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     let worker = Rc::new(Worker {
         number,
         crew,
-        scratch: Rc::default(),
+        scratch: Rc::new(RefCell::new(Scratch::new(pipes_max))),
         cuts: RefCell::default(),
         cutting: Cell::new(false),
         idle: Notify::new(),

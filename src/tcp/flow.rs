@@ -2,6 +2,7 @@
 //! It holds no buffer and no pipe while nothing is on its way, and never more than its limit for a slow writer.
 //! Small messages are copied through the worker's scratch buffer; a reader that fills it is bulk, and is spliced.
 
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::socket::{Pipe, Socket};
@@ -15,22 +16,44 @@ const PIPE: usize = 256 * 1024;
 /// A splice that moves less ends the bulk: copying little is cheaper than handing pages around.
 const BULK_MIN: usize = 16 * 1024;
 
-/// Pipes a worker keeps for the next bulk transfers.
+/// Empty pipes a worker keeps for the next bulk transfers.
 const SPARE_PIPES: usize = 16;
 
 /// Reads in one turn before other connections of the worker get theirs.
 const READS_PER_TURN: usize = 16;
 
-/// What all relays of a worker share: one read buffer, and pipes that are empty.
+/// What all relays of a worker share: one read buffer, and pipes. A pipe takes two descriptors, which
+/// connections need more: their number is limited, and who gets none copies.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     bytes: Box<[u8]>,
-    pipes: Vec<Pipe>,
+    spare: Vec<Pipe>,
+    /// Cloned into each pipe in use, so that its count is theirs whatever becomes of them.
+    in_use: Rc<()>,
+    pipes_max: usize,
 }
 
-impl Default for Scratch {
-    fn default() -> Scratch {
-        Scratch { bytes: vec![0; SCRATCH].into_boxed_slice(), pipes: Vec::new() }
+impl Scratch {
+    /// With at most so many pipes, spare ones included.
+    pub(crate) fn new(pipes_max: usize) -> Scratch {
+        let bytes = vec![0; SCRATCH].into_boxed_slice();
+        Scratch { bytes, spare: Vec::new(), in_use: Rc::new(()), pipes_max }
+    }
+
+    /// An empty pipe; none when there are too many or the system gives none.
+    fn take_pipe(&mut self) -> Option<(Pipe, Rc<()>)> {
+        if Rc::strong_count(&self.in_use) > self.pipes_max {
+            return None;
+        }
+        let pipe = self.spare.pop().or_else(|| Pipe::open(PIPE).ok())?;
+        Some((pipe, Rc::clone(&self.in_use)))
+    }
+
+    fn give_pipe_back(&mut self, pipe: Pipe) {
+        let in_use = Rc::strong_count(&self.in_use) - 1;
+        if self.spare.len() < SPARE_PIPES && self.spare.len() + in_use < self.pipes_max {
+            self.spare.push(pipe);
+        }
     }
 }
 
@@ -53,6 +76,7 @@ pub(super) struct Flow {
 #[derive(Debug)]
 struct Piped {
     pipe: Pipe,
+    in_use: Rc<()>,
     held: usize,
 }
 
@@ -166,7 +190,7 @@ impl Flow {
         scratch: &mut Scratch,
         keep: usize,
     ) -> Option<Moved> {
-        let Some(pipe) = scratch.take_pipe() else {
+        let Some((pipe, in_use)) = scratch.take_pipe() else {
             self.bulk = false;
             return None;
         };
@@ -174,9 +198,10 @@ impl Flow {
         if let Poll::Ready(Ok(held @ 1..)) = moved {
             self.carried += held as u64;
             self.bulk = held >= BULK_MIN;
-            self.piped = Some(Piped { pipe, held });
+            self.piped = Some(Piped { pipe, in_use, held });
             return None;
         }
+        drop(in_use);
         scratch.give_pipe_back(pipe);
         match moved {
             Poll::Pending => Some(Moved::Waiting),
@@ -202,8 +227,9 @@ impl Flow {
                 Poll::Pending => return Some(Moved::Waiting),
             }
             if piped.held == 0
-                && let Some(Piped { pipe, .. }) = self.piped.take()
+                && let Some(Piped { pipe, in_use, .. }) = self.piped.take()
             {
+                drop(in_use);
                 scratch.give_pipe_back(pipe);
             }
         }
@@ -246,18 +272,5 @@ impl Flow {
         self.written = 0;
         self.piped = None;
         self.state = FlowState::Broken;
-    }
-}
-
-impl Scratch {
-    /// An empty pipe; none when the system gives none, and then copying does.
-    fn take_pipe(&mut self) -> Option<Pipe> {
-        self.pipes.pop().or_else(|| Pipe::open(PIPE).ok())
-    }
-
-    fn give_pipe_back(&mut self, pipe: Pipe) {
-        if self.pipes.len() < SPARE_PIPES {
-            self.pipes.push(pipe);
-        }
     }
 }

@@ -14,7 +14,7 @@ use super::Cut;
 use super::flow::{Flow, FlowState, Moved, Scratch};
 use crate::socket::Socket;
 
-/// How long bytes from a backend that then reset may take to reach the client before its own connection is reset.
+/// How long bytes sent before a reset may take to arrive, before the reset is passed on.
 const DELIVERY_BEFORE_RESET: Duration = Duration::from_secs(1);
 
 /// When a relay ends by itself.
@@ -204,19 +204,23 @@ impl Relay {
     }
 
     /// Makes a reset on one side a reset on the other, once what came before it has been delivered.
+    /// Boxed, so that a relay at rest does not carry the room for it.
     async fn pass_on_reset(&mut self, end: End) {
         match end {
-            End::ClientReset => self.backend.reset_on_close(),
-            End::BackendReset => {
-                let patience = Instant::now() + DELIVERY_BEFORE_RESET;
-                let mut pause = Duration::from_millis(1);
-                while self.client.unsent() > 0 && Instant::now() < patience {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_millis(50));
-                }
-                self.client.reset_on_close();
-            }
+            End::ClientReset => Box::pin(reset_after_delivery(&self.backend)).await,
+            End::BackendReset => Box::pin(reset_after_delivery(&self.client)).await,
             End::Cut | End::TooLong | End::Idle | End::ClientFinished | End::BackendFinished => {}
         }
     }
+}
+
+/// Resets a connection as soon as its peer has what was sent before, or after a moment of patience.
+async fn reset_after_delivery(socket: &Socket) {
+    let patience = Instant::now() + DELIVERY_BEFORE_RESET;
+    let mut pause = Duration::from_millis(1);
+    while socket.unsent() > 0 && Instant::now() < patience {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    socket.reset_on_close();
 }
