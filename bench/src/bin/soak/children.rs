@@ -135,10 +135,18 @@ impl Drop for Proxy {
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     /// Until a moment the proxy may not know yet.
-    Up { settled_from: Instant },
-    Starting { since: Instant },
-    Stopped { until: Instant },
-    Down { until: Instant },
+    Up {
+        settled_from: Instant,
+    },
+    Starting {
+        since: Instant,
+    },
+    Stopped {
+        until: Instant,
+    },
+    Down {
+        until: Instant,
+    },
 }
 
 struct Backend {

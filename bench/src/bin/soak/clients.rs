@@ -19,6 +19,9 @@ const IDLE_CONNECTIONS: usize = 60;
 const STACK: usize = 256 * 1024;
 const GLANCE: Duration = Duration::from_millis(100);
 
+/// What a thread does over and over; the last argument is the pace of short connections.
+type Work = fn(&Shared, &mut Random, Duration);
+
 /// All client threads.
 pub struct Clients {
     shared: Arc<Shared>,
@@ -31,7 +34,7 @@ impl Clients {
         let mut clients = Clients { shared: Arc::clone(shared), threads: Vec::new() };
         let every = Duration::from_secs_f64(SHORT_THREADS as f64 / rate.clamp(1.0, 5_000.0));
         let mut seeds = Random::new(seed);
-        let crews: [(u64, fn(&Shared, &mut Random, Duration)); 6] = [
+        let crews: [(u64, Work); 6] = [
             (SHORT_THREADS, come_and_go),
             (TALKS, talk),
             (BULKS, move_bulk),

@@ -98,7 +98,7 @@ impl Judge {
             format!("{backend} {} {}, {} ms", line.why, line.detail, line.ended - line.accepted)
         });
         let (kind, fault) = (suspect.kind.title(), &suspect.fault);
-        self.told.push(format!("{}: {kind}, {client}, {fault:?}; {record}", loss.title()));
+        self.told.push(format!("{}: {kind}, {client}, {fault}; {record}", loss.title()));
     }
 }
 

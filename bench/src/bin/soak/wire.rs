@@ -1,6 +1,7 @@
 //! One client connection through the proxy, with every byte compared and every wait bounded.
 //! What goes wrong is reported as a suspect; who is guilty is not decided here.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Mutex;
@@ -62,6 +63,17 @@ impl Fault {
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Fault::Stalled,
             _ => Fault::Cut(error.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::NotConnected(why) => write!(f, "could not connect: {why}"),
+            Fault::Wrong(what) => write!(f, "wrong bytes: {what}"),
+            Fault::Cut(how) => write!(f, "ended early: {how}"),
+            Fault::Stalled => f.write_str("nothing passed any more"),
         }
     }
 }
@@ -170,12 +182,7 @@ impl<'a> Client<'a> {
 
     /// Sends and reads at the same time, reading after `late`; `half_close` says after the last
     /// byte that there is no more, and then waits for the other side to say the same.
-    pub fn transfer(
-        &mut self,
-        size: usize,
-        late: Duration,
-        half_close: bool,
-    ) -> Result<(), Fault> {
+    pub fn transfer(&mut self, size: usize, late: Duration, half_close: bool) -> Result<(), Fault> {
         let stream = self.stream.try_clone().map_err(|error| Fault::of(&error))?;
         let (bytes, place) = (&self.shared.bytes, self.place);
         let (written, read) = std::thread::scope(|scope| {
@@ -225,7 +232,7 @@ impl<'a> Client<'a> {
         while left > 0 {
             let most = scratch.len().min(left as usize);
             let count = match self.stream.read(&mut scratch[..most]) {
-                Ok(0) => return Err(Fault::Cut(format!("ended {left} of {size} bytes early"))),
+                Ok(0) => return Err(Fault::Cut(format!("{left} of {size} bytes did not come"))),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Fault::of(&error)),
