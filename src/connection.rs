@@ -16,7 +16,7 @@ use crate::observe::counts::Tally;
 use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
 use crate::socket::Socket;
 use crate::tcp::{self, Cut, Outcome, Scratch};
-use crate::upstream::{Upstream, connect::Efforts};
+use crate::upstream::Upstream;
 
 /// What all connections of one listener share.
 #[derive(Debug)]
@@ -29,12 +29,11 @@ pub(crate) struct Service {
     pub(crate) tally: Arc<Tally>,
 }
 
-/// An accepted client that has been let in.
+/// An accepted client that has been let in. Dropped unserved, it still leaves its record.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    pub(crate) fd: OwnedFd,
-    pub(crate) client: ClientAddress,
-    pub(crate) service: Arc<Service>,
+    fd: OwnedFd,
+    record: Record,
     admitted: Admitted,
 }
 
@@ -42,36 +41,44 @@ impl Service {
     /// Lets an accepted client in, or closes it at once with a record of why.
     pub(crate) fn admit(self: &Arc<Self>, fd: OwnedFd, client: ClientAddress) -> Option<Guest> {
         self.tally.accepted();
+        let record = Record::begin(self, client);
         match self.door.admit(ip(client), std::time::Instant::now()) {
-            Ok(admitted) => Some(Guest { fd, client, service: Arc::clone(self), admitted }),
+            Ok(admitted) => Some(Guest { fd, record, admitted }),
             Err(why) => {
                 drop(fd);
-                self.record(client, why);
+                record.end(Outcome::without_backend(why, None));
                 None
             }
         }
-    }
-
-    fn record(self: &Arc<Self>, client: ClientAddress, why: Why) {
-        Record::begin(self, client).end_with(why, None);
     }
 }
 
 impl Guest {
     /// Serves the client to its end. Runs on the worker whose event loop shall carry it.
-    pub(crate) async fn serve(self, scratch: Rc<RefCell<Scratch>>, cut: Rc<Cut>) {
-        let Guest { fd, client, service, admitted } = self;
-        let record = Record::begin(&service, client);
-        let outcome = match Socket::adopt(fd) {
-            Ok(socket) => {
-                let key = service.upstream.source_key(ip(client));
-                tcp::serve(socket, &service.rules, &service.upstream, key, &scratch, &cut).await
-            }
-            Err(error) => return record.end_with(Why::OutOfResources, Some(error.to_string())),
-        };
-        // Places are free before the record can be read, so that nobody sees an end that still counts.
-        drop(admitted);
-        record.end(outcome);
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps each argument twice, for as long as it runs"
+    )]
+    pub(crate) fn serve(
+        self,
+        scratch: Rc<RefCell<Scratch>>,
+        cut: Rc<Cut>,
+    ) -> impl Future<Output = ()> {
+        async move {
+            let outcome = match Socket::adopt(self.fd) {
+                Ok(socket) => {
+                    let Service { rules, upstream, .. } = &*self.record.service;
+                    let key = upstream.source_key(ip(self.record.client));
+                    tcp::serve(socket, rules, upstream, key, &scratch, &cut).await
+                }
+                Err(error) => {
+                    Outcome::without_backend(Why::OutOfResources, Some(error.to_string()))
+                }
+            };
+            // Places are free before the record can be read, so that nobody sees an end that still counts.
+            drop(self.admitted);
+            self.record.end(outcome);
+        }
     }
 }
 
@@ -82,7 +89,8 @@ fn ip(client: ClientAddress) -> Option<IpAddr> {
     }
 }
 
-/// The record in the making; dropped without an end (a panic), it says so.
+/// The record in the making; dropped without an end (a panic, a worker that could not serve), it says so.
+#[derive(Debug)]
 struct Record {
     service: Arc<Service>,
     client: ClientAddress,
@@ -95,11 +103,6 @@ impl Record {
     fn begin(service: &Arc<Service>, client: ClientAddress) -> Record {
         let service = Arc::clone(service);
         Record { service, client, at: SystemTime::now(), began: Instant::now(), ended: false }
-    }
-
-    fn end_with(self, why: Why, detail: Option<String>) {
-        let (efforts, carried) = (Efforts::default(), tcp::relay::Carried::default());
-        self.end(Outcome { why, detail, backend: None, efforts, carried });
     }
 
     fn end(mut self, outcome: Outcome) {
@@ -135,14 +138,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.ended {
-            let (efforts, carried) = (Efforts::default(), tcp::relay::Carried::default());
-            self.publish(Outcome {
-                why: Why::InternalError,
-                detail: None,
-                backend: None,
-                efforts,
-                carried,
-            });
+            self.publish(Outcome::without_backend(Why::InternalError, None));
         }
     }
 }
@@ -192,7 +188,8 @@ mod tests {
     fn an_end_that_was_told_is_recorded_once() {
         let service = service();
         service.tally.accepted();
-        Record::begin(&service, ClientAddress::Unix).end_with(Why::Denied, None);
+        Record::begin(&service, ClientAddress::Unix)
+            .end(Outcome::without_backend(Why::Denied, None));
         let ended: u64 = service.tally.counts().ended.iter().map(|(_, count)| count).sum();
         assert_eq!(ended, 1);
     }

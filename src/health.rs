@@ -1,6 +1,7 @@
 //! Active checks: try each backend on a timer and report what came of it. The verdict is made in `evenkeel-balance`.
 //! A check that fails for a lack of our own is no news about the backend and is not reported.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -41,25 +42,33 @@ pub(crate) enum Check {
 /// Checks every backend of an upstream for ever, also those that come later. Runs on the control thread.
 pub(crate) async fn watch(upstream: Arc<Upstream>, probe: Probe) {
     let probe = Arc::new(probe);
-    let mut running: Vec<(Arc<Backend>, JoinHandle<()>)> = Vec::new();
+    let mut running: HashMap<usize, Running> = HashMap::new();
+    let mut round = 0_u64;
     loop {
-        let backends = upstream.backends();
-        running.retain(|(known, check)| {
-            let stays = backends.iter().any(|backend| Arc::ptr_eq(backend, known));
-            if !stays {
-                check.abort();
-            }
-            stays
-        });
-        for backend in backends {
-            if !running.iter().any(|(known, _)| Arc::ptr_eq(known, &backend)) {
+        round += 1;
+        for backend in upstream.backends() {
+            let known = running.entry(Arc::as_ptr(&backend).addr()).or_insert_with(|| {
                 let check =
                     check_for_ever(Arc::clone(&upstream), Arc::clone(&backend), Arc::clone(&probe));
-                running.push((backend, tokio::spawn(check)));
-            }
+                Running { check: tokio::spawn(check), _backend: backend, seen: round }
+            });
+            known.seen = round;
         }
+        running.retain(|_, known| {
+            if known.seen != round {
+                known.check.abort();
+            }
+            known.seen == round
+        });
         tokio::time::sleep(LOOK_FOR_CHANGES).await;
     }
+}
+
+/// A check that runs. It holds its backend, so that the address that names it cannot be another's.
+struct Running {
+    check: JoinHandle<()>,
+    _backend: Arc<Backend>,
+    seen: u64,
 }
 
 async fn check_for_ever(upstream: Arc<Upstream>, backend: Arc<Backend>, probe: Arc<Probe>) {

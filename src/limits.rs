@@ -90,12 +90,13 @@ impl Door {
         {
             return Err(Why::Denied);
         }
-        let process = self.process.take().ok_or(Why::LimitProcess)?;
-        let listener = self.listener.take().ok_or(Why::LimitListener)?;
+        // A client over its own limit must not take a place, not even for a moment, that others need.
         let client = match (&self.clients, client) {
             (Some(clients), Some(address)) => Some(clients.admit(&self.rules, address, now)?),
             _ => None,
         };
+        let listener = self.listener.take().ok_or(Why::LimitListener)?;
+        let process = self.process.take().ok_or(Why::LimitProcess)?;
         Ok(Admitted { _process: process, _listener: listener, _client: client })
     }
 

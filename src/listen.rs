@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ use crate::socket::{OwnLack, SocketOptions, own_lack};
 
 /// Connections accepted in one turn before established ones get theirs.
 const ACCEPTS_PER_TURN: usize = 32;
+
+/// Connections taken from the kernel's queue when accepting ends; new ones may come as fast as they are taken.
+const QUEUED_MAX: usize = 65_536;
 
 /// The first and the longest pause when accepting failed for lack of descriptors or memory.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -42,7 +45,26 @@ pub(crate) struct Bound {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BoundAddress {
     Ip(SocketAddr),
-    Unix(PathBuf),
+    /// With the device and inode of the socket file, by which it is known again.
+    Unix {
+        path: PathBuf,
+        file: (u64, u64),
+    },
+}
+
+impl BoundAddress {
+    /// Removes the file of a Unix socket, unless a successor has put its own in its place.
+    pub(crate) fn remove_socket_file(&self) {
+        if let BoundAddress::Unix { path, file } = self
+            && socket_file(path).is_ok_and(|found| found == *file)
+        {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+fn socket_file(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// A failure to open a listening socket, with what to do about it.
@@ -77,6 +99,16 @@ impl std::error::Error for BindError {
 /// Opens every address of a listener, with a socket for each of `workers`.
 pub(crate) fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, BindError> {
     let mut bound = Vec::new();
+    match bind_each(settings, workers, &mut bound) {
+        Ok(()) => Ok(bound),
+        Err(error) => {
+            bound.iter().for_each(|bound| bound.address.remove_socket_file());
+            Err(error)
+        }
+    }
+}
+
+fn bind_each(settings: &Settings, workers: usize, bound: &mut Vec<Bound>) -> Result<(), BindError> {
     for address in &settings.addresses {
         let failed = |cause| BindError { address: address.to_string(), cause };
         match address {
@@ -103,7 +135,7 @@ pub(crate) fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, Bi
             }
         }
     }
-    Ok(bound)
+    Ok(())
 }
 
 fn has_no_ipv6(error: &io::Error) -> bool {
@@ -161,7 +193,8 @@ fn bind_unix(path: &Path, settings: &Settings, workers: usize) -> io::Result<Bou
         sockets.push(OwnedFd::from(socket.try_clone()?));
     }
     sockets.push(OwnedFd::from(socket));
-    Ok(Bound { address: BoundAddress::Unix(path.to_owned()), sockets })
+    let address = BoundAddress::Unix { path: path.to_owned(), file: socket_file(path)? };
+    Ok(Bound { address, sockets })
 }
 
 /// Removes a socket file that nobody listens on any more; anything else in its place is left alone.
@@ -225,14 +258,22 @@ impl Acceptor {
     /// Takes what the kernel has queued already, without waiting: closing the socket would reset it.
     pub(crate) fn accept_queued(&self, mut take: impl FnMut(OwnedFd, ClientAddress)) {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        while let Ok((fd, from)) = acceptfrom_with(self.fd.get_ref(), flags) {
-            take(fd, client_address(from));
+        for _ in 0..QUEUED_MAX {
+            match acceptfrom_with(self.fd.get_ref(), flags) {
+                Ok((fd, from)) => take(fd, client_address(from)),
+                // One that died in the queue says nothing about the next.
+                Err(rustix::io::Errno::CONNABORTED | rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
         }
     }
 
     /// A connection that died in the queue is skipped; a lack of our own is said and waited out.
     async fn back_off(&mut self, error: io::Error) -> io::Result<()> {
-        let Some(lack) = own_lack(&error) else { return Ok(()) };
+        let Some(lack) = own_lack(&error) else {
+            tokio::task::yield_now().await;
+            return Ok(());
+        };
         if self.complained.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
             let what = match lack {
                 OwnLack::Descriptors => {

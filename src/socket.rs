@@ -62,21 +62,29 @@ impl Socket {
         }
     }
 
-    /// Moves up to `most` bytes that have arrived into an empty pipe, without copying them; 0 is the end of the stream.
+    /// Moves up to `most` bytes that have arrived into an empty pipe, without copying them. 0 says that nothing
+    /// could be moved this way, for whatever reason: reading tells whether there is nothing, an end, or
+    /// something that cannot be spliced, such as an urgent mark (tcp(7)).
     pub(crate) fn poll_splice_in(
         &self,
         cx: &mut Context<'_>,
         pipe: &Pipe,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
-            match splice(self.fd.get_ref(), None, &pipe.input, None, most, SPLICE) {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
+        // Readiness is left as it is: only a read that finds nothing may clear it.
+        ready!(self.fd.poll_read_ready(cx))?.retain_ready();
+        match splice(self.fd.get_ref(), None, &pipe.input, None, most, SPLICE) {
+            Ok(count) => Poll::Ready(Ok(count)),
+            // Nothing there, or a system that does not splice this.
+            Err(
+                rustix::io::Errno::AGAIN
+                | rustix::io::Errno::INTR
+                | rustix::io::Errno::INVAL
+                | rustix::io::Errno::NOSYS
+                | rustix::io::Errno::PERM,
+            ) => Poll::Ready(Ok(0)),
+            // A socket tells of its reset once: reading would find a mere end.
+            Err(error) => Poll::Ready(Err(error.into())),
         }
     }
 
@@ -99,13 +107,26 @@ impl Socket {
         }
     }
 
+    /// Whether the peer has reset the connection; if not, the task of `cx` is woken when it does. For a side that
+    /// nobody reads from, and so nobody would notice. To be asked only while we have not finished writing: after
+    /// that, a peer that finishes looks the same.
+    pub(crate) fn poll_broken(&self, cx: &mut Context<'_>) -> bool {
+        while let Poll::Ready(ready) = self.fd.poll_write_ready(cx) {
+            match ready {
+                Ok(ready) if ready.ready().is_write_closed() => return true,
+                // Being writable is no news here, and writing tries before it asks.
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
     /// Waits until a connect in progress has ended, well or badly.
     pub(crate) async fn connected(&self) -> io::Result<()> {
-        let mut ready = self.fd.writable().await?;
-        ready.retain_ready();
-        let state = ready.ready();
+        let ready = self.fd.writable().await?;
         // A connect that failed shows as closed; asking for the error only then saves a call for each connection.
-        if state.is_write_closed() || state.is_read_closed() || state.is_error() {
+        if ready.ready().is_write_closed() {
             sockopt::socket_error(self.fd.get_ref())??;
         }
         Ok(())
@@ -143,10 +164,10 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Opens a pipe that carries about `size` bytes at a time, or as many as the system allows.
+    /// Opens a pipe that carries about `size` bytes at a time. An error where the user has too many pipes already.
     pub(crate) fn open(size: usize) -> io::Result<Pipe> {
         let (output, input) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        let _ = fcntl_setpipe_size(&input, size);
+        fcntl_setpipe_size(&input, size)?;
         Ok(Pipe { input, output })
     }
 }
@@ -181,7 +202,8 @@ impl SocketOptions {
             sockopt::set_socket_keepalive(socket, true)?;
         }
         if let Some(timeout) = self.user_timeout {
-            let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+            // The kernel takes a C int of milliseconds: 24 days.
+            let millis = u32::try_from(timeout.as_millis().min(i32::MAX as u128)).unwrap_or(0);
             sockopt::set_tcp_user_timeout(socket, millis)?;
         }
         Ok(())
@@ -193,7 +215,10 @@ pub(crate) fn own_lack(error: &io::Error) -> Option<OwnLack> {
     match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error)? {
         rustix::io::Errno::MFILE | rustix::io::Errno::NFILE => Some(OwnLack::Descriptors),
         rustix::io::Errno::ADDRNOTAVAIL => Some(OwnLack::SourcePorts),
-        rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM => Some(OwnLack::Memory),
+        // NOSPC: the limit of watched descriptors (epoll_ctl(2), fs.epoll.max_user_watches).
+        rustix::io::Errno::NOBUFS | rustix::io::Errno::NOMEM | rustix::io::Errno::NOSPC => {
+            Some(OwnLack::Memory)
+        }
         _ => None,
     }
 }
@@ -204,4 +229,42 @@ pub(crate) enum OwnLack {
     Descriptors,
     SourcePorts,
     Memory,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn options_set_on_a_listening_socket_are_those_of_accepted_ones() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let options = SocketOptions {
+            nodelay: true,
+            keepalive: Some(KeepaliveTimes {
+                idle: Duration::from_secs(60),
+                interval: Duration::from_secs(7),
+                count: 3,
+            }),
+            user_timeout: Some(Duration::from_millis(1500)),
+        };
+        options.apply(listener.as_fd()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(sockopt::tcp_nodelay(&accepted).unwrap());
+        assert!(sockopt::socket_keepalive(&accepted).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&accepted).unwrap(), Duration::from_secs(60));
+        assert_eq!(sockopt::tcp_keepintvl(&accepted).unwrap(), Duration::from_secs(7));
+        assert_eq!(sockopt::tcp_keepcnt(&accepted).unwrap(), 3);
+        assert_eq!(sockopt::tcp_user_timeout(&accepted).unwrap(), 1500);
+    }
+
+    #[test]
+    fn only_what_we_lack_ourselves_is_called_so() {
+        let error = |errno: rustix::io::Errno| io::Error::from(errno);
+        assert_eq!(own_lack(&error(rustix::io::Errno::MFILE)), Some(OwnLack::Descriptors));
+        assert_eq!(own_lack(&error(rustix::io::Errno::ADDRNOTAVAIL)), Some(OwnLack::SourcePorts));
+        assert_eq!(own_lack(&error(rustix::io::Errno::NOBUFS)), Some(OwnLack::Memory));
+        assert_eq!(own_lack(&error(rustix::io::Errno::CONNREFUSED)), None);
+    }
 }

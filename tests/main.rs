@@ -25,5 +25,6 @@ mod real_postgres;
 mod real_redis;
 mod resets;
 mod round_robin;
+mod source_addresses;
 mod timeouts;
 mod transfers;

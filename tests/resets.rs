@@ -110,3 +110,31 @@ fn a_client_that_leaves_while_being_sent_to_is_a_client_reset() {
     until_ended(&running, Why::ClientReset, 1);
     assert_eq!(running.counts().open, 0);
 }
+
+#[test]
+fn a_client_that_finished_and_then_dies_is_noticed_though_the_backend_stays_silent() {
+    let backend = Backend::never_reading();
+    let (running, door) = serve(&config(&[backend.address], "", "idle-timeout = \"off\""));
+    let client = client::connect(door);
+    (&client).write_all(b"a question").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    until("the backend is connected", || running.backends()[0].connections == 1);
+    reset(client);
+    until_ended(&running, Why::ClientReset, 1);
+}
+
+#[test]
+fn a_client_that_dies_while_the_backend_does_not_read_is_noticed() {
+    let backend = Backend::never_reading();
+    let (running, door) = serve(&config(&[backend.address], "", "idle-timeout = \"off\""));
+    let client = client::connect(door);
+    client.set_nonblocking(true).unwrap();
+    let chunk = [7; 65_536];
+    let mut idle_rounds = 0;
+    until("nothing more is taken", || {
+        idle_rounds = if (&client).write(&chunk).is_ok() { 0 } else { idle_rounds + 1 };
+        idle_rounds > 20
+    });
+    reset(client);
+    until_ended(&running, Why::ClientReset, 1);
+}

@@ -20,6 +20,9 @@ const TTL_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), Duration::from
 /// The longest pause after failed look-ups; the first is the lower TTL bound, doubling from there.
 const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// How long all tries of one look-up may take together; less than the default `queue-timeout` of those who wait for it.
+const ANSWER_TIME: Duration = Duration::from_millis(2500);
+
 /// Addresses of one name that become backends; more are left out, with a warning.
 const ADDRESSES_MAX: usize = 1024;
 
@@ -38,7 +41,7 @@ pub(crate) fn resolver(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetE
         TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
     };
     let options = builder.options_mut();
-    options.timeout = Duration::from_secs(2);
+    options.timeout = Duration::from_secs(1);
     options.attempts = 2;
     // The answers are kept by us; a second cache would only make them older.
     options.cache_size = 0;
@@ -78,8 +81,8 @@ impl Name {
         let mut failing = false;
         loop {
             let (v4, v6) = tokio::join!(
-                resolver.ipv4_lookup(self.host.as_str()),
-                resolver.ipv6_lookup(self.host.as_str())
+                in_time(resolver.ipv4_lookup(self.host.as_str())),
+                in_time(resolver.ipv6_lookup(self.host.as_str()))
             );
             match self.learn(v4, v6) {
                 Ok(until) => {
@@ -114,16 +117,15 @@ impl Name {
     ) -> Result<std::time::Instant, NetError> {
         let mut until = Vec::new();
         let mut error = None;
+        // An answer of one family proves that the name exists: then "no records" of the other means it has none.
+        let exists = v4.is_ok() || v6.is_ok();
         for (answer, known) in [(v4, &mut self.v4), (v6, &mut self.v6)] {
             match answer {
                 Ok(lookup) => {
                     until.push(lookup.valid_until());
                     *known = addresses(&lookup);
                 }
-                // The name exists and has no address of this family.
-                Err(failed) if failed.is_no_records_found() && !failed.is_nx_domain() => {
-                    error = error.or(Some(failed))
-                }
+                Err(failed) if exists && failed.is_no_records_found() => known.clear(),
                 Err(failed) => error = Some(failed),
             }
         }
@@ -138,6 +140,16 @@ impl Name {
         }
         self.upstream.set_addresses(self.entry, found);
         Ok(until)
+    }
+}
+
+/// A server that answers for one family and drops questions for the other must not hold up the first.
+async fn in_time(
+    answer: impl Future<Output = Result<Lookup, NetError>>,
+) -> Result<Lookup, NetError> {
+    match tokio::time::timeout(ANSWER_TIME, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(NetError::from("no answer in time")),
     }
 }
 

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::ended::Ended;
 
 /// Lines that may wait for the disk before lines are lost.
 const LINES_WAITING: usize = 8_192;
 
-/// How long a line may sit in our buffer while nothing else comes.
+/// How long a line may sit in our buffer.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// Where the lines go and what they look like.
@@ -112,14 +112,17 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, queue: &Receiver<Ended>) {
+        let mut flushed = Instant::now();
         loop {
-            match queue.recv_timeout(FLUSH_AFTER) {
+            let outcome = queue.recv_timeout(FLUSH_AFTER.saturating_sub(flushed.elapsed()));
+            match outcome {
                 Ok(record) => self.add(&record),
-                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.text.len() >= 65_536 {
+            if self.text.len() >= 65_536 || flushed.elapsed() >= FLUSH_AFTER {
                 self.flush();
+                flushed = Instant::now();
             }
         }
         self.flush();
@@ -150,8 +153,9 @@ impl Writer {
             return;
         }
         let written = self.sink.write_all(self.text.as_bytes()).and_then(|()| self.sink.flush());
+        let failed_before = std::mem::replace(&mut self.complained, written.is_err());
         if let Err(error) = written
-            && !std::mem::replace(&mut self.complained, true)
+            && !failed_before
         {
             tracing::error!("write access log: {error}; lines are being lost");
         }

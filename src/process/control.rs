@@ -4,12 +4,13 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::worker::{self, Acceptance, Crew, Task};
-use super::{LAST_MOMENTS, Report};
+use super::{LAST_LINES, LAST_MOMENTS, Report};
 use crate::discover::dns;
 use crate::health;
 use crate::observe::access_log::AccessLog;
@@ -75,8 +76,12 @@ impl Control {
         }
         let Control { log, log_thread, tally, .. } = self;
         drop(log);
+        // A log that nobody reads (a pipe whose reader stopped) must not hold up the stop.
         if let Some(thread) = log_thread {
-            let _ = thread.join();
+            let until = Instant::now() + LAST_LINES;
+            while !thread.is_finished() && Instant::now() < until {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         }
         Report { cut: tally.counts().ended_by(Why::DrainCut) }
     }

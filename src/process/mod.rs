@@ -7,7 +7,6 @@ mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -93,8 +92,10 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let places = Places::new(Some(plan.connections_max));
     let mut doors = Vec::new();
     for listener in &plan.listeners {
-        let bound = listen::bind(&listener.listen, plan.workers)
-            .map_err(|error| refused(listener, error))?;
+        let bound = listen::bind(&listener.listen, plan.workers).map_err(|error| {
+            doors.iter().for_each(|(_, bound): &(_, Bound)| bound.address.remove_socket_file());
+            refused(listener, error)
+        })?;
         let service = service(listener, &upstreams, &places, &log, &tally);
         doors.extend(bound.into_iter().map(|bound| (Arc::clone(&service), bound)));
     }
@@ -161,7 +162,7 @@ impl Running {
         of_listener
             .filter_map(|(_, address)| match address {
                 BoundAddress::Ip(address) => Some(*address),
-                BoundAddress::Unix(_) => None,
+                BoundAddress::Unix { .. } => None,
             })
             .collect()
     }
@@ -217,16 +218,8 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.cut();
         self.join();
-        for (_, address) in &self.addresses {
-            if let BoundAddress::Unix(path) = address {
-                remove_socket_file(path);
-            }
-        }
+        self.addresses.iter().for_each(|(_, address)| address.remove_socket_file());
     }
-}
-
-fn remove_socket_file(path: &PathBuf) {
-    let _ = std::fs::remove_file(path);
 }
 
 /// Raises the soft limit of open descriptors to the hard one; the limit in force.
@@ -243,3 +236,6 @@ fn raise_descriptor_limit() -> u64 {
 
 /// How long nothing may hold up a stop beyond `drain-timeout`.
 const LAST_MOMENTS: Duration = Duration::from_secs(5);
+
+/// How long the access log may take to write its last lines.
+const LAST_LINES: Duration = Duration::from_secs(2);

@@ -6,7 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicUsize,
+    Ordering::{AcqRel, Relaxed},
+};
 
 use std::time::Duration;
 
@@ -20,6 +23,9 @@ use crate::tcp::{Cut, Scratch};
 
 /// How many more connections than the least loaded worker one must have before it hands a fresh one over.
 const DRIFT_MIN: usize = 8;
+
+/// In place of the load of a worker that takes no more: it has ended.
+const LEFT: usize = usize::MAX;
 
 /// How often a busy worker's event loop wakes for its beat; see [`Worker::beat`].
 const BEAT: Duration = Duration::from_millis(50);
@@ -60,8 +66,7 @@ struct Worker {
     since_beat: Cell<Option<u32>>,
 }
 
-/// Runs a worker until accepting has stopped and its last connection has ended. `started` hears of it once
-/// every socket is registered.
+/// Runs a worker until accepting has stopped and its last connection has ended.
 pub(super) fn run(
     number: usize,
     crew: Arc<Crew>,
@@ -126,24 +131,33 @@ impl Worker {
 
     /// Serves a fresh connection here, or on the least loaded worker when this one has drifted too far above it.
     fn assign(self: &Rc<Self>, guest: Guest) {
-        let own = self.crew.loads[self.number].load(Relaxed);
-        let loads = self.crew.loads.iter().map(|load| load.load(Relaxed)).enumerate();
-        if own >= DRIFT_MIN
-            && let Some((least, load)) = loads.min_by_key(|(_, load)| *load)
-            && own >= load + DRIFT_MIN
-            && own > load + load / 4
-        {
-            self.crew.loads[least].fetch_add(1, Relaxed);
-            match self.crew.tasks[least].send(Task::Serve(guest)) {
-                Ok(()) => return,
-                Err(mpsc::error::SendError(Task::Serve(guest))) => {
-                    self.crew.loads[least].fetch_sub(1, Relaxed);
-                    return self.take_on(guest);
+        match self.less_loaded() {
+            None => self.take_on(guest),
+            Some(other) => {
+                if let Err(mpsc::error::SendError(Task::Serve(guest))) =
+                    self.crew.tasks[other].send(Task::Serve(guest))
+                {
+                    self.crew.loads[other].fetch_sub(1, AcqRel);
+                    self.take_on(guest);
                 }
-                Err(_) => return,
             }
         }
-        self.take_on(guest);
+    }
+
+    /// The worker to hand a fresh connection to, with its place there counted already.
+    fn less_loaded(&self) -> Option<usize> {
+        let own = self.crew.loads[self.number].load(Relaxed);
+        if own < DRIFT_MIN {
+            return None;
+        }
+        let loads = self.crew.loads.iter().map(|load| load.load(Relaxed)).enumerate();
+        let (least, load) =
+            loads.filter(|(_, load)| *load != LEFT).min_by_key(|(_, load)| *load)?;
+        if own < load + DRIFT_MIN || own <= load + load / 4 {
+            return None;
+        }
+        let count = |load: usize| (load != LEFT).then_some(load + 1);
+        self.crew.loads[least].fetch_update(AcqRel, Relaxed, count).ok().map(|_| least)
     }
 
     fn take_on(self: &Rc<Self>, guest: Guest) {
@@ -180,10 +194,11 @@ impl Worker {
         }
         let key = self.cuts.borrow_mut().insert(Rc::clone(&cut));
         let stay = Stay { worker: Rc::clone(self), key };
-        let service = guest.serve(Rc::clone(&self.scratch), cut);
+        let scratch = Rc::clone(&self.scratch);
+        // The future is made inside, not captured: a captured future takes its room twice.
         tokio::task::spawn_local(async move {
             let _stay = stay;
-            service.await;
+            guest.serve(scratch, cut).await;
         });
     }
 
@@ -203,7 +218,9 @@ impl Worker {
     }
 
     async fn all_ended(&self) {
-        while self.crew.loads[self.number].load(Relaxed) > 0 {
+        // Leaving and being handed a connection exclude each other.
+        let load = &self.crew.loads[self.number];
+        while load.compare_exchange(0, LEFT, AcqRel, Relaxed).is_err() {
             self.idle.notified().await;
         }
     }
@@ -218,7 +235,7 @@ struct Stay {
 impl Drop for Stay {
     fn drop(&mut self) {
         self.worker.cuts.borrow_mut().try_remove(self.key);
-        self.worker.crew.loads[self.worker.number].fetch_sub(1, Relaxed);
+        self.worker.crew.loads[self.worker.number].fetch_sub(1, AcqRel);
         self.worker.idle.notify_one();
     }
 }

@@ -110,6 +110,11 @@ impl Flow {
         self.state
     }
 
+    /// Whether the writer takes no more for now, so that the reader is not read from.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.piped.is_some() || !self.kept.is_empty()
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.state, FlowState::Ending | FlowState::Ended)
     }
@@ -131,7 +136,7 @@ impl Flow {
             let step = match self.state {
                 FlowState::Ended => return Moved::Waiting,
                 FlowState::Ending => return Moved::AtEnd,
-                FlowState::Open if self.bulk => self.splice(cx, from, scratch, keep),
+                FlowState::Open if self.bulk => self.splice(cx, from, to, scratch, keep),
                 FlowState::Open => self.copy(cx, from, to, scratch, keep),
                 FlowState::Broken => self.discard(cx, from, scratch),
             };
@@ -182,11 +187,12 @@ impl Flow {
         None
     }
 
-    /// Moves bytes into an empty pipe; writing them on is the next step. Without bytes the pipe is given back.
+    /// Moves bytes into an empty pipe; writing them on is the next step. Where nothing can be spliced, it reads.
     fn splice(
         &mut self,
         cx: &mut Context<'_>,
         from: &Socket,
+        to: &Socket,
         scratch: &mut Scratch,
         keep: usize,
     ) -> Option<Moved> {
@@ -206,10 +212,7 @@ impl Flow {
         match moved {
             Poll::Pending => Some(Moved::Waiting),
             Poll::Ready(Err(_)) => Some(Moved::ReaderReset),
-            Poll::Ready(Ok(_)) => {
-                self.state = FlowState::Ending;
-                None
-            }
+            Poll::Ready(Ok(_)) => self.copy(cx, from, to, scratch, keep),
         }
     }
 

@@ -14,12 +14,9 @@ use tokio::time::Instant;
 use crate::observe::ended::Why;
 use crate::socket::Socket;
 use crate::upstream::connect::{ConnectFailed, Connected, Efforts};
-use crate::upstream::{InFlight, Upstream};
+use crate::upstream::{INSTANT_RESET, InFlight, Upstream};
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Times};
-
-/// A reset this soon after connecting, before any byte passed, counts as a failure of the backend.
-const INSTANT_RESET: Duration = Duration::from_secs(1);
 
 /// What was configured for one TCP listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -95,7 +92,7 @@ pub(crate) async fn serve(
     })
     .await;
     let (socket, place, efforts) = match connected {
-        None => return Outcome::cut_before_connect(),
+        None => return Outcome::without_backend(Why::DrainCut, None),
         Some(Err(failed)) => return Outcome::not_connected(failed),
         Some(Ok(Connected { socket, place, efforts })) => (socket, place, efforts),
     };
@@ -106,7 +103,7 @@ pub(crate) async fn serve(
         only_client_counts: rules.only_client_counts,
         deadline: rules.max_duration.map(|most| accepted + most),
     };
-    let end = relay.run(scratch, rules.buffer_max, times, cut).await;
+    let end = relay.run(scratch, rules.buffer_max, &times, cut).await;
     let carried = relay.carried();
     note_end(&place, end, carried, connected_at);
     Outcome {
@@ -146,13 +143,9 @@ impl Outcome {
         Outcome { why, detail, backend, efforts, carried: Carried::default() }
     }
 
-    fn cut_before_connect() -> Outcome {
-        Outcome {
-            why: Why::DrainCut,
-            detail: None,
-            backend: None,
-            efforts: Efforts::default(),
-            carried: Carried::default(),
-        }
+    /// An end before any backend was found.
+    pub(crate) fn without_backend(why: Why, detail: Option<String>) -> Outcome {
+        let (efforts, carried) = (Efforts::default(), Carried::default());
+        Outcome { why, detail, backend: None, efforts, carried }
     }
 }

@@ -28,6 +28,14 @@ pub(crate) struct Times {
     pub(crate) deadline: Option<Instant>,
 }
 
+impl Times {
+    /// When to look next, if the last counted byte passed at `active`.
+    fn due(&self, active: Instant) -> Instant {
+        let idle = active + self.idle.unwrap_or(Duration::from_secs(86_400 * 365));
+        self.deadline.map_or(idle, |deadline| deadline.min(idle))
+    }
+}
+
 /// How a relay ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -88,29 +96,32 @@ impl Relay {
     }
 
     /// Carries bytes until one of the ends of [`End`]. `scratch` is shared by all relays of a worker and is
-    /// only borrowed within a turn; its length is also the most that is kept per direction.
+    /// only borrowed within a turn; `keep` is the most that is held for a slow reader, per direction.
     pub(crate) async fn run(
         &mut self,
         scratch: &RefCell<Scratch>,
         keep: usize,
-        times: Times,
+        times: &Times,
         cut: &Cut,
     ) -> End {
         let started = Instant::now();
         let mut active = started;
-        let far = started + Duration::from_secs(86_400 * 365);
-        let due = |active: Instant| {
-            let idle = times.idle.map_or(far, |idle| active + idle);
-            times.deadline.map_or(idle, |deadline| deadline.min(idle))
-        };
-        let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(due(started)));
+        let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(times.due(started)));
+        let mut timer_is_set = false;
         let end = poll_fn(|cx| {
-            if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, &times, &mut active) {
+            let before = self.up.carried + self.down.carried;
+            if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, times, &mut active) {
                 return Poll::Ready(end);
             }
             if cut.is_asked(cx) {
                 return Poll::Ready(End::Cut);
             }
+            // A timer that runs wakes this task by itself; looking at it for each message would cost more than the message.
+            let moved = self.up.carried + self.down.carried != before;
+            if moved && timer_is_set && !timer.is_elapsed() {
+                return Poll::Pending;
+            }
+            timer_is_set = true;
             while timer.as_mut().poll(cx).is_ready() {
                 let now = Instant::now();
                 if times.deadline.is_some_and(|deadline| now >= deadline) {
@@ -119,7 +130,7 @@ impl Relay {
                 if times.idle.is_some_and(|idle| now >= active + idle) {
                     return Poll::Ready(End::Idle);
                 }
-                timer.as_mut().reset(due(active));
+                timer.as_mut().reset(times.due(active));
             }
             Poll::Pending
         })
@@ -162,7 +173,22 @@ impl Relay {
             (Moved::Waiting | Moved::AtEnd, Moved::Waiting | Moved::AtEnd) => {}
         }
         self.pass_on_ends(up == Moved::AtEnd, down == Moved::AtEnd);
-        self.finished()
+        self.finished().or_else(|| self.unread_reset(cx))
+    }
+
+    /// A reset by a side that is not being read from, which would otherwise go unnoticed until a timeout.
+    /// Only asked while we have not finished towards that side: after that, its own finish looks the same.
+    fn unread_reset(&self, cx: &mut Context<'_>) -> Option<End> {
+        let (up, down) = (&self.up, &self.down);
+        let client_is_unread = up.state() == FlowState::Ended || up.is_stuck();
+        if client_is_unread && down.state() == FlowState::Open && self.client.poll_broken(cx) {
+            return Some(End::ClientReset);
+        }
+        let backend_is_unread = down.state() == FlowState::Ended;
+        if backend_is_unread && up.state() == FlowState::Open && self.backend.poll_broken(cx) {
+            return Some(End::BackendReset);
+        }
+        None
     }
 
     /// Tells each side that the other has finished; the last to finish needs no telling, as the close that follows does it.

@@ -21,6 +21,9 @@ use crate::observe::counts::BackendCounts;
 /// enough to forgive (Finagle's default for peak EWMA).
 const LATENCY_DECAY_NS: u64 = 10_000_000_000;
 
+/// A reset this soon after connecting, before any byte passed, counts as a failure of the backend.
+pub(crate) const INSTANT_RESET: Duration = Duration::from_secs(1);
+
 /// Where a backend listens; never mixed up with a client's address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum BackendAddress {
@@ -50,6 +53,9 @@ pub(crate) struct Backend {
     failures: AtomicU64,
     /// The last news was bad: good news must then reach the verdict, and otherwise need not.
     suspect: AtomicBool,
+    /// When it was last connected, and when it last failed, in milliseconds of the upstream's clock.
+    connected_at: AtomicU64,
+    failed_at: AtomicU64,
     latency: Mutex<PeakEwma>,
     latency_seconds: AtomicU64,
     verdict: Mutex<Verdict>,
@@ -67,6 +73,8 @@ impl Backend {
             connections: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
+            connected_at: AtomicU64::new(0),
+            failed_at: AtomicU64::new(0),
             latency: Mutex::new(PeakEwma::new(LATENCY_DECAY_NS)),
             latency_seconds: AtomicU64::new(0),
             verdict: Mutex::new(verdict),
@@ -93,6 +101,7 @@ impl Backend {
 
     pub(super) fn connected(&self, since_start: Duration, took: Duration) {
         self.connections.fetch_add(1, Relaxed);
+        self.connected_at.store(since_start.as_millis() as u64, Relaxed);
         let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         let now = since_start.as_nanos() as u64;
         latency.observe(now, took.as_nanos() as u64);
@@ -113,8 +122,20 @@ impl Backend {
         self.suspect.load(Relaxed)
     }
 
-    pub(super) fn set_suspect(&self, suspect: bool) {
+    /// Notes news about it; whether a connection was made, and lasted, since the last bad news. Called under the roster's lock.
+    pub(super) fn set_suspect(&self, now: Duration, suspect: bool) -> bool {
         self.suspect.store(suspect, Relaxed);
+        let now = now.as_millis() as u64;
+        let since = if suspect { self.failed_at.swap(now, Relaxed) } else { 0 };
+        let connected = self.connected_at.load(Relaxed);
+        suspect && connected > since && connected + INSTANT_RESET.as_millis() as u64 <= now
+    }
+
+    /// Whether it has the weight, the role and the limit of this entry.
+    pub(super) fn serves_as(&self, entry: &Entry) -> bool {
+        self.weight == entry.weight
+            && self.backup == entry.backup
+            && self.connections_max == entry.connections_max.unwrap_or(u32::MAX)
     }
 
     pub(super) fn verdict(&self) -> MutexGuard<'_, Verdict> {

@@ -98,9 +98,9 @@ impl Upstream {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Why::ConnectRefused,
             _ => Why::ConnectUnreachable,
         };
-        if why == Why::OutOfResources {
+        if why == Why::OutOfResources && self.may_complain() {
             tracing::error!(upstream = %self.rules.name, backend = %place.backend.name, "connect: {error}: out of descriptors, memory or source ports; raise `ulimit -n` or add `source` addresses");
-        } else {
+        } else if why != Why::OutOfResources {
             place.backend.failed();
             self.note_traffic(&place.backend, false);
         }

@@ -6,9 +6,10 @@ pub(crate) mod connect;
 mod line_up;
 mod queue;
 
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,7 +18,7 @@ use evenkeel_balance::{Algorithm, Ask, HashOn, Member, Table, hash_bytes, ring_k
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(crate) use backend::{Backend, BackendAddress};
+pub(crate) use backend::{Backend, BackendAddress, INSTANT_RESET};
 use line_up::{LineUp, NoPick, OpenConnections, seed};
 use queue::Queue;
 
@@ -72,6 +73,8 @@ pub(crate) struct Upstream {
     changed: Notify,
     started: Instant,
     was_all_down: AtomicBool,
+    /// When a lack of our own was last complained of, in seconds of the clock plus one.
+    complained: AtomicU64,
 }
 
 /// What the names stand for, and how many backends are in which state; the lock of everything that is not a pick.
@@ -81,6 +84,8 @@ struct Roster {
     found: Vec<Option<Vec<BackendAddress>>>,
     usable: usize,
     ejected: usize,
+    /// Backends that left while they still had connections: their counts go on when they come back.
+    gone: Vec<Weak<Backend>>,
 }
 
 /// A place at a backend, from the pick to the end of the connection; dropping it gives the place back.
@@ -108,7 +113,7 @@ impl Upstream {
                 backup: Table::build(&rules.balance, &[]),
                 pending: true,
             }),
-            roster: Mutex::new(Roster { found, usable: 0, ejected: 0 }),
+            roster: Mutex::new(Roster { found, usable: 0, ejected: 0, gone: Vec::new() }),
             rules,
             ticket: AtomicU64::new(0),
             source_turn: AtomicUsize::new(0),
@@ -116,6 +121,7 @@ impl Upstream {
             changed: Notify::new(),
             started: Instant::now(),
             was_all_down: AtomicBool::new(false),
+            complained: AtomicU64::new(0),
         };
         let upstream = Arc::new(upstream);
         upstream.line_up_anew();
@@ -191,9 +197,12 @@ impl Upstream {
         if !self.rules.verdict.passive || (went_well && !backend.is_suspect()) {
             return;
         }
-        backend.set_suspect(!went_well);
         let now = self.now();
         self.judge(backend, |rules, verdict, may_eject| {
+            // A connection made since the last failure, and not reset at once, breaks the row of failures.
+            if backend.set_suspect(now, !went_well) {
+                verdict.traffic(rules, now, true, may_eject);
+            }
             verdict.traffic(rules, now, went_well, may_eject)
         });
     }
@@ -219,14 +228,20 @@ impl Upstream {
             verdict::may_eject(total, roster.ejected, roster.usable, self.rules.eject_max_percent);
         let mut verdict = backend.verdict();
         let before = (verdict.usable(), is_ejected(&verdict));
-        let change = change(&self.rules.verdict, &mut verdict, may_eject)?;
+        let change = change(&self.rules.verdict, &mut verdict, may_eject);
         let after = (verdict.usable(), is_ejected(&verdict));
         drop(verdict);
+        // A state can change without an event (a check succeeds while the ejection lasts), and one that has
+        // left the line-up may still be judged; the next line-up counts anew.
+        let count = |known: usize, before, after| {
+            (known + usize::from(after)).saturating_sub(usize::from(before))
+        };
         if backend.weight > 0 {
-            roster.usable = roster.usable + usize::from(after.0) - usize::from(before.0);
+            roster.usable = count(roster.usable, before.0, after.0);
         }
-        roster.ejected = roster.ejected + usize::from(after.1) - usize::from(before.1);
+        roster.ejected = count(roster.ejected, before.1, after.1);
         drop(roster);
+        let change = change?;
         self.tell(backend, &change);
         self.changed.notify_one();
         Some(change)
@@ -280,13 +295,15 @@ impl Upstream {
     /// Builds the line-up from what is found and judged, and publishes it.
     fn line_up_anew(self: &Arc<Self>) {
         let mut roster = self.roster();
-        let backends = self.assemble(&roster.found);
+        let backends = self.assemble(&mut roster);
         let pending = roster.found.iter().any(Option::is_none);
         let usable = |backend: &Backend| backend.weight > 0 && backend.verdict().usable();
         roster.usable = backends.iter().filter(|backend| usable(backend)).count();
         roster.ejected = backends.iter().filter(|backend| is_ejected(&backend.verdict())).count();
         let active = backends.iter().filter(|backend| backend.weight > 0).count();
         let open = verdict::fail_open(active, roster.usable, self.rules.fail_open_percent);
+        // Big tables take their time; failing connections must not wait for them. Nobody else publishes.
+        drop(roster);
         let members =
             |backup: bool| self.members(&backends, backup, |backend| open || usable(backend));
         let line_up = LineUp {
@@ -297,7 +314,6 @@ impl Upstream {
         };
         self.tell_all_down(&line_up);
         self.line_up.store(Arc::new(line_up));
-        drop(roster);
         self.serve_queue();
     }
 
@@ -328,29 +344,32 @@ impl Upstream {
     }
 
     /// The backends in configured order; those known already are taken over with all their counts.
-    fn assemble(&self, found: &[Option<Vec<BackendAddress>>]) -> Vec<Arc<Backend>> {
+    fn assemble(&self, roster: &mut Roster) -> Vec<Arc<Backend>> {
         let old = self.line_up.load();
-        let known: std::collections::HashMap<&BackendAddress, &Arc<Backend>> =
-            old.backends.iter().map(|backend| (&backend.address, backend)).collect();
-        let mut seen = std::collections::HashSet::new();
+        let gone = roster.gone.iter().filter_map(Weak::upgrade);
+        let known: HashMap<BackendAddress, Arc<Backend>> = gone
+            .chain(old.backends.iter().cloned())
+            .map(|backend| (backend.address.clone(), backend))
+            .collect();
+        let mut seen = HashSet::new();
         let mut backends = Vec::new();
-        for (entry, addresses) in self.rules.entries.iter().zip(found) {
-            for address in addresses.iter().flatten() {
-                if !seen.insert(address.clone()) {
-                    continue;
-                }
+        for (entry, addresses) in self.rules.entries.iter().zip(&roster.found) {
+            for address in
+                addresses.iter().flatten().filter(|address| seen.insert((*address).clone()))
+            {
+                let fresh = |verdict| Arc::new(Backend::new(address.clone(), entry, verdict));
                 backends.push(match known.get(address) {
-                    Some(backend) => Arc::clone(backend),
+                    Some(backend) if backend.serves_as(entry) => Arc::clone(backend),
+                    // A name now stands for the address of another entry: its verdict stays, its role does not.
+                    Some(backend) => fresh(backend.verdict().clone()),
                     // One that comes later starts slowly; those of the start all share the load from the beginning.
-                    None if old.pending => {
-                        Arc::new(Backend::new(address.clone(), entry, Verdict::new(self.now())))
-                    }
-                    None => {
-                        Arc::new(Backend::new(address.clone(), entry, Verdict::joining(self.now())))
-                    }
+                    None if old.pending => fresh(Verdict::new(self.now())),
+                    None => fresh(Verdict::joining(self.now())),
                 });
             }
         }
+        let left = known.values().filter(|backend| !seen.contains(&backend.address));
+        roster.gone = left.map(Arc::downgrade).collect();
         backends
     }
 
@@ -364,6 +383,12 @@ impl Upstream {
                 tracing::info!(%upstream, "has a usable backend again");
             }
         }
+    }
+
+    /// Whether to complain of a lack of our own: once a second, as it comes with every connection.
+    fn may_complain(&self) -> bool {
+        let second = self.now().as_secs() + 1;
+        self.complained.swap(second, Relaxed) != second
     }
 
     /// The source address for the next connection to `to`, in turn, when any of its family is configured.

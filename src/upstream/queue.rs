@@ -70,7 +70,8 @@ impl Upstream {
             // Those who gave up still stand in the line; they do not count.
             waiters.retain(|waiter| !waiter.place.is_closed());
             if waiters.len() >= self.queue.max {
-                return Err(NoPlace::QueueFull);
+                let nobody = self.line_up.load().is_empty();
+                return Err(if nobody { NoPlace::NobodyLeft } else { NoPlace::QueueFull });
             }
             waiters.push_back(Waiter { key, tried: tried.to_vec(), place: sender });
             self.queue.waiting.store(waiters.len(), SeqCst);
@@ -92,9 +93,15 @@ impl Upstream {
         let mut unwanted = Vec::new();
         let mut waiters = self.queue.lock();
         let mut at = 0;
+        let mut all_full = false;
         while at < waiters.len().min(LOOKED_AT) {
             if waiters[at].place.is_closed() {
                 waiters.remove(at);
+                continue;
+            }
+            // Who has tried nobody yet finds the same as the one before.
+            if all_full && waiters[at].tried.is_empty() {
+                at += 1;
                 continue;
             }
             match self.pick(waiters[at].key, &waiters[at].tried) {
@@ -107,7 +114,11 @@ impl Upstream {
                 }
                 // Dropping the sender tells it.
                 Err(NoPick::NobodyLeft) => drop(waiters.remove(at)),
-                Err(NoPick::AllFull | NoPick::NotYetKnown) => at += 1,
+                Err(NoPick::NotYetKnown) => break,
+                Err(NoPick::AllFull) => {
+                    all_full |= waiters[at].tried.is_empty();
+                    at += 1;
+                }
             }
         }
         self.queue.waiting.store(waiters.len(), SeqCst);

@@ -34,7 +34,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_gib: kibibytes / 1024.0 / 1024.0,
             system: value(&read("/etc/os-release"), "PRETTY_NAME").unwrap_or_default(),
-            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            kernel: version(&read("/proc/sys/kernel/osrelease")),
             virtual_machine: value(&cpu, "flags").is_some_and(|flags| flags.contains("hypervisor")),
             used_by_others: 0.0,
             stolen: 0.0,
@@ -88,4 +88,9 @@ fn read(file: &str) -> String {
 
 fn first_number(text: &str) -> f64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
+}
+
+/// The kernel's version without the name of its build, which means nothing to a reader.
+fn version(release: &str) -> String {
+    release.chars().take_while(|letter| letter.is_ascii_digit() || *letter == '.').collect()
 }
