@@ -74,44 +74,47 @@ pub(crate) struct Outcome {
 }
 
 /// Serves one client from its first byte to its last.
-pub(crate) async fn serve(
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice, while it runs")]
+pub(crate) fn serve(
     client: Socket,
     rules: &Rules,
     upstream: &Arc<Upstream>,
     key: u64,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
-) -> Outcome {
-    let accepted = Instant::now();
-    // Boxed, so that what connecting needs is given back before the long life of the relay begins.
-    let connected = Box::pin(async {
-        tokio::select! {
-            connected = upstream.connect(key) => Some(connected),
-            () = cut.asked() => None,
+) -> impl Future<Output = Outcome> {
+    async move {
+        let accepted = Instant::now();
+        // Boxed, so that what connecting needs is given back before the long life of the relay begins.
+        let connected = Box::pin(async {
+            tokio::select! {
+                connected = upstream.connect(key) => Some(connected),
+                () = cut.asked() => None,
+            }
+        })
+        .await;
+        let (socket, place, efforts) = match connected {
+            None => return Outcome::without_backend(Why::DrainCut, None),
+            Some(Err(failed)) => return Outcome::not_connected(failed),
+            Some(Ok(Connected { socket, place, efforts })) => (socket, place, efforts),
+        };
+        let connected_at = Instant::now();
+        let mut relay = Relay::new(client, socket);
+        let times = Times {
+            idle: rules.idle_timeout,
+            only_client_counts: rules.only_client_counts,
+            deadline: rules.max_duration.map(|most| accepted + most),
+        };
+        let end = relay.run(scratch, rules.buffer_max, &times, cut).await;
+        let carried = relay.carried();
+        note_end(&place, end, carried, connected_at);
+        Outcome {
+            why: why(end),
+            detail: None,
+            backend: Some(Arc::clone(&place.backend.name)),
+            efforts,
+            carried,
         }
-    })
-    .await;
-    let (socket, place, efforts) = match connected {
-        None => return Outcome::without_backend(Why::DrainCut, None),
-        Some(Err(failed)) => return Outcome::not_connected(failed),
-        Some(Ok(Connected { socket, place, efforts })) => (socket, place, efforts),
-    };
-    let connected_at = Instant::now();
-    let mut relay = Relay::new(client, socket);
-    let times = Times {
-        idle: rules.idle_timeout,
-        only_client_counts: rules.only_client_counts,
-        deadline: rules.max_duration.map(|most| accepted + most),
-    };
-    let end = relay.run(scratch, rules.buffer_max, &times, cut).await;
-    let carried = relay.carried();
-    note_end(&place, end, carried, connected_at);
-    Outcome {
-        why: why(end),
-        detail: None,
-        backend: Some(Arc::clone(&place.backend.name)),
-        efforts,
-        carried,
     }
 }
 
