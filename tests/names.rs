@@ -190,6 +190,19 @@ fn a_failed_look_up_keeps_the_last_answer() {
 }
 
 #[test]
+fn a_family_that_a_name_no_longer_has_is_forgotten() {
+    let a = Backend::named("A");
+    let port = a.address.port();
+    let both = [a.address.ip(), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let server = NameServer::answering(&both, 1);
+    let (running, _door) = server.serve(port);
+    until("both are known", || running.backends().len() == 2);
+    server.change(answer(&[a.address.ip()], 1));
+    until("only one is left", || running.backends().len() == 1);
+    assert_eq!(running.backends()[0].address, a.address.to_string());
+}
+
+#[test]
 fn localhost_needs_no_name_server() {
     let backend = Backend::serving_at("127.0.0.1:0".parse().unwrap(), echo);
     let name = format!("\"localhost:{}\"", backend.address.port());

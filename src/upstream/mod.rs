@@ -5,6 +5,8 @@ mod backend;
 pub(crate) mod connect;
 mod line_up;
 mod queue;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};

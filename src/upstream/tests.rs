@@ -1,0 +1,96 @@
+//! Promises about the roles and verdicts of backends that are hard to reach from outside: names that swap
+//! addresses, backends that leave and return, states that change without an event.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_balance::{Algorithm, health as verdict};
+
+use super::{Entry, EntryPlace, Rules, Upstream};
+use crate::socket::SocketOptions;
+
+fn named(host: &str, backup: bool) -> Entry {
+    let place = EntryPlace::Named { host: host.into(), port: 5432 };
+    Entry { place, weight: 1, backup, connections_max: None }
+}
+
+fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
+    Upstream::new(Rules {
+        name: "db".into(),
+        entries,
+        balance: Algorithm::RoundRobin,
+        connect_timeout: Duration::from_secs(1),
+        retries: 1,
+        queue_max: 10,
+        queue_timeout: Duration::from_secs(1),
+        verdict: verdict::Rules {
+            rise: 1,
+            fall: 1,
+            eject_after: 1,
+            eject_time: Duration::from_millis(20),
+            eject_time_max: Duration::from_millis(20),
+            slow_start: Duration::ZERO,
+            active: true,
+            passive: true,
+        },
+        eject_max_percent: 100,
+        fail_open_percent: 0,
+        sources: Vec::new(),
+        options: SocketOptions::default(),
+    })
+}
+
+fn address(last: u8) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, last], 5432))
+}
+
+fn resolve(upstream: &Arc<Upstream>, answers: &[&[u8]]) {
+    for (entry, lasts) in answers.iter().enumerate() {
+        upstream.set_addresses(entry, lasts.iter().copied().map(address).collect());
+    }
+    upstream.line_up_anew();
+}
+
+fn picked(upstream: &Arc<Upstream>) -> String {
+    upstream.pick(0, &[]).unwrap().backend.name.to_string()
+}
+
+#[test]
+fn names_that_swap_addresses_swap_the_roles_of_primary_and_standby() {
+    let upstream = upstream(vec![named("primary.test", false), named("standby.test", true)]);
+    resolve(&upstream, &[&[1], &[2]]);
+    assert_eq!(picked(&upstream), "192.0.2.1:5432");
+    resolve(&upstream, &[&[2], &[1]]);
+    assert_eq!(picked(&upstream), "192.0.2.2:5432");
+    assert_eq!(picked(&upstream), "192.0.2.2:5432");
+}
+
+#[test]
+fn a_backend_that_leaves_and_returns_still_knows_its_open_connections() {
+    let upstream = upstream(vec![named("app.test", false)]);
+    resolve(&upstream, &[&[1]]);
+    let place = upstream.pick(0, &[]).unwrap();
+    resolve(&upstream, &[&[2]]);
+    resolve(&upstream, &[&[1]]);
+    assert_eq!(upstream.backends()[0].open(), 1);
+    drop(place);
+    assert_eq!(upstream.backends()[0].open(), 0);
+}
+
+#[test]
+fn counts_of_states_survive_a_check_that_succeeds_while_an_ejection_lasts() {
+    let upstream = upstream(vec![named("app.test", false)]);
+    resolve(&upstream, &[&[1, 2]]);
+    let backend = Arc::clone(&upstream.backends()[0]);
+    upstream.note_traffic(&backend, false);
+    upstream.note_probe(&backend, false, "refused");
+    upstream.note_probe(&backend, true, "");
+    let deadline = std::time::Instant::now() + Duration::from_secs(5);
+    while !backend.verdict().usable() {
+        assert!(std::time::Instant::now() < deadline, "the ejection lasts 20 ms");
+        upstream.let_time_pass();
+    }
+    let roster = upstream.roster();
+    assert_eq!((roster.usable, roster.ejected), (2, 0));
+}
