@@ -56,8 +56,9 @@ pub(crate) struct Backend {
     /// When it was last connected, and when it last failed, in milliseconds of the upstream's clock.
     connected_at: AtomicU64,
     failed_at: AtomicU64,
-    latency: Mutex<PeakEwma>,
-    latency_seconds: AtomicU64,
+    /// The parts of a [`PeakEwma`].
+    latency_stamp: AtomicU64,
+    latency_value: AtomicU64,
     verdict: Mutex<Verdict>,
 }
 
@@ -75,8 +76,8 @@ impl Backend {
             suspect: AtomicBool::new(false),
             connected_at: AtomicU64::new(0),
             failed_at: AtomicU64::new(0),
-            latency: Mutex::new(PeakEwma::new(LATENCY_DECAY_NS)),
-            latency_seconds: AtomicU64::new(0),
+            latency_stamp: AtomicU64::new(0),
+            latency_value: AtomicU64::new(0),
             verdict: Mutex::new(verdict),
         }
     }
@@ -102,28 +103,35 @@ impl Backend {
     pub(super) fn connected(&self, since_start: Duration, took: Duration) {
         self.connections.fetch_add(1, Relaxed);
         self.connected_at.store(since_start.as_millis() as u64, Relaxed);
-        let mut latency = self.latency.lock().unwrap_or_else(PoisonError::into_inner);
         let now = since_start.as_nanos() as u64;
+        let mut latency = self.latency_parts();
         latency.observe(now, took.as_nanos() as u64);
-        let seconds = latency.value_at(now);
-        self.latency_seconds.store(seconds.to_bits(), Relaxed);
+        // Two workers at the same instant may lose one sample of an average, which is cheaper than a lock.
+        let (stamp, value) = latency.parts();
+        self.latency_stamp.store(stamp, Relaxed);
+        self.latency_value.store(value.to_bits(), Relaxed);
+    }
+
+    fn latency_parts(&self) -> PeakEwma {
+        let value = f64::from_bits(self.latency_value.load(Relaxed));
+        PeakEwma::from_parts(LATENCY_DECAY_NS, self.latency_stamp.load(Relaxed), value)
     }
 
     pub(super) fn failed(&self) {
         self.failures.fetch_add(1, Relaxed);
     }
 
-    /// Peak EWMA of the time it takes to connect, in seconds.
-    pub(super) fn latency(&self) -> f64 {
-        f64::from_bits(self.latency_seconds.load(Relaxed))
+    /// Peak EWMA of the time it takes to connect, in seconds, as faded as it is now.
+    pub(super) fn latency(&self, since_start: Duration) -> f64 {
+        self.latency_parts().value_at(since_start.as_nanos() as u64)
     }
 
     pub(super) fn is_suspect(&self) -> bool {
         self.suspect.load(Relaxed)
     }
 
-    /// Notes news about it; whether a connection was made, and lasted, since the last bad news. Called under the roster's lock.
-    pub(super) fn set_suspect(&self, now: Duration, suspect: bool) -> bool {
+    /// Notes news about it, under the roster's lock; whether this is bad news after a connection that was made and lasted.
+    pub(super) fn note_news(&self, now: Duration, suspect: bool) -> bool {
         self.suspect.store(suspect, Relaxed);
         let now = now.as_millis() as u64;
         let since = if suspect { self.failed_at.swap(now, Relaxed) } else { 0 };

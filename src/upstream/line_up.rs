@@ -2,6 +2,7 @@
 //! It must never take a lock: every pick of every worker goes through it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use evenkeel_balance::{Ask, Loads, Table};
 
@@ -78,6 +79,7 @@ pub(super) fn seed(ticket: u64) -> u64 {
 pub(super) struct OpenConnections<'a> {
     pub(super) backends: &'a [Arc<Backend>],
     pub(super) total: u64,
+    pub(super) now: Duration,
 }
 
 impl Loads for OpenConnections<'_> {
@@ -85,7 +87,7 @@ impl Loads for OpenConnections<'_> {
         self.backends[index as usize].open()
     }
     fn latency(&self, index: u32) -> f64 {
-        self.backends[index as usize].latency()
+        self.backends[index as usize].latency(self.now)
     }
     fn has_room(&self, index: u32) -> bool {
         self.backends[index as usize].has_room()

@@ -166,8 +166,11 @@ impl Upstream {
         let ask = Ask { key, tried, ticket, seed: seed(ticket) };
         // A chosen backend may fill up between the pick and the taking; then the next pick sees it full.
         loop {
-            let loads =
-                OpenConnections { backends: &line_up.backends, total: self.open.load(Relaxed) };
+            let loads = OpenConnections {
+                backends: &line_up.backends,
+                total: self.open.load(Relaxed),
+                now: self.now(),
+            };
             let Some(index) =
                 line_up.main.pick(&loads, &ask).or_else(|| line_up.pick_backup(&loads, &ask))
             else {
@@ -202,7 +205,7 @@ impl Upstream {
         let now = self.now();
         self.judge(backend, |rules, verdict, may_eject| {
             // A connection made since the last failure, and not reset at once, breaks the row of failures.
-            if backend.set_suspect(now, !went_well) {
+            if backend.note_news(now, !went_well) {
                 verdict.traffic(rules, now, true, may_eject);
             }
             verdict.traffic(rules, now, went_well, may_eject)

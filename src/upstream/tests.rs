@@ -94,3 +94,14 @@ fn counts_of_states_survive_a_check_that_succeeds_while_an_ejection_lasts() {
     let roster = upstream.roster();
     assert_eq!((roster.usable, roster.ejected), (2, 0));
 }
+
+#[test]
+fn a_backend_that_was_slow_once_is_forgiven_while_nothing_is_heard_of_it() {
+    let upstream = upstream(vec![named("app.test", false)]);
+    resolve(&upstream, &[&[1]]);
+    let backend = Arc::clone(&upstream.backends()[0]);
+    let start = Duration::from_secs(1);
+    backend.connected(start, Duration::from_secs(2));
+    assert!((backend.latency(start) - 2.0).abs() < 1e-9);
+    assert!(backend.latency(start + Duration::from_secs(60)) < 0.01);
+}
