@@ -2,13 +2,14 @@
 # ARGS is passed on where it is named: make demo ARGS='--help'.
 
 ARGS   ?=
+T      ?= request_head
 CARGO  ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # bench/ is a package of its own, so that its dependencies never become ours.
 BENCH  := $(wildcard bench/Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint check-format clippy check-samples deny bench bench-pick soak docs clean
+.PHONY: help demo test fmt lint check-format clippy check-samples deny bench bench-pick fuzz soak docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -64,6 +65,10 @@ bench: ## run side by side with other load balancers (ARGS)
 
 bench-pick: ## measure the pickers alone
 	$(CARGO) bench -p evenkeel-balance
+
+fuzz: ## fuzz one parser for a while: make fuzz T=request_head ARGS='-- -max_total_time=60' (needs cargo-fuzz and nightly)
+	mkdir -p fuzz/corpus/$(T)
+	$(CARGO) +nightly fuzz run $(T) fuzz/corpus/$(T) fuzz/seeds/$(T) $(ARGS)
 
 soak: ## run for long under load and watch for leaks (ARGS)
 	bench/soak.sh $(ARGS)

@@ -1,0 +1,180 @@
+//! Where a head ends and which fields it has, the same way for requests, responses and trailers.
+//! The raw bytes are looked at before `httparse` sees them, because it takes a bare line feed for
+//! the end of a line; both must then agree on every line, or the head is refused.
+
+use crate::chars::{is_name, is_text, trim};
+use crate::{Fields, Known, Reason};
+
+/// How large a head may be; what is larger is refused as soon as that much has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the whole head, with the empty line that ends it.
+    pub head_max: usize,
+    /// Bytes of the first line, without its end.
+    pub line_max: usize,
+    /// How many fields.
+    pub fields_max: usize,
+}
+
+/// How much of a head was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Read {
+    /// Not all of it: call again with these bytes and more behind them.
+    Partial,
+    /// All of it.
+    Whole {
+        /// Its bytes, with the empty line; what follows is the body.
+        length: usize,
+    },
+}
+
+/// Where the parts of a whole head are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// Bytes of the first line, without its end.
+    pub(crate) line: usize,
+    /// Field lines behind it.
+    pub(crate) fields: usize,
+    /// Bytes of everything.
+    pub(crate) whole: usize,
+}
+
+/// Measures the head at the beginning of `bytes`; `None` when its end has not come yet.
+///
+/// `line_too_long` is the reason for a first line over its limit.
+pub(crate) fn measure(
+    bytes: &[u8],
+    limits: &Limits,
+    line_too_long: Reason,
+) -> Result<Option<Extent>, Reason> {
+    let within = bytes.get(..limits.head_max).unwrap_or(bytes);
+    let is_over = bytes.len() > within.len();
+    let (mut line, mut lines, mut start) = (None, 0, 0);
+    while let Some(length) = line_length(within, start, is_over)? {
+        let end = start + length + 2;
+        match line {
+            None if length > limits.line_max => return Err(line_too_long),
+            None => line = Some(length),
+            Some(line) if length == 0 => {
+                return Ok(Some(Extent { line, fields: lines, whole: end }));
+            }
+            Some(_) => {
+                if matches!(within.get(start), Some(b' ' | b'\t')) {
+                    return Err(Reason::ObsFold);
+                }
+                lines += 1;
+                if lines > limits.fields_max {
+                    return Err(Reason::FieldsTooMany);
+                }
+            }
+        }
+        start = end;
+    }
+    let last = within.strip_suffix(b"\r").unwrap_or(within);
+    if line.is_none() && last.len() > limits.line_max {
+        return Err(line_too_long);
+    }
+    // A head that has not ended within its limit never will.
+    if within.len() >= limits.head_max {
+        return Err(Reason::HeadTooLarge);
+    }
+    Ok(None)
+}
+
+/// The length of the line that begins at `start`, without its end; `None` when that has not come.
+fn line_length(bytes: &[u8], start: usize, is_cut: bool) -> Result<Option<usize>, Reason> {
+    let rest = bytes.get(start..).unwrap_or_default();
+    let Some(length) = find_line_break(rest) else { return Ok(None) };
+    match (rest.get(length), rest.get(length + 1)) {
+        (Some(b'\n'), _) => Err(Reason::BareLf),
+        (_, Some(b'\n')) => Ok(Some(length)),
+        (_, Some(_)) => Err(Reason::BareCr),
+        // The limit cut the bytes just here: what follows counts as too large, whatever it is.
+        (_, None) if is_cut => Err(Reason::HeadTooLarge),
+        (_, None) => Ok(None),
+    }
+}
+
+/// Where the first carriage return or line feed is.
+fn find_line_break(bytes: &[u8]) -> Option<usize> {
+    const WORD: usize = size_of::<u64>();
+    let (words, _) = bytes.as_chunks::<WORD>();
+    let clean = words.iter().take_while(|word| !has_line_break(u64::from_le_bytes(**word))).count();
+    let rest = bytes.get(clean * WORD..).unwrap_or_default();
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    rest.iter().position(is_break).map(|n| clean * WORD + n)
+}
+
+/// Whether one of the eight bytes is a carriage return or line feed: a byte of `x ^ pattern` is
+/// zero where it is, and subtracting one borrows into its top bit (Warren, Hacker's Delight 6-1).
+fn has_line_break(word: u64) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let zeros = |x: u64| x.wrapping_sub(ONES) & !x & TOPS;
+    zeros(word ^ u64::from_ne_bytes([b'\r'; 8])) | zeros(word ^ u64::from_ne_bytes([b'\n'; 8])) != 0
+}
+
+/// Heads with no more fields than this need no list from the heap.
+const FIELDS_ON_STACK: usize = 48;
+
+/// Reads `count` field lines and the empty line behind them, which is all of `section`.
+pub(crate) fn read_fields(section: &[u8], count: usize, fields: &mut Fields) -> Result<(), Reason> {
+    let mut few = [httparse::EMPTY_HEADER; FIELDS_ON_STACK];
+    let mut many = Vec::new();
+    let slots = match few.get_mut(..count) {
+        Some(slots) => slots,
+        None => {
+            many.resize(count, httparse::EMPTY_HEADER);
+            many.as_mut_slice()
+        }
+    };
+    let list = match httparse::parse_headers(section, slots) {
+        Ok(httparse::Status::Complete((length, list)))
+            if length == section.len() && list.len() == count =>
+        {
+            list
+        }
+        _ => return Err(first_fault(section)),
+    };
+    for field in list {
+        let name = field.name.as_bytes();
+        let known = Known::of(name);
+        if known == Known::Other && is_look_alike(name) {
+            return Err(Reason::UnderscoreLookAlike);
+        }
+        fields.push_known(known, name, trim(field.value));
+    }
+    Ok(())
+}
+
+fn is_look_alike(name: &[u8]) -> bool {
+    let meant = || Known::of_underscored(name);
+    name.contains(&b'_') && (meant().is_framing() || meant().is_forwarding())
+}
+
+/// What is wrong with the first bad line of a section that was not accepted.
+fn first_fault(section: &[u8]) -> Reason {
+    let mut start = 0;
+    while let Some(length) = find_line_break(section.get(start..).unwrap_or_default()) {
+        let line = section.get(start..start + length).unwrap_or_default();
+        start += length + 2;
+        if line.is_empty() {
+            break;
+        }
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+            return Reason::ColonMissing;
+        };
+        let (name, value) = line.split_at(colon);
+        match name {
+            [] => return Reason::NameEmpty,
+            [before @ .., b' ' | b'\t'] if is_name(trim(before)) => {
+                return Reason::SpaceBeforeColon;
+            }
+            _ if !is_name(name) => return Reason::NameInvalid,
+            _ if !is_text(value) => return Reason::ValueInvalid,
+            _ => {}
+        }
+    }
+    // Each line is in order by our own rules and still not taken: there is no agreement on it.
+    Reason::NameInvalid
+}

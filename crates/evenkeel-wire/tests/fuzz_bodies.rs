@@ -1,0 +1,153 @@
+//! What has to hold for any bytes whatever: one function for each fuzz target. The targets in
+//! `fuzz/` include this file by its path; `fuzzed.rs` runs the same on changed samples, so that
+//! it is exercised without a fuzzer too. A function here panics when a promise is broken.
+
+use evenkeel_wire::{
+    ChunkLimits, Chunked, Fields, Framing, Known, Limits, Method, Read, Request, Response, Step,
+    Version, is_name, is_value, write_chunk_size,
+};
+
+const LIMITS: Limits = Limits { head_max: 2_048, line_max: 512, fields_max: 20 };
+const CHUNKS: ChunkLimits = ChunkLimits { extension_max: 32, trailers: LIMITS };
+
+/// A request that is accepted has one plain reading: written anew it reads the same, and it does
+/// not depend on how the bytes were cut.
+pub(crate) fn request_head(bytes: &[u8]) {
+    let mut request = Request::default();
+    let read = request.read(bytes, &LIMITS);
+    let Ok(Read::Whole { length }) = read else { return };
+    assert!(length <= bytes.len() && length <= LIMITS.head_max + 2);
+    check_fields(&request.fields);
+    assert_eq!(request.fields.first(Known::Host), None);
+    assert_ne!(request.framing, Framing::UntilClose);
+    assert_eq!(request.target.is_empty(), request.method == Method::Connect);
+    assert!(request.version == Version::Http10 || !request.authority.is_empty());
+    let mut again = Request::default();
+    for cut in 0..length {
+        assert_eq!(again.read(&bytes[..cut], &LIMITS), Ok(Read::Partial), "cut at {cut}");
+    }
+    assert_eq!(again.read(&bytes[..length], &LIMITS), Ok(Read::Whole { length }));
+    assert_eq!(request, again);
+    let written = write_request(&request);
+    let wide = Limits { head_max: 2 * LIMITS.head_max, line_max: 2 * LIMITS.line_max, ..LIMITS };
+    let wide = Limits { fields_max: LIMITS.fields_max + 1, ..wide };
+    let whole = Ok(Read::Whole { length: written.len() });
+    assert_eq!(again.read(&written, &wide), whole, "{}", written.escape_ascii());
+    again.scheme = request.scheme;
+    assert_eq!(request, again);
+}
+
+/// The head as a proxy would write it on: authority as Host, path as target.
+pub(crate) fn write_request(request: &Request) -> Vec<u8> {
+    let target = match request.method {
+        Method::Connect => &request.authority,
+        _ => &request.target,
+    };
+    let version: &[u8] =
+        if request.version == Version::Http10 { b" HTTP/1.0" } else { b" HTTP/1.1" };
+    let mut out = [request.method.as_bytes(), b" ", target, version, b"\r\n"].concat();
+    if !request.authority.is_empty() {
+        out.extend_from_slice(&[b"Host: ", request.authority.as_slice(), b"\r\n"].concat());
+    }
+    write_fields(&request.fields, &mut out);
+    out
+}
+
+/// The same for a response; the first byte chooses the method that it answers.
+pub(crate) fn response_head(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let to = match choice % 3 {
+        0 => Method::Get,
+        1 => Method::Head,
+        _ => Method::Connect,
+    };
+    let mut response = Response::default();
+    let Ok(Read::Whole { length }) = response.read(bytes, &to, &LIMITS) else { return };
+    assert!(length <= bytes.len() && length <= LIMITS.head_max);
+    check_fields(&response.fields);
+    assert!((100..1_000).contains(&response.status));
+    let has_body = response.framing != Framing::None;
+    assert!(!has_body || (response.status >= 200 && ![204, 304].contains(&response.status)));
+    assert!(!has_body || to != Method::Head);
+    assert!(!response.persistent || response.framing != Framing::UntilClose);
+    let mut again = Response::default();
+    for cut in 0..length {
+        let read = again.read(&bytes[..cut], &to, &LIMITS);
+        assert_eq!(read, Ok(Read::Partial), "cut at {cut}");
+    }
+    let old = response.version == Version::Http10;
+    let line = format!("HTTP/1.{} {} ", if old { 0 } else { 1 }, response.status);
+    let mut written = [line.as_bytes(), &response.reason, b"\r\n"].concat();
+    write_fields(&response.fields, &mut written);
+    let wide = Limits { head_max: 2 * LIMITS.head_max, line_max: 2 * LIMITS.line_max, ..LIMITS };
+    let whole = Ok(Read::Whole { length: written.len() });
+    assert_eq!(again.read(&written, &to, &wide), whole, "{}", written.escape_ascii());
+    // Fields that announced a body where none may be are gone, and with them the reason not to
+    // use the connection again.
+    again.persistent &= response.persistent;
+    assert_eq!(response, again);
+}
+
+/// A chunked body gives the same data, end and refusal in one piece as in any others, and what it
+/// gave can be written in chunks and read back. The first byte chooses the size of the pieces.
+pub(crate) fn chunked(bytes: &[u8]) {
+    let Some((choice, bytes)) = bytes.split_first() else { return };
+    let whole = decode(bytes, bytes.len().max(1));
+    let in_pieces = decode(bytes, usize::from(*choice % 16) + 1);
+    assert_eq!(whole, in_pieces);
+    let Ok((data, Some(_), trailers)) = whole else { return };
+    let mut written = Vec::new();
+    if !data.is_empty() {
+        write_chunk_size(&mut written, data.len());
+        written.extend_from_slice(&data);
+        written.extend_from_slice(b"\r\n");
+    }
+    write_chunk_size(&mut written, 0);
+    written.extend_from_slice(&trailers);
+    let end = written.len();
+    assert_eq!(decode(&written, end), Ok((data, Some(end), trailers)));
+}
+
+/// The data, where the body ended, and the trailers as they would be written on.
+type Decoded = (Vec<u8>, Option<usize>, Vec<u8>);
+
+fn decode(bytes: &[u8], piece: usize) -> Result<Decoded, &'static str> {
+    let (mut chunked, mut data, mut at) = (Chunked::new(CHUNKS), Vec::new(), 0);
+    while at < bytes.len() {
+        let input = &bytes[at..bytes.len().min(at + piece)];
+        match chunked.step(input).map_err(|refusal| refusal.reason.as_str())? {
+            Step::Data { skip, length } => {
+                assert_ne!(length, 0);
+                data.extend_from_slice(&input[skip..skip + length]);
+                at += skip + length;
+            }
+            Step::More { consumed } => {
+                assert_eq!(consumed, input.len());
+                at += consumed;
+            }
+            Step::End { consumed } => {
+                check_fields(chunked.trailers());
+                let mut trailers = Vec::new();
+                write_fields(chunked.trailers(), &mut trailers);
+                return Ok((data, Some(at + consumed), trailers));
+            }
+        }
+    }
+    Ok((data, None, Vec::new()))
+}
+
+fn check_fields(fields: &Fields) {
+    assert!(fields.len() <= LIMITS.fields_max);
+    for field in fields.iter() {
+        assert!(is_name(field.name), "{}", field.name.escape_ascii());
+        assert!(is_value(field.value), "{}", field.value.escape_ascii());
+        assert_eq!(field.known, Known::of(field.name));
+    }
+}
+
+fn write_fields(fields: &Fields, out: &mut Vec<u8>) {
+    for field in fields.iter() {
+        out.extend_from_slice(&[field.name, b": ", field.value, b"\r\n"].concat());
+    }
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,11 @@
+//! What this crate promises to its users, through its public door only.
+
+mod chunks;
+mod fields;
+mod fuzz_bodies;
+mod fuzzed;
+mod hyper_reads;
+mod requests;
+mod responses;
+mod support;
+mod transfer_encodings;
