@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
+use crate::http;
 use crate::limits::{Admitted, Door};
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
@@ -23,10 +24,23 @@ use crate::upstream::Upstream;
 pub(crate) struct Service {
     pub(crate) listener: Arc<str>,
     pub(crate) door: Door,
-    pub(crate) rules: tcp::Rules,
-    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) job: Job,
     pub(crate) log: AccessLog,
     pub(crate) tally: Arc<Tally>,
+}
+
+/// What is spoken on a listener, and where it leads.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Tcp { rules: tcp::Rules, upstream: Arc<Upstream> },
+    Http(Arc<http::Site>),
+}
+
+/// What all connections of one worker share.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) http: http::Local,
 }
 
 /// An accepted client that has been let in. Dropped unserved, it still leaves its record.
@@ -53,24 +67,35 @@ impl Service {
     }
 }
 
+impl Service {
+    /// The upstream that every connection goes to; on HTTP, that is decided by request.
+    fn upstream_name(&self) -> Arc<str> {
+        match &self.job {
+            Job::Tcp { upstream, .. } => Arc::clone(&upstream.rules.name),
+            Job::Http(_) => "-".into(),
+        }
+    }
+}
+
 impl Guest {
     /// Serves the client to its end. Runs on the worker whose event loop shall carry it.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn keeps each argument twice, for as long as it runs"
     )]
-    pub(crate) fn serve(
-        self,
-        scratch: Rc<RefCell<Scratch>>,
-        cut: Rc<Cut>,
-    ) -> impl Future<Output = ()> {
+    pub(crate) fn serve(self, desk: Rc<Desk>, cut: Rc<Cut>) -> impl Future<Output = ()> {
         async move {
             let outcome = match Socket::adopt(self.fd) {
-                Ok(socket) => {
-                    let Service { rules, upstream, .. } = &*self.record.service;
-                    let key = upstream.source_key(ip(self.record.client));
-                    tcp::serve(socket, rules, upstream, key, &scratch, &cut).await
-                }
+                Ok(socket) => match &self.record.service.job {
+                    Job::Tcp { rules, upstream } => {
+                        let key = upstream.source_key(ip(self.record.client));
+                        tcp::serve(socket, rules, upstream, key, &desk.scratch, &cut).await
+                    }
+                    Job::Http(site) => {
+                        let client = self.record.client;
+                        http::serve(socket, site, client, &desk.http, &desk.scratch, &cut).await
+                    }
+                },
                 Err(error) => {
                     Outcome::without_backend(Why::OutOfResources, Some(error.to_string()))
                 }
@@ -111,12 +136,12 @@ impl Record {
     }
 
     fn publish(&self, outcome: Outcome) {
-        let Outcome { why, detail, backend, efforts, carried } = outcome;
+        let Outcome { why, detail, backend, efforts, carried, spoke } = outcome;
         let record = Ended {
             at: self.at,
             client: self.client,
             listener: Arc::clone(&self.service.listener),
-            upstream: Arc::clone(&self.service.upstream.rules.name),
+            upstream: self.service.upstream_name(),
             backend,
             why,
             detail,
@@ -129,9 +154,14 @@ impl Record {
                 total: self.began.elapsed(),
             },
             tried: efforts.tried,
+            request: None,
         };
         self.service.tally.ended(&record);
-        self.service.log.write(record);
+        // On HTTP, each request has left a line of its own.
+        let told_already = matches!(self.service.job, Job::Http(_)) && spoke;
+        if !told_already {
+            self.service.log.write(record);
+        }
     }
 }
 
@@ -146,9 +176,10 @@ impl Drop for Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Config;
     use crate::limits::{Places, Rules};
     use crate::observe::access_log;
-    use crate::{Config, plan::Plan};
+    use crate::plan::{self, Plan};
 
     fn service() -> Arc<Service> {
         let config = Config::parse(
@@ -158,11 +189,13 @@ mod tests {
         let plan = Plan::compile(&config, 1024);
         let off = access_log::Settings { to: access_log::Destination::Off, json: false };
         let (log, _) = AccessLog::open(&off).unwrap();
+        let plan::Job::Tcp { rules, .. } = plan.listeners[0].job.clone() else {
+            panic!("the config has a TCP listener");
+        };
         Arc::new(Service {
             listener: "public".into(),
             door: Door::new(Rules::default(), Places::new(None)),
-            rules: plan.listeners[0].tcp.clone(),
-            upstream: Upstream::new(plan.upstreams[0].rules.clone()),
+            job: Job::Tcp { rules, upstream: Upstream::new(plan.upstreams[0].rules.clone()) },
             log,
             tally: Arc::default(),
         })

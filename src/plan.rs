@@ -9,9 +9,11 @@ use evenkeel_balance::{Algorithm, HashOn, health as verdict};
 use crate::config::{self, Address, Balance, Config, Health, Keepalive, value};
 use crate::health::{Check, Probe};
 use crate::observe::access_log;
+use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
+use crate::upstream::idle::Keep;
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
-use crate::{limits, listen, tcp, upstream};
+use crate::{http, limits, listen, tcp, upstream};
 
 /// A whole config, compiled.
 #[derive(Debug, Clone)]
@@ -34,14 +36,20 @@ pub(crate) struct UpstreamPlan {
     pub(crate) probe: Option<Probe>,
 }
 
-/// One TCP listener.
+/// One listener.
 #[derive(Debug, Clone)]
 pub(crate) struct ListenerPlan {
     pub(crate) name: Arc<str>,
-    pub(crate) upstream: Arc<str>,
     pub(crate) listen: listen::Settings,
     pub(crate) door: limits::Rules,
-    pub(crate) tcp: tcp::Rules,
+    pub(crate) job: Job,
+}
+
+/// What is spoken on a listener. Upstreams are still names here.
+#[derive(Debug, Clone)]
+pub(crate) enum Job {
+    Tcp { rules: tcp::Rules, upstream: Arc<str> },
+    Http { rules: Box<http::Rules>, routes: Vec<(Conditions, http::Action<Arc<str>>)> },
 }
 
 impl Plan {
@@ -60,12 +68,13 @@ impl Plan {
             upstreams: config
                 .upstream
                 .iter()
-                .map(|(name, upstream)| upstream_plan(name, upstream))
+                .map(|(name, upstream)| upstream_plan(name, upstream, workers))
                 .collect(),
             listeners: config
                 .tcp
                 .iter()
-                .map(|(name, listener)| listener_plan(name, listener))
+                .map(|(name, listener)| tcp_listener(name, listener))
+                .chain(config.http.iter().map(|(name, listener)| http_listener(name, listener)))
                 .collect(),
         }
     }
@@ -92,7 +101,7 @@ fn access_log_settings(log: &config::Log) -> access_log::Settings {
     access_log::Settings { to, json: log.format == value::LogFormat::Json }
 }
 
-fn upstream_plan(name: &str, config: &config::Upstream) -> UpstreamPlan {
+fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> UpstreamPlan {
     let (active, passive) = match &config.health {
         Health::Passive => (None, true),
         Health::Off => (None, false),
@@ -104,6 +113,8 @@ fn upstream_plan(name: &str, config: &config::Upstream) -> UpstreamPlan {
         balance: algorithm(&config.balance),
         connect_timeout: config.connect_timeout.0,
         retries: config.retries,
+        response_timeout: config.response_timeout.0,
+        keep_alive: keep(&config.keep_alive, workers),
         queue_max: config.queue_max,
         queue_timeout: config.queue_timeout.0,
         verdict: verdict::Rules {
@@ -122,6 +133,18 @@ fn upstream_plan(name: &str, config: &config::Upstream) -> UpstreamPlan {
         options: options(config.nodelay, &config.keepalive, config.user_timeout),
     };
     UpstreamPlan { rules, probe: active.map(probe) }
+}
+
+/// Limits are per process: each worker has its share.
+fn keep(config: &config::KeepAlive, workers: usize) -> Option<Keep> {
+    match config {
+        config::KeepAlive::Off => None,
+        config::KeepAlive::On(keep) => Some(Keep {
+            max: (keep.max as usize).div_ceil(workers.max(1)),
+            idle: keep.idle.0,
+            requests: keep.requests,
+        }),
+    }
 }
 
 fn entry(backend: &config::Backend) -> Entry {
@@ -179,10 +202,9 @@ fn probe(config: &config::Probe) -> Probe {
     }
 }
 
-fn listener_plan(name: &str, config: &config::TcpListener) -> ListenerPlan {
+fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
     ListenerPlan {
         name: name.into(),
-        upstream: config.upstream.as_str().into(),
         listen: listen::Settings {
             addresses: config.listen.clone(),
             backlog: config.backlog,
@@ -195,13 +217,91 @@ fn listener_plan(name: &str, config: &config::TcpListener) -> ListenerPlan {
             client_connections_max: config.client_connections_max,
             client_connections_per_second: config.client_connections_per_second,
         },
-        tcp: tcp::Rules {
-            idle_timeout: config.idle_timeout.0,
-            only_client_counts: config.idle_counts == value::IdleCounts::Client,
-            max_duration: config.max_duration.map(|most| most.0),
-            buffer_max: usize::try_from(config.buffer_max.0).unwrap_or(usize::MAX),
+        job: Job::Tcp {
+            upstream: config.upstream.as_str().into(),
+            rules: tcp::Rules {
+                idle_timeout: config.idle_timeout.0,
+                only_client_counts: config.idle_counts == value::IdleCounts::Client,
+                max_duration: config.max_duration.map(|most| most.0),
+                buffer_max: usize::try_from(config.buffer_max.0).unwrap_or(usize::MAX),
+            },
         },
     }
+}
+
+fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
+    let size = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
+    let rules = http::Rules {
+        head: evenkeel_wire::Limits {
+            head_max: size(config.head_max),
+            line_max: size(config.line_max),
+            fields_max: config.headers_max as usize,
+        },
+        head_timeout: config.head_timeout.0,
+        idle_timeout: config.idle_timeout.0,
+        tunnel_timeout: config.tunnel_timeout.0,
+        request_timeout: config.request_timeout.map(|most| most.0),
+        body_max: config.body_max.0,
+        buffer_max: size(config.buffer_max),
+        requests_max: config.requests_max,
+        connect: config.connect,
+        trusted_proxies: config.trusted_proxies.clone(),
+    };
+    let mut routes: Vec<_> = config.route.iter().map(route).collect();
+    if let Some(upstream) = &config.upstream {
+        let target = http::Target::Upstream(upstream.as_str().into());
+        let action = http::Action { target, response_timeout: None, body_max: None };
+        routes.push((Conditions::default(), action));
+    }
+    ListenerPlan {
+        name: name.into(),
+        listen: listen::Settings {
+            addresses: config.listen.clone(),
+            backlog: config.backlog,
+            options: options(config.nodelay, &config.keepalive, config.user_timeout),
+        },
+        door: limits::Rules {
+            allow: config.allow.clone(),
+            deny: config.deny.clone(),
+            connections_max: config.connections_max,
+            client_connections_max: config.client_connections_max,
+            client_connections_per_second: config.client_connections_per_second,
+        },
+        job: Job::Http { rules: Box::new(rules), routes },
+    }
+}
+
+fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
+    let wanted = |value: &String| match value.as_str() {
+        "*" => Wanted::Present,
+        value => Wanted::Is(value.as_bytes().into()),
+    };
+    let conditions = Conditions {
+        host: config.host.clone(),
+        path: config.path.clone(),
+        method: config.method.iter().map(|method| method.as_bytes().into()).collect(),
+        header: config.header.iter().map(|(n, v)| (n.as_bytes().into(), wanted(v))).collect(),
+        query: config.query.iter().map(|(n, v)| (n.as_bytes().into(), wanted(v))).collect(),
+        client: config.client.clone(),
+    };
+    let target = if let Some(upstream) = &config.upstream {
+        http::Target::Upstream(upstream.as_str().into())
+    } else if let Some(to) = &config.redirect {
+        http::Target::Redirect { to: to.clone(), status: config.redirect_status }
+    } else {
+        let reply = config.reply.clone().unwrap_or_else(|| config::Reply::new(404));
+        http::Target::Reply {
+            status: reply.status,
+            content_type: reply.content_type,
+            body: reply.body,
+        }
+    };
+    let action = http::Action {
+        target,
+        response_timeout: config.response_timeout.map(|time| time.0),
+        body_max: config.body_max.map(|bytes| bytes.0),
+    };
+    (conditions, action)
 }
 
 fn options(

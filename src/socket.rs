@@ -122,6 +122,55 @@ impl Socket {
         false
     }
 
+    /// Writes as much of two pieces as the kernel takes, as one.
+    pub(crate) fn poll_write_two(
+        &self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        second: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if first.is_empty() || second.is_empty() {
+            return self.poll_write(cx, if first.is_empty() { second } else { first });
+        }
+        let pieces = [io::IoSlice::new(first), io::IoSlice::new(second)];
+        loop {
+            let nothing = &mut rustix::net::SendAncillaryBuffer::default();
+            match rustix::net::sendmsg(self.fd.get_ref(), &pieces, nothing, SendFlags::NOSIGNAL) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready!(self.fd.poll_write_ready(cx))?.clear_ready();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Waits until there is something to read, an end included, without a buffer to read into.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.fd.poll_read_ready(cx))?.retain_ready();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether an idle connection is as it was left: nothing has come, and it has not ended. Mostly known
+    /// without a system call, from what the event loop has been told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let cx = &mut Context::from_waker(std::task::Waker::noop());
+        match self.fd.poll_read_ready(cx) {
+            Poll::Pending => true,
+            Poll::Ready(Err(_)) => false,
+            // Readiness stays set after a read that filled its buffer exactly: look.
+            Poll::Ready(Ok(mut ready)) => {
+                let looked = rustix::net::recv(self.fd.get_ref(), &mut [0_u8], RecvFlags::PEEK);
+                let quiet = matches!(looked, Err(rustix::io::Errno::AGAIN));
+                if quiet {
+                    ready.clear_ready();
+                }
+                quiet
+            }
+        }
+    }
+
     /// Waits until a connect in progress has ended, well or badly.
     pub(crate) async fn connected(&self) -> io::Result<()> {
         let ready = self.fd.writable().await?;

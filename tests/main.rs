@@ -15,6 +15,8 @@ mod drain;
 mod failover;
 mod half_close;
 mod health;
+mod http_forwarding;
+mod http_smuggling;
 mod limits;
 mod listeners;
 mod many;

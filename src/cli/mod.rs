@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod http;
 mod run;
 mod tcp;
 
@@ -26,7 +27,7 @@ Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors,
 Signals to a running process: TERM, QUIT or the first INT drain; a second TERM or INT cuts; USR1 reopens logs.
 More: https://github.com/evenkeel/evenkeel/tree/main/docs";
 
-/// A TCP load balancer: one binary, one TOML file.
+/// A TCP and HTTP load balancer: one binary, one TOML file.
 #[derive(Debug, Parser)]
 #[command(name = "evenkeel", version, after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Line {
@@ -43,7 +44,11 @@ enum Command {
     /// Balance TCP without a config file.
     ///
     /// Example: evenkeel tcp --listen :8080 --to '10.0.0.1:80,10.0.0.2:80*2' --balance least-connections
-    Tcp(tcp::Arguments),
+    Tcp(tcp::Balancer),
+    /// Balance HTTP without a config file, request by request.
+    ///
+    /// Example: evenkeel http --listen :8080 --to ':9001,:9002'
+    Http(tcp::Balancer),
     /// Show a load balancer at work, with built-in backends and clients: nothing else is needed.
     Demo(demo::Arguments),
     /// Print the JSON Schema of the config file, for editors and scripts.
@@ -58,6 +63,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Tcp(arguments) => tcp::tcp(arguments),
+        Command::Http(arguments) => http::http(arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Schema => {
             let schema = crate::Config::schema();

@@ -4,19 +4,20 @@
 use super::run::serve;
 use crate::config::{AccessTo, Address, Backend, Balance, Config, Level, TcpListener, Upstream};
 
+/// What can be said without a file, for TCP and HTTP alike.
 #[derive(Debug, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct Balancer {
     /// Where to listen: IP:PORT, [IP6]:PORT, :PORT for all addresses, or unix:/path. May be repeated.
     #[arg(long, required = true, value_name = "ADDRESS")]
     listen: Vec<Address>,
     /// The backends, with commas between; *N after one is its weight. NAME:PORT means every address of the name.
     #[arg(long, required = true, value_name = "BACKENDS", value_delimiter = ',', value_parser = backend)]
     to: Vec<Backend>,
-    /// Which backend the next connection goes to: round-robin, random, least-connections, power-of-two,
+    /// Which backend the next connection or request goes to: round-robin, random, least-connections, power-of-two,
     /// least-latency, hash (by client address), first.
     #[arg(long, default_value = "round-robin")]
     balance: Balance,
-    /// Print no access line per connection.
+    /// Print no access lines.
     #[arg(short, long)]
     quiet: bool,
     /// The least severe diagnostics to print.
@@ -38,15 +39,23 @@ fn backend(text: &str) -> Result<Backend, String> {
     Ok(Backend { weight, ..Backend::new(address) })
 }
 
-pub(super) fn tcp(arguments: Arguments) -> u8 {
-    let mut config = Config::default();
-    config.log.level = arguments.log_level;
-    if arguments.quiet {
-        config.log.access = AccessTo::Off;
+impl Balancer {
+    /// A config with the upstream `backends` and no listener yet, and where that shall listen.
+    pub(super) fn into_config(self) -> (Config, Vec<Address>) {
+        let mut config = Config::default();
+        config.log.level = self.log_level;
+        if self.quiet {
+            config.log.access = AccessTo::Off;
+        }
+        let upstream = Upstream { balance: self.balance, ..Upstream::new(self.to) };
+        config.upstream.insert("backends".into(), upstream);
+        (config, self.listen)
     }
-    let upstream = Upstream { balance: arguments.balance, ..Upstream::new(arguments.to) };
-    config.upstream.insert("backends".into(), upstream);
-    config.tcp.insert("tcp".into(), TcpListener::new(arguments.listen, "backends".into()));
+}
+
+pub(super) fn tcp(arguments: Balancer) -> u8 {
+    let (mut config, listen) = arguments.into_config();
+    config.tcp.insert("tcp".into(), TcpListener::new(listen, "backends".into()));
     serve(config)
 }
 

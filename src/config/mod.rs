@@ -5,6 +5,7 @@
 #[macro_use]
 mod section;
 mod environment;
+mod http;
 mod include;
 mod parse;
 pub mod problem;
@@ -17,6 +18,7 @@ mod verify;
 
 use indexmap::IndexMap;
 
+pub use http::{HttpListener, IdleConnections, Reply, Route};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
@@ -36,6 +38,8 @@ section! {
         upstream: IndexMap<String, Upstream> = IndexMap::new(),
         /// TCP listeners: `[tcp.NAME]`.
         tcp: IndexMap<String, TcpListener> = IndexMap::new(),
+        /// HTTP listeners: `[http.NAME]`.
+        http: IndexMap<String, HttpListener> = IndexMap::new(),
     }
 }
 
@@ -78,6 +82,10 @@ section! {
         connect_timeout: Time = Time::seconds(3),
         /// Further backends to try when connecting to one failed and no byte has been sent.
         retries: u32 = 1,
+        /// HTTP: how long a backend may take to begin its answer, connecting included.
+        response_timeout: Time = Time::seconds(60),
+        /// HTTP: connections that stay open between two requests, or `"off"`.
+        keep_alive: KeepAlive = KeepAlive::On(IdleConnections::default()),
         /// Connections that may wait when every usable backend is at its `connections-max`.
         queue_max: u32 = 1000,
         /// How long a connection may wait for a place.

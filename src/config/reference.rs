@@ -4,8 +4,8 @@
 use schemars::generate::SchemaSettings;
 
 use super::section::{Field, Section};
-use super::{Backend, Config, HashBalance, KeepaliveProbes, Log, Probe, Process};
-use super::{TcpListener, Upstream, environment};
+use super::{Backend, Config, HashBalance, HttpListener, IdleConnections, KeepaliveProbes, Log};
+use super::{Probe, Process, Reply, Route, TcpListener, Upstream, environment};
 
 const OPENING: &str = "\
 # Reference
@@ -53,6 +53,10 @@ impl Config {
         section::<HashBalance>("`balance` as a table", &mut page);
         section::<Probe>("`health` as a table", &mut page);
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
+        section::<HttpListener>("`[http.NAME]`", &mut page);
+        section::<Route>("`[[http.NAME.route]]`", &mut page);
+        section::<Reply>("`reply` as a table", &mut page);
+        section::<IdleConnections>("`keep-alive` as a table", &mut page);
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);
         page
     }

@@ -226,7 +226,7 @@ macro_rules! section {
     (@short [$short:ident]) => { Some(stringify!($short)) };
     (@shorthand $name:ident, $node:ident, $reader:ident, []) => {};
     (@shorthand $name:ident, $node:ident, $reader:ident, [$short:ident]) => {
-        if $node.get_ref().is_str() {
+        if $node.get_ref().is_str() || $node.get_ref().is_integer() {
             let value = $crate::config::read::Value::read($node, $reader);
             return Some($name::new(value.or_else($crate::config::read::Value::blank)?));
         }

@@ -6,6 +6,7 @@ mod balance;
 mod choice;
 mod health;
 mod network;
+mod pattern;
 mod size;
 mod time;
 
@@ -19,7 +20,8 @@ use toml::de::DeValue;
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashBy, HashOn};
 pub use choice::{AccessTo, IdleCounts, Level, LogFormat};
-pub use health::{Bytestring, Health, Keepalive, StatusRange};
+pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
+pub use pattern::{HostPattern, PathPattern};
 pub use size::{Bytes, Percent};
 pub use time::{Limit, Time};
 

@@ -1,6 +1,7 @@
 //! What a config must hold beyond its single values: names that exist, limits that make sense,
 //! addresses that do not collide. It looks only at the config, so one built in code is judged alike.
 
+mod http;
 mod upstream;
 
 use std::collections::HashMap;
@@ -8,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::problem::{Misread, Problems, Severity, nearest, shown};
-use super::{Address, Bytes, Config, Keepalive, TcpListener, Time};
+use super::{Address, Bytes, Config, HttpListener, Keepalive, Route, TcpListener, Time};
 
 /// What is wrong with a config as a whole, at a path of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +32,13 @@ pub fn verify(config: &Config) -> Vec<Complaint> {
         complaints.below(&["upstream", name], |complaints| {
             self::name(name, complaints);
             upstream::verify(upstream, complaints);
-            if !config.tcp.values().any(|listener| listener.upstream == *name) {
+            if !is_used(config, name) {
                 let message = format!("no listener uses the upstream \"{}\"", shown(name));
                 complaints.warning(&[], message, "point a listener at it, or remove it");
             }
         });
     }
-    if config.tcp.is_empty() {
+    if config.tcp.is_empty() && config.http.is_empty() {
         let advice = "add one: [tcp.public] with listen = \":8080\" and upstream = \"NAME\"";
         complaints.error(&["tcp"], "a config without a listener is refused", advice);
     }
@@ -45,6 +46,16 @@ pub fn verify(config: &Config) -> Vec<Complaint> {
         complaints.below(&["tcp", name], |complaints| {
             self::name(name, complaints);
             tcp_listener(config, listener, complaints);
+        });
+    }
+    for (name, listener) in &config.http {
+        complaints.below(&["http", name], |complaints| {
+            self::name(name, complaints);
+            if config.tcp.contains_key(name) {
+                let message = format!("[tcp.{}] has the same name", shown(name));
+                complaints.error(&[], message, "logs and counts tell listeners by name");
+            }
+            http::http_listener(config, listener, complaints);
         });
     }
     collisions(config, &mut complaints);
@@ -153,42 +164,93 @@ fn process(config: &Config, complaints: &mut Complaints) {
     });
 }
 
-fn tcp_listener(config: &Config, listener: &TcpListener, complaints: &mut Complaints) {
-    if listener.listen.is_empty() {
+/// What every listener has, whatever is spoken on it.
+struct Door<'a> {
+    listen: &'a [Address],
+    buffer_max: Bytes,
+    connections_max: Option<u32>,
+    client_connections_max: Option<u32>,
+    client_connections_per_second: Option<u32>,
+    backlog: u32,
+    user_timeout: Option<Time>,
+    keepalive: &'a Keepalive,
+}
+
+macro_rules! doors {
+    ($($listener:ty),*) => {$(
+        impl<'a> From<&'a $listener> for Door<'a> {
+            fn from(listener: &'a $listener) -> Door<'a> {
+                Door {
+                    listen: &listener.listen,
+                    buffer_max: listener.buffer_max,
+                    connections_max: listener.connections_max,
+                    client_connections_max: listener.client_connections_max,
+                    client_connections_per_second: listener.client_connections_per_second,
+                    backlog: listener.backlog,
+                    user_timeout: listener.user_timeout,
+                    keepalive: &listener.keepalive,
+                }
+            }
+        }
+    )*};
+}
+doors!(TcpListener, HttpListener);
+
+fn door(door: &Door<'_>, complaints: &mut Complaints) {
+    if door.listen.is_empty() {
         let advice = "write an address, for instance \":8080\"";
         complaints.error(&["listen"], "there is nothing to listen on", advice);
     }
-    for (index, address) in listener.listen.iter().enumerate() {
+    for (index, address) in door.listen.iter().enumerate() {
         complaints.socket_path(&["listen", &index.to_string()], address);
     }
-    if !config.upstream.contains_key(&listener.upstream) {
-        let name = shown(&listener.upstream);
-        let message = format!("there is no upstream \"{name}\"");
-        let advice = match nearest(&listener.upstream, config.upstream.keys().map(String::as_str)) {
-            Some(near) => format!("did you mean \"{}\"?", shown(near)),
-            None => format!("add [upstream.{name}] with backends = [\"ADDRESS:PORT\"]"),
-        };
-        complaints.error(&["upstream"], message, advice);
+    complaints.beyond_zero("user-timeout", door.user_timeout, "leave it out for the default");
+    let (least, most) = (Bytes::kib(4), Bytes::kib(1024 * 1024));
+    if !(least..=most).contains(&door.buffer_max) {
+        let found = door.buffer_max;
+        let message = format!("buffer-max must be {least} to {most}, not {found}");
+        complaints.error(&["buffer-max"], message, "");
     }
+    complaints.at_least_one("connections-max", door.connections_max);
+    complaints.at_least_one("client-connections-max", door.client_connections_max);
+    let rate = door.client_connections_per_second;
+    complaints.at_least_one("client-connections-per-second", rate);
+    // listen(2) takes a signed number.
+    complaints.within("backlog", door.backlog, 1..=i32::MAX.unsigned_abs());
+    keepalive(door.keepalive, complaints);
+}
+
+/// A name of an upstream must be one.
+fn names_upstream(config: &Config, keys: &[&str], upstream: &str, complaints: &mut Complaints) {
+    if config.upstream.contains_key(upstream) {
+        return;
+    }
+    let name = shown(upstream);
+    let message = format!("there is no upstream \"{name}\"");
+    let advice = match nearest(upstream, config.upstream.keys().map(String::as_str)) {
+        Some(near) => format!("did you mean \"{}\"?", shown(near)),
+        None => format!("add [upstream.{name}] with backends = [\"ADDRESS:PORT\"]"),
+    };
+    complaints.error(keys, message, advice);
+}
+
+fn tcp_listener(config: &Config, listener: &TcpListener, complaints: &mut Complaints) {
+    names_upstream(config, &["upstream"], &listener.upstream, complaints);
     let idle = listener.idle_timeout.0.map(Time);
     complaints.beyond_zero("idle-timeout", idle, "write \"off\" for never");
     let interval = listener.heartbeat_check_interval;
     complaints.beyond_zero("heartbeat-check-interval", interval, "leave it out");
     complaints.beyond_zero("max-duration", listener.max_duration, "leave it out for no end");
-    complaints.beyond_zero("user-timeout", listener.user_timeout, "leave it out for the default");
-    let (least, most) = (Bytes::kib(4), Bytes::kib(1024 * 1024));
-    if !(least..=most).contains(&listener.buffer_max) {
-        let found = listener.buffer_max;
-        let message = format!("buffer-max must be {least} to {most}, not {found}");
-        complaints.error(&["buffer-max"], message, "");
-    }
-    complaints.at_least_one("connections-max", listener.connections_max);
-    complaints.at_least_one("client-connections-max", listener.client_connections_max);
-    let rate = listener.client_connections_per_second;
-    complaints.at_least_one("client-connections-per-second", rate);
-    // listen(2) takes a signed number.
-    complaints.within("backlog", listener.backlog, 1..=i32::MAX.unsigned_abs());
-    keepalive(&listener.keepalive, complaints);
+    door(&listener.into(), complaints);
+}
+
+/// Whether anything leads to an upstream.
+fn is_used(config: &Config, upstream: &str) -> bool {
+    let by_route = |route: &Route| route.upstream.as_deref() == Some(upstream);
+    config.tcp.values().any(|listener| listener.upstream == upstream)
+        || config.http.values().any(|listener| {
+            listener.upstream.as_deref() == Some(upstream) || listener.route.iter().any(by_route)
+        })
 }
 
 /// The bounds are those of tcp(7) on Linux, which counts in whole seconds.
@@ -207,23 +269,25 @@ fn keepalive(keepalive: &Keepalive, complaints: &mut Complaints) {
 
 /// Two listeners cannot have one address; `:80` is every address, so also `0.0.0.0:80`.
 fn collisions(config: &Config, complaints: &mut Complaints) {
-    let mut taken: HashMap<Address, (&str, &Address)> = HashMap::new();
-    for (name, listener) in &config.tcp {
-        for (index, address) in listener.listen.iter().enumerate() {
+    let mut taken: HashMap<Address, (String, &Address)> = HashMap::new();
+    let tcp = config.tcp.iter().map(|(name, listener)| ("tcp", name, &listener.listen));
+    let http = config.http.iter().map(|(name, listener)| ("http", name, &listener.listen));
+    for (section, name, listen) in tcp.chain(http) {
+        for (index, address) in listen.iter().enumerate() {
             let mut first = None;
             for claim in claims(address) {
                 match taken.get(&claim) {
-                    Some(owner) => first = Some(*owner),
+                    Some(owner) => first = Some(owner.clone()),
                     None => {
-                        taken.insert(claim, (name, address));
+                        taken.insert(claim, (format!("{section}.{name}"), address));
                     }
                 }
             }
             let Some((owner, other)) = first else { continue };
             let (owner, other, new) =
-                (shown(owner), shown(&other.to_string()), shown(&address.to_string()));
-            let message = format!("\"{new}\" is taken by \"{other}\" of [tcp.{owner}]");
-            let keys = ["tcp", name.as_str(), "listen", &index.to_string()];
+                (shown(&owner), shown(&other.to_string()), shown(&address.to_string()));
+            let message = format!("\"{new}\" is taken by \"{other}\" of [{owner}]");
+            let keys = [section, name.as_str(), "listen", &index.to_string()];
             complaints.error(&keys, message, "let one of them listen elsewhere");
         }
     }

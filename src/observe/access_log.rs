@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use super::ended::Ended;
+use super::clock::write_time;
+use super::ended::{Ended, RequestLine};
 
 /// Lines that may wait for the disk before lines are lost.
 const LINES_WAITING: usize = 8_192;
@@ -65,6 +66,11 @@ impl AccessLog {
             .name("access-log".into())
             .spawn(move || writer.run(&queue))?;
         Ok((AccessLog { lines: Some(lines), lost, reopen }, Some(thread)))
+    }
+
+    /// Whether anybody reads what is written.
+    pub(crate) fn is_on(&self) -> bool {
+        self.lines.is_some()
     }
 
     /// Hands a record over; never waits.
@@ -181,8 +187,29 @@ fn write_text(line: &mut String, record: &Ended) {
     line.push_str(" total=");
     write_millis(line, Some(record.phases.total));
     let _ = write!(line, " tried={tried}");
+    if let Some(request) = &record.request {
+        write_request(line, request);
+    }
     if let Some(detail) = &record.detail {
         let _ = write!(line, " detail={detail:?}");
+    }
+}
+
+/// What a client wrote is quoted, with its control characters and quotes escaped: one request is one line.
+fn write_request(line: &mut String, request: &RequestLine) {
+    match request.status {
+        Some(status) => {
+            let _ = write!(line, " status={status}");
+        }
+        None => line.push_str(" status=-"),
+    }
+    let RequestLine { id, method, host, target, version, user_agent, referer, .. } = request;
+    let _ =
+        write!(line, " id={id} host={host:?} request={:?}", format!("{method} {target} {version}"));
+    for (name, value) in [("agent", user_agent), ("referer", referer)] {
+        if let Some(value) = value {
+            let _ = write!(line, " {name}={value:?}");
+        }
     }
 }
 
@@ -190,7 +217,7 @@ fn write_json(line: &mut String, record: &Ended) {
     let mut time = String::new();
     write_time(&mut time, record.at);
     let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1000.0);
-    let value = serde_json::json!({
+    let mut value = serde_json::json!({
         "time": time,
         "client": record.client.to_string(),
         "listener": &*record.listener,
@@ -207,6 +234,19 @@ fn write_json(line: &mut String, record: &Ended) {
         "tried": record.tried,
         "detail": record.detail,
     });
+    if let (Some(request), Some(object)) = (&record.request, value.as_object_mut()) {
+        let request = serde_json::json!({
+            "id": request.id,
+            "method": request.method,
+            "host": request.host,
+            "target": request.target,
+            "protocol": request.version,
+            "status": request.status,
+            "user_agent": request.user_agent,
+            "referer": request.referer,
+        });
+        object.extend(request.as_object().cloned().into_iter().flatten());
+    }
     let _ = write!(line, "{value}");
 }
 
@@ -220,38 +260,11 @@ fn write_millis(line: &mut String, time: Option<Duration>) {
     }
 }
 
-/// Writes a moment as RFC 3339 in UTC with milliseconds.
-fn write_time(line: &mut String, at: SystemTime) {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = civil_date(days);
-    let _ = write!(
-        line,
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60,
-        since.subsec_millis()
-    );
-}
-
-/// Days since 1970-01-01 as year, month and day (H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
-    let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
+
     use crate::observe::ended::{ClientAddress, Phases, Why};
 
     fn record() -> Ended {
@@ -267,6 +280,7 @@ mod tests {
             bytes_down: 4,
             phases: Phases { total: Duration::from_micros(1_500), ..Phases::default() },
             tried: 2,
+            request: None,
         }
     }
 

@@ -9,6 +9,8 @@ use super::ended::{Ended, Why};
 #[derive(Debug)]
 pub(crate) struct Tally {
     accepted: AtomicU64,
+    /// HTTP requests by the hundreds of their status; those without an answer first.
+    requests: [AtomicU64; 6],
     ended: [AtomicU64; Why::ALL.len()],
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
@@ -18,6 +20,7 @@ impl Default for Tally {
     fn default() -> Tally {
         Tally {
             accepted: AtomicU64::new(0),
+            requests: std::array::from_fn(|_| AtomicU64::new(0)),
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
@@ -36,6 +39,14 @@ impl Tally {
         self.ended[record.why as usize].fetch_add(1, Relaxed);
     }
 
+    /// Counts an HTTP request and its bytes.
+    pub(crate) fn requested(&self, status: Option<u16>, up: u64, down: u64) {
+        let class = status.map_or(0, |status| usize::from(status / 100).min(5));
+        self.requests[class].fetch_add(1, Relaxed);
+        self.bytes_up.fetch_add(up, Relaxed);
+        self.bytes_down.fetch_add(down, Relaxed);
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         // Ends are read before beginnings, so that `open` cannot come out negative.
         let ended: Vec<(Why, u64)> =
@@ -46,6 +57,7 @@ impl Tally {
             accepted,
             open: accepted.saturating_sub(finished),
             ended,
+            requests: std::array::from_fn(|class| self.requests[class].load(Relaxed)),
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
         }
@@ -61,9 +73,11 @@ pub struct Counts {
     pub open: u64,
     /// Ended connections by reason.
     pub ended: Vec<(Why, u64)>,
-    /// Bytes from clients to backends, of ended connections.
+    /// HTTP requests by the first digit of the status they were answered with; at 0 those without an answer.
+    pub requests: [u64; 6],
+    /// Bytes from clients to backends, of ended connections and requests. On HTTP, of bodies.
     pub bytes_up: u64,
-    /// Bytes from backends to clients, of ended connections.
+    /// Bytes from backends to clients, of ended connections and requests. On HTTP, of bodies.
     pub bytes_down: u64,
 }
 

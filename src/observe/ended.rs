@@ -85,6 +85,28 @@ reasons! {
     QueueFull "queue-full" Limit,
     /// No place at a backend became free within `queue-timeout`.
     QueueTimeout "queue-timeout" Timeout,
+    /// HTTP: a backend's answer went to the client as a whole.
+    Answered "answered" Backend,
+    /// HTTP: answered by Evenkeel itself, as the route says: a file, a redirect or a fixed reply.
+    Replied "replied" Us,
+    /// HTTP: the request breaks the rules or can be read in more than one way, and was refused.
+    BadRequest "bad-request" Client,
+    /// HTTP: no route of the listener takes the request.
+    NoRoute "no-route" Client,
+    /// HTTP: the client ended the connection before its request was complete, or before it had the answer.
+    ClientGone "client-gone" Client,
+    /// HTTP: the backend's answer breaks the rules or can be read in more than one way.
+    BadResponse "bad-response" Backend,
+    /// HTTP: the backend ended the connection before its answer was complete.
+    BackendGone "backend-gone" Backend,
+    /// HTTP: the body of the request is larger than `body-max`.
+    LimitBody "limit-body" Limit,
+    /// HTTP: the head of a request was not complete within `head-timeout`.
+    HeadTimeout "head-timeout" Timeout,
+    /// HTTP: the backend did not begin to answer within `response-timeout`, connecting included.
+    ResponseTimeout "response-timeout" Timeout,
+    /// HTTP: the request took longer than `request-timeout` as a whole.
+    RequestTimeout "request-timeout" Timeout,
     /// No counted byte passed for `idle-timeout`.
     IdleTimeout "idle-timeout" Timeout,
     /// The connection lasted `max-duration`.
@@ -138,7 +160,22 @@ pub(crate) struct Phases {
     pub(crate) total: Duration,
 }
 
-/// The record that every accepted connection leaves behind, exactly once.
+/// What a record says of an HTTP request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RequestLine {
+    pub(crate) id: String,
+    pub(crate) method: String,
+    pub(crate) host: String,
+    /// With the query, as it was sent.
+    pub(crate) target: String,
+    pub(crate) version: &'static str,
+    /// The status the client was answered with; none when it was not answered.
+    pub(crate) status: Option<u16>,
+    pub(crate) user_agent: Option<String>,
+    pub(crate) referer: Option<String>,
+}
+
+/// The record that every accepted connection leaves behind, exactly once; on HTTP, every request leaves one too.
 #[derive(Debug, Clone)]
 pub(crate) struct Ended {
     /// When the connection was accepted.
@@ -163,6 +200,8 @@ pub(crate) struct Ended {
     pub(crate) phases: Phases,
     /// Backends tried, the one used included.
     pub(crate) tried: u32,
+    /// The request, for a record of one.
+    pub(crate) request: Option<Box<RequestLine>>,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! Nothing here decides anything; it is told, and it must never make a worker wait.
 
 pub(crate) mod access_log;
+pub(crate) mod clock;
 pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;

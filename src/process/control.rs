@@ -133,6 +133,9 @@ impl Control {
             }
         }
         workers.accepting.send_replace(false);
+        for tasks in &workers.crew.tasks {
+            let _ = tasks.send(Task::FinishAll);
+        }
         tracing::info!(open, "draining: no new connections; open ones have {timeout:?} to end");
         let until = Instant::now() + timeout;
         tokio::select! {

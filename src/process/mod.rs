@@ -14,12 +14,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::connection::Service;
+use crate::connection::{Job, Service};
+use crate::http::Site;
 use crate::limits::{Door, Places};
 use crate::listen::{self, BindError, Bound, BoundAddress};
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
-use crate::plan::{ListenerPlan, Plan};
+use crate::plan::{self, ListenerPlan, Plan};
+use crate::route::Routes;
 use crate::upstream::Upstream;
 use control::{Control, Order};
 use worker::Acceptance;
@@ -29,7 +31,7 @@ use worker::Acceptance;
 pub enum StartError {
     /// An address could not be listened on.
     Listen {
-        /// The listener's name.
+        /// The listener, as its section is called: `tcp.NAME` or `http.NAME`.
         listener: String,
         /// What failed, and what to do.
         cause: Box<dyn std::error::Error + Send + Sync>,
@@ -46,7 +48,7 @@ pub enum StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Listen { listener, cause } => write!(f, "[tcp.{listener}] {cause}"),
+            StartError::Listen { listener, cause } => write!(f, "[{listener}] {cause}"),
             StartError::System { step, cause } => write!(f, "{step}: {cause}"),
         }
     }
@@ -120,7 +122,11 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
 }
 
 fn refused(listener: &ListenerPlan, error: BindError) -> StartError {
-    StartError::Listen { listener: listener.name.to_string(), cause: Box::new(error) }
+    let section = match listener.job {
+        plan::Job::Tcp { .. } => "tcp",
+        plan::Job::Http { .. } => "http",
+    };
+    StartError::Listen { listener: format!("{section}.{}", listener.name), cause: Box::new(error) }
 }
 
 fn service(
@@ -130,15 +136,27 @@ fn service(
     log: &AccessLog,
     tally: &Arc<Tally>,
 ) -> Arc<Service> {
-    let upstream = upstreams
-        .iter()
-        .find(|upstream| upstream.rules.name == plan.upstream)
-        .expect("a verified config names only upstreams that exist");
+    let find = |name: &Arc<str>| {
+        let upstream = upstreams.iter().find(|upstream| upstream.rules.name == *name);
+        Arc::clone(upstream.expect("a verified config names only upstreams that exist"))
+    };
+    let job = match &plan.job {
+        plan::Job::Tcp { rules, upstream } => {
+            Job::Tcp { rules: rules.clone(), upstream: find(upstream) }
+        }
+        plan::Job::Http { rules, routes } => Job::Http(Arc::new(Site {
+            listener: Arc::clone(&plan.name),
+            rules: (**rules).clone(),
+            actions: routes.iter().map(|(_, action)| action.with(find)).collect(),
+            routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
+            log: log.clone(),
+            tally: Arc::clone(tally),
+        })),
+    };
     Arc::new(Service {
         listener: Arc::clone(&plan.name),
         door: Door::new(plan.door.clone(), Arc::clone(places)),
-        rules: plan.tcp.clone(),
-        upstream: Arc::clone(upstream),
+        job,
         log: log.clone(),
         tally: Arc::clone(tally),
     })

@@ -17,7 +17,8 @@ use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::connection::{Guest, Service};
+use crate::connection::{Desk, Guest, Job, Service};
+use crate::http;
 use crate::listen::Acceptor;
 use crate::tcp::{Cut, Scratch};
 
@@ -26,6 +27,9 @@ const DRIFT_MIN: usize = 8;
 
 /// In place of the load of a worker that takes no more: it has ended.
 const LEFT: usize = usize::MAX;
+
+/// How often idle connections to backends are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// How often a busy worker's event loop wakes for its beat; see [`Worker::beat`].
 const BEAT: Duration = Duration::from_millis(50);
@@ -42,6 +46,8 @@ pub(super) struct Acceptance {
 pub(super) enum Task {
     /// Carry a connection that another worker accepted.
     Serve(Guest),
+    /// End each connection as soon as nothing is under way on it.
+    FinishAll,
     /// End every connection now.
     CutAll,
 }
@@ -58,8 +64,9 @@ pub(super) struct Crew {
 struct Worker {
     number: usize,
     crew: Arc<Crew>,
-    scratch: Rc<RefCell<Scratch>>,
+    desk: Rc<Desk>,
     cuts: RefCell<Slab<Rc<Cut>>>,
+    finishing: Cell<bool>,
     cutting: Cell<bool>,
     idle: Notify,
     /// Connections taken on since the last beat; none when the worker does not beat.
@@ -79,12 +86,18 @@ pub(super) fn run(
     let worker = Rc::new(Worker {
         number,
         crew,
-        scratch: Rc::new(RefCell::new(Scratch::new(pipes_max))),
+        desk: Rc::new(Desk {
+            scratch: RefCell::new(Scratch::new(pipes_max)),
+            http: http::Local::new(),
+        }),
         cuts: RefCell::default(),
+        finishing: Cell::new(false),
         cutting: Cell::new(false),
         idle: Notify::new(),
         since_beat: Cell::new(None),
     });
+    let is_http = |acceptance: &Acceptance| matches!(acceptance.service.job, Job::Http(_));
+    let serves_http = acceptances.iter().any(is_http);
     runtime.block_on(async {
         let acceptors: Vec<_> = acceptances
             .into_iter()
@@ -93,6 +106,9 @@ pub(super) fn run(
                 tokio::task::spawn_local(accept)
             })
             .collect();
+        if serves_http {
+            tokio::task::spawn_local(Rc::clone(&worker).sweep());
+        }
         let follow = tokio::task::spawn_local(Rc::clone(&worker).follow(tasks));
         for acceptor in acceptors {
             if let Ok(Err(error)) = acceptor.await {
@@ -179,6 +195,14 @@ impl Worker {
         }
     }
 
+    /// Closes idle connections to backends when their time is over.
+    async fn sweep(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            self.desk.http.sweep();
+        }
+    }
+
     /// Starts serving a connection that is counted already.
     fn serve(self: &Rc<Self>, guest: Guest) {
         match self.since_beat.get() {
@@ -189,16 +213,19 @@ impl Worker {
             }
         }
         let cut = Rc::new(Cut::default());
+        if self.finishing.get() {
+            cut.ask_to_finish();
+        }
         if self.cutting.get() {
             cut.ask();
         }
         let key = self.cuts.borrow_mut().insert(Rc::clone(&cut));
         let stay = Stay { worker: Rc::clone(self), key };
-        let scratch = Rc::clone(&self.scratch);
+        let desk = Rc::clone(&self.desk);
         // The future is made inside, not captured: a captured future takes its room twice.
         tokio::task::spawn_local(async move {
             let _stay = stay;
-            guest.serve(scratch, cut).await;
+            guest.serve(desk, cut).await;
         });
     }
 
@@ -207,14 +234,21 @@ impl Worker {
         while let Some(task) = tasks.recv().await {
             match task {
                 Task::Serve(guest) => self.serve(guest),
+                Task::FinishAll => {
+                    self.finishing.set(true);
+                    self.desk.http.close_idle();
+                    self.each_cut().iter().for_each(|cut| cut.ask_to_finish());
+                }
                 Task::CutAll => {
                     self.cutting.set(true);
-                    let cuts: Vec<_> =
-                        self.cuts.borrow().iter().map(|(_, cut)| Rc::clone(cut)).collect();
-                    cuts.iter().for_each(|cut| cut.ask());
+                    self.each_cut().iter().for_each(|cut| cut.ask());
                 }
             }
         }
+    }
+
+    fn each_cut(&self) -> Vec<Rc<Cut>> {
+        self.cuts.borrow().iter().map(|(_, cut)| Rc::clone(cut)).collect()
     }
 
     async fn all_ended(&self) {

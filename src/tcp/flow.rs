@@ -106,6 +106,11 @@ pub(super) enum Moved {
 }
 
 impl Flow {
+    /// A direction that begins with bytes that were read before it.
+    pub(super) fn holding(kept: Vec<u8>) -> Flow {
+        Flow { carried: kept.len() as u64, kept, ..Flow::default() }
+    }
+
     pub(super) fn state(&self) -> FlowState {
         self.state
     }

@@ -31,10 +31,24 @@ pub(crate) struct Rules {
 #[derive(Debug, Default)]
 pub(crate) struct Cut {
     asked: Cell<bool>,
+    finishing: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl Cut {
+    /// Asks the connection to end as soon as nothing is under way on it.
+    pub(crate) fn ask_to_finish(&self) {
+        self.finishing.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the connection is to end as soon as it can without harm.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing.get()
+    }
+
     /// Asks the connection to end now.
     pub(crate) fn ask(&self) {
         self.asked.set(true);
@@ -55,7 +69,7 @@ impl Cut {
     }
 
     /// Waits until the end is asked for.
-    async fn asked(&self) {
+    pub(crate) async fn asked(&self) {
         std::future::poll_fn(|cx| {
             if self.is_asked(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         })
@@ -71,6 +85,8 @@ pub(crate) struct Outcome {
     pub(crate) backend: Option<Arc<str>>,
     pub(crate) efforts: Efforts,
     pub(crate) carried: Carried,
+    /// Whether requests were served, each with a record of its own.
+    pub(crate) spoke: bool,
 }
 
 /// Serves one client from its first byte to its last.
@@ -114,6 +130,7 @@ pub(crate) fn serve(
             backend: Some(Arc::clone(&place.backend.name)),
             efforts,
             carried,
+            spoke: false,
         }
     }
 }
@@ -128,7 +145,8 @@ fn note_end(place: &InFlight, end: End, carried: Carried, connected_at: Instant)
     }
 }
 
-fn why(end: End) -> Why {
+/// The reason in the record for the end of a relay.
+pub(crate) fn why(end: End) -> Why {
     match end {
         End::ClientFinished => Why::ClientFinished,
         End::BackendFinished => Why::BackendFinished,
@@ -143,12 +161,12 @@ fn why(end: End) -> Why {
 impl Outcome {
     fn not_connected(failed: ConnectFailed) -> Outcome {
         let ConnectFailed { why, detail, backend, efforts } = failed;
-        Outcome { why, detail, backend, efforts, carried: Carried::default() }
+        Outcome { why, detail, backend, efforts, carried: Carried::default(), spoke: false }
     }
 
     /// An end before any backend was found.
     pub(crate) fn without_backend(why: Why, detail: Option<String>) -> Outcome {
         let (efforts, carried) = (Efforts::default(), Carried::default());
-        Outcome { why, detail, backend: None, efforts, carried }
+        Outcome { why, detail, backend: None, efforts, carried, spoke: false }
     }
 }

@@ -90,6 +90,17 @@ impl Relay {
         }
     }
 
+    /// The same, with bytes of each side that have been read already and go first.
+    pub(crate) fn resumed(
+        client: Socket,
+        backend: Socket,
+        from_client: Vec<u8>,
+        from_backend: Vec<u8>,
+    ) -> Relay {
+        let (up, down) = (Flow::holding(from_client), Flow::holding(from_backend));
+        Relay { up, down, ..Relay::new(client, backend) }
+    }
+
     /// What has been carried so far.
     pub(crate) fn carried(&self) -> Carried {
         Carried { up: self.up.carried, down: self.down.carried, first_byte: self.first_byte }

@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 use tokio::time::Instant;
 
 use super::queue::NoPlace;
-use super::{BackendAddress, InFlight, Upstream};
+use super::{Backend, BackendAddress, InFlight, Upstream};
 use crate::observe::ended::Why;
 use crate::socket::{Socket, own_lack};
 
@@ -44,26 +44,45 @@ pub(crate) struct ConnectFailed {
     pub(crate) efforts: Efforts,
 }
 
+/// A way to a backend: one that was kept open, or a fresh one.
+#[derive(Debug)]
+pub(crate) enum Way<T> {
+    Kept(T),
+    Fresh(Socket),
+}
+
 impl Upstream {
     /// Finds a backend that takes a connection. `key` decides for hashing algorithms.
     pub(crate) async fn connect(self: &Arc<Self>, key: u64) -> Result<Connected, ConnectFailed> {
-        let mut efforts = Efforts::default();
-        let mut tried = Vec::new();
+        let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
+        match self.reach(key, &mut tried, &mut efforts, |_| None::<Socket>).await? {
+            (Way::Kept(socket) | Way::Fresh(socket), place) => {
+                Ok(Connected { socket, place, efforts })
+            }
+        }
+    }
+
+    /// Picks a backend and takes what `kept` has for it, or connects; tries others while connecting fails.
+    /// Backends in `tried` are passed over, and those that fail are added, so that a caller may come again.
+    pub(crate) async fn reach<T>(
+        self: &Arc<Self>,
+        key: u64,
+        tried: &mut Vec<Arc<Backend>>,
+        efforts: &mut Efforts,
+        mut kept: impl FnMut(&Arc<Backend>) -> Option<T>,
+    ) -> Result<(Way<T>, InFlight), ConnectFailed> {
         let mut last: Option<ConnectFailed> = None;
         loop {
-            let asked = Instant::now();
-            let outcome = self.place(key, &tried).await;
-            let waited = asked.elapsed();
-            if waited > Duration::from_micros(100) {
-                efforts.queue = Some(efforts.queue.unwrap_or_default() + waited);
-            }
-            let place = match outcome {
+            let place = match self.place_at(key, tried, efforts).await {
                 Ok(place) => place,
                 Err(no_place) => {
-                    return Err(last.unwrap_or_else(|| without_place(no_place, efforts)));
+                    return Err(last.unwrap_or_else(|| without_place(no_place, *efforts)));
                 }
             };
             efforts.tried += 1;
+            if let Some(kept) = kept(&place.backend) {
+                return Ok((Way::Kept(kept), place));
+            }
             let began = Instant::now();
             let outcome = self.connect_once(&place.backend.address).await;
             let took = began.elapsed();
@@ -71,10 +90,10 @@ impl Upstream {
             match outcome {
                 Ok(socket) => {
                     place.backend.connected(self.now(), took);
-                    return Ok(Connected { socket, place, efforts });
+                    return Ok((Way::Fresh(socket), place));
                 }
                 Err(error) => {
-                    let failed = self.note_failure(&place, &error, took, efforts);
+                    let failed = self.note_failure(&place, &error, took, *efforts);
                     tried.push(Arc::clone(&place.backend));
                     if tried.len() as u32 > self.rules.retries {
                         return Err(failed);
@@ -83,6 +102,22 @@ impl Upstream {
                 }
             }
         }
+    }
+
+    /// A place at a backend; waiting for it is noted when there was any.
+    async fn place_at(
+        self: &Arc<Self>,
+        key: u64,
+        tried: &[Arc<Backend>],
+        efforts: &mut Efforts,
+    ) -> Result<InFlight, NoPlace> {
+        let asked = Instant::now();
+        let outcome = self.place(key, tried).await;
+        let waited = asked.elapsed();
+        if waited > Duration::from_micros(100) {
+            efforts.queue = Some(efforts.queue.unwrap_or_default() + waited);
+        }
+        outcome
     }
 
     fn note_failure(

@@ -3,6 +3,7 @@
 
 mod backend;
 pub(crate) mod connect;
+pub(crate) mod idle;
 mod line_up;
 mod queue;
 #[cfg(test)]
@@ -35,6 +36,10 @@ pub(crate) struct Rules {
     pub(crate) balance: Algorithm,
     pub(crate) connect_timeout: Duration,
     pub(crate) retries: u32,
+    /// HTTP: from sending a request to the first byte of its answer, connecting included.
+    pub(crate) response_timeout: Duration,
+    /// HTTP: connections kept open between two requests.
+    pub(crate) keep_alive: Option<idle::Keep>,
     pub(crate) queue_max: u32,
     pub(crate) queue_timeout: Duration,
     pub(crate) verdict: verdict::Rules,

@@ -17,6 +17,8 @@ fn named(host: &str, backup: bool) -> Entry {
 
 fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
     Upstream::new(Rules {
+        response_timeout: Duration::from_secs(60),
+        keep_alive: None,
         name: "db".into(),
         entries,
         balance: Algorithm::RoundRobin,

@@ -148,7 +148,14 @@ mod tests {
     }
 
     fn counts(ended: &[(Why, u64)]) -> Counts {
-        Counts { accepted: 0, open: 0, ended: ended.to_vec(), bytes_up: 0, bytes_down: 0 }
+        Counts {
+            accepted: 0,
+            open: 0,
+            ended: ended.to_vec(),
+            requests: [0; 6],
+            bytes_up: 0,
+            bytes_down: 0,
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::{Spelled, chosen, spelled};
 use crate::config::problem::{Misread, shown};
 use crate::config::read::{Node, Reader, Value};
-use crate::config::{KeepaliveProbes, Probe};
+use crate::config::{IdleConnections, KeepaliveProbes, Probe};
 
 const BYTESTRING_MAX: usize = 4096;
 
@@ -70,44 +70,47 @@ impl Value for Health {
     }
 }
 
-/// TCP keepalive: `"off"`, `"on"` (the defaults) or a table.
+/// Something that is `"off"`, `"on"` (with its defaults) or described by a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Keepalive {
-    /// No probes.
+pub enum Switch<T> {
+    /// Not at all.
     Off,
-    /// Probes in a silent connection.
-    On(KeepaliveProbes),
+    /// Like this.
+    On(T),
 }
 
-impl Eq for KeepaliveProbes {}
+/// TCP keepalive: probes in a silent connection.
+pub type Keepalive = Switch<KeepaliveProbes>;
 
-impl Serialize for Keepalive {
+/// HTTP keep-alive: connections to backends that stay open between two requests.
+pub type KeepAlive = Switch<IdleConnections>;
+
+impl<T: Serialize> Serialize for Switch<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Keepalive::Off => serializer.serialize_str("off"),
-            Keepalive::On(probes) => probes.serialize(serializer),
+            Switch::Off => serializer.serialize_str("off"),
+            Switch::On(table) => table.serialize(serializer),
         }
     }
 }
 
-impl JsonSchema for Keepalive {
+impl<T: JsonSchema> JsonSchema for Switch<T> {
     fn schema_name() -> Cow<'static, str> {
-        "Keepalive".into()
+        format!("{}OrOff", T::schema_name()).into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        words_or_table::<KeepaliveProbes>(&["off", "on"], generator)
+        words_or_table::<T>(&["off", "on"], generator)
     }
 }
 
-impl Value for Keepalive {
+impl<T: Value + Default + JsonSchema> Value for Switch<T> {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match node.get_ref() {
-            DeValue::Table(_) => KeepaliveProbes::read(node, reader).map(Keepalive::On),
+            DeValue::Table(_) => T::read(node, reader).map(Switch::On),
             _ => reader.parsed(node, &Self::words(), |text| {
                 let on = chosen(text, &[("off", false), ("on", true)], &Self::words())?;
-                let probes = || Keepalive::On(KeepaliveProbes::default());
-                Ok(if on { probes() } else { Keepalive::Off })
+                Ok(if on { Switch::On(T::default()) } else { Switch::Off })
             }),
         }
     }

@@ -1,0 +1,111 @@
+//! The sections of HTTP: listeners, their routes, and what a route answers. Declared like everything else in a config.
+
+use super::*;
+
+section! {
+    /// `[http.NAME]`: addresses to accept HTTP on, and the routes that requests take.
+    pub struct HttpListener {
+        /// Addresses to listen on: `IP:PORT`, `[IP6]:PORT`, `:PORT` for all addresses, `unix:/path`.
+        listen: Vec<Address> = required,
+        /// The upstream of every request that no route takes.
+        upstream: Option<String> = None,
+        /// Routes, tried in written order: `[[http.NAME.route]]`.
+        route: Vec<Route> = Vec::new(),
+        /// Networks of proxies in front of us. Only from these are `X-Forwarded-*`, `Forwarded` and `X-Request-Id` passed on.
+        trusted_proxies: Vec<ipnet::IpNet> = Vec::new(),
+        /// How long the head of a request may take, from its first byte; on a new connection from accepting it.
+        head_timeout: Time = Time::seconds(10),
+        /// The largest head of a request or of an answer.
+        head_max: Bytes = Bytes::kib(32),
+        /// The longest request line.
+        line_max: Bytes = Bytes::kib(8),
+        /// The most fields in a head, 256 at most.
+        headers_max: u32 = 100,
+        /// End a connection on which nothing has passed for this long, between two requests or within a body; `"off"` for never.
+        idle_timeout: Limit = Limit::seconds(600),
+        /// The same for connections that were switched to another protocol, such as WebSocket.
+        tunnel_timeout: Limit = Limit::seconds(600),
+        /// How long one request may take as a whole. Absent: no limit.
+        request_timeout: Option<Time> = None,
+        /// The largest body of a request. Bodies are streamed: this is no memory.
+        body_max: Bytes = Bytes::kib(64 * 1024),
+        /// The most that is kept for a reader that is slower than its sender, per direction, after a switch of protocols.
+        buffer_max: Bytes = Bytes::kib(256),
+        /// Requests on one connection.
+        requests_max: u32 = 10_000,
+        /// Whether CONNECT is passed on to an upstream.
+        connect: bool = false,
+        /// Client networks that may connect. Absent: all.
+        allow: Vec<ipnet::IpNet> = Vec::new(),
+        /// Client networks that may not connect, even when `allow` names them.
+        deny: Vec<ipnet::IpNet> = Vec::new(),
+        /// Client connections on this listener at the same time.
+        connections_max: Option<u32> = None,
+        /// Connections of one client address (IPv6: of one /64) at the same time.
+        client_connections_max: Option<u32> = None,
+        /// New connections a second from one client address (IPv6: from one /64).
+        client_connections_per_second: Option<u32> = None,
+        /// Connections the kernel may keep waiting until we accept them.
+        backlog: u32 = 4096,
+        /// Send small writes at once (TCP_NODELAY).
+        nodelay: bool = true,
+        /// TCP keepalive probes towards clients, or `"off"`.
+        keepalive: Keepalive = Keepalive::Off,
+        /// How long sent data may stay unacknowledged before the kernel gives the connection up (TCP_USER_TIMEOUT).
+        user_timeout: Option<Time> = None,
+    }
+}
+
+section! {
+    /// `[[http.NAME.route]]`: which requests, and what becomes of them. All conditions that are written must hold; of one with several values, any.
+    pub struct Route {
+        /// Hosts: `www.example.com`, or `*.example.com` for one label more.
+        host: Vec<HostPattern> = Vec::new(),
+        /// Paths: `/exact`, or `/below/*` for that path and everything below it.
+        path: Vec<PathPattern> = Vec::new(),
+        /// Methods, in capitals.
+        method: Vec<String> = Vec::new(),
+        /// Headers that must have this value; `"*"` for any.
+        header: IndexMap<String, String> = IndexMap::new(),
+        /// Parameters of the query that must have this value, as it is written in the URL; `"*"` for any.
+        query: IndexMap<String, String> = IndexMap::new(),
+        /// Client networks.
+        client: Vec<ipnet::IpNet> = Vec::new(),
+        /// The upstream that the requests go to.
+        upstream: Option<String> = None,
+        /// Where to send the client instead, with `{scheme}`, `{host}`, `{path}`, `{query}` and `{uri}` (path and query) filled in.
+        redirect: Option<String> = None,
+        /// The status of that redirect: 301, 302, 303, 307 or 308.
+        redirect_status: u16 = 301,
+        /// A fixed answer: a status, or a table.
+        reply: Option<Reply> = None,
+        /// In place of the upstream's `response-timeout`.
+        response_timeout: Option<Time> = None,
+        /// In place of the listener's `body-max`.
+        body_max: Option<Bytes> = None,
+    }
+}
+
+section! {
+    /// A fixed answer.
+    pub struct Reply from status {
+        /// The status, 200 to 599.
+        status: u16 = required,
+        /// The body.
+        body: String = String::new(),
+        /// The type of the body.
+        content_type: String = "text/plain; charset=utf-8".to_owned(),
+    }
+}
+
+section! {
+    /// `keep-alive` of an upstream: connections to its backends that stay open between two HTTP requests.
+    pub struct IdleConnections {
+        /// Idle connections to one backend, over the whole process.
+        max: u32 = 256,
+        /// How long one may be idle.
+        idle: Time = Time::seconds(60),
+        /// Requests on one connection.
+        requests: u32 = 1000,
+    }
+}

@@ -1,0 +1,40 @@
+//! HTTP/1 on one connection, on either side of us: heads and bodies in, heads and bodies out (RFC 9112).
+//! It knows no routes and no backends; what a message may look like is decided in evenkeel-wire.
+
+mod input;
+mod output;
+mod pump;
+
+use std::task::{Context, Poll};
+
+pub(super) use input::{BodyFailed, HeadFailed, Input, Piece};
+pub(super) use output::Output;
+pub(super) use pump::{Jam, Pump};
+
+use super::local::Local;
+use crate::socket::Socket;
+
+/// A connection that speaks HTTP/1: its socket and its two halves.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) socket: Socket,
+    pub(super) input: Input,
+    pub(super) output: Output,
+}
+
+impl Stream {
+    pub(super) fn new(socket: Socket) -> Stream {
+        Stream { socket, input: Input::default(), output: Output::default() }
+    }
+
+    /// Hands everything written to the kernel.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.output.poll_flush(cx, &self.socket)
+    }
+
+    /// Gives back the buffers in which nothing is.
+    pub(super) fn rest(&mut self, local: &Local) {
+        self.input.rest(local);
+        self.output.rest(local);
+    }
+}

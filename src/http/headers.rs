@@ -1,0 +1,219 @@
+//! What changes in a head on its way through us: hop-by-hop fields go, forwarding fields are ours, framing is new.
+//! A client can never take away what we add: what it names in `Connection` is stripped before, not after.
+
+use evenkeel_wire::{Field, Fields, Framing, Known, Request, Response, Version, elements};
+
+/// What we tell a backend about the request's client.
+#[derive(Debug)]
+pub(super) struct Forwarded<'a> {
+    /// The client's address; empty for a client of a Unix socket.
+    pub(super) client: &'a str,
+    /// `http` or `https`, as the client asked.
+    pub(super) scheme: &'static str,
+    /// Whether the client may say whom it forwards for.
+    pub(super) trusted: bool,
+    pub(super) request_id: &'a str,
+}
+
+/// Whether a field ends at the next hop (RFC 9110 7.6.1) or is written anew by us.
+fn is_ours(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Connection
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::TransferEncoding
+            | Known::ContentLength
+            | Known::Upgrade
+            | Known::Host
+            | Known::Http2Settings
+    )
+}
+
+/// Fields that `Connection` must not take away from a request: the message would change its meaning.
+fn is_protected(known: Known) -> bool {
+    matches!(
+        known,
+        Known::Host
+            | Known::ContentType
+            | Known::Cookie
+            | Known::Authorization
+            | Known::Expect
+            | Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost
+            | Known::Forwarded
+            | Known::XRequestId
+    )
+}
+
+/// Removes the fields that `Connection` names (RFC 9110 7.6.1), but for those that must not be.
+fn strip_named(fields: &mut Fields) {
+    let harmless: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+    let names: Vec<Vec<u8>> = fields
+        .all(Known::Connection)
+        .flat_map(elements)
+        .filter(|name| !harmless.iter().any(|word| name.eq_ignore_ascii_case(word)))
+        .filter(|name| !is_protected(Known::of(name)))
+        .map(<[u8]>::to_vec)
+        .collect();
+    names.iter().for_each(|name| fields.remove_named(name));
+}
+
+/// Strips what was said to us only, and drops forwarding fields that nobody vouches for.
+pub(super) fn strip_request(request: &mut Request, trusted: bool) {
+    strip_named(&mut request.fields);
+    let forwarding = |known| {
+        matches!(
+            known,
+            Known::XForwardedFor
+                | Known::XForwardedProto
+                | Known::XForwardedHost
+                | Known::XForwardedPort
+                | Known::Forwarded
+                | Known::XRequestId
+        )
+    };
+    request.fields.retain(|field| !is_ours(field.known) && (trusted || !forwarding(field.known)));
+}
+
+/// Strips what the backend said to us only. `keep_length` is for answers that tell a length and have no body.
+pub(super) fn strip_response(response: &mut Response, keep_length: bool) {
+    strip_named(&mut response.fields);
+    response.fields.retain(|field| match field.known {
+        Known::ContentLength => keep_length,
+        Known::Upgrade => true,
+        known => !is_ours(known),
+    });
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn framing_line(out: &mut Vec<u8>, framing: Framing) {
+    match framing {
+        Framing::Length(length) => {
+            let mut digits = [0; 20];
+            line(out, b"Content-Length", decimal(length, &mut digits));
+        }
+        Framing::Chunked => line(out, b"Transfer-Encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+}
+
+/// A number in decimal, at the end of `digits`.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+/// Writes the head of a stripped request, as HTTP/1.1.
+pub(super) fn write_request(
+    out: &mut Vec<u8>,
+    request: &Request,
+    host: &[u8],
+    upgrade: Option<&[u8]>,
+    forwarded: &Forwarded<'_>,
+) {
+    out.extend_from_slice(request.method.as_bytes());
+    out.push(b' ');
+    let is_connect = request.target.is_empty();
+    out.extend_from_slice(if is_connect { &request.authority } else { &request.target });
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    line(out, b"Host", host);
+    let merged = |field: &Field<'_>| field.known == Known::XForwardedFor;
+    for field in request.fields.iter().filter(|field| !merged(field)) {
+        line(out, field.name, field.value);
+    }
+    framing_line(out, request.framing);
+    if let Some(protocol) = upgrade {
+        line(out, b"Connection", b"upgrade");
+        line(out, b"Upgrade", protocol);
+    }
+    write_forwarded(out, request, forwarded);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `X-Forwarded-*` as most servers read them; a trusted client's own words stay, and it is added to their list.
+fn write_forwarded(out: &mut Vec<u8>, request: &Request, forwarded: &Forwarded<'_>) {
+    let said = |known| forwarded.trusted && request.fields.first(known).is_some();
+    if !forwarded.client.is_empty() {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        for value in request.fields.all(Known::XForwardedFor) {
+            out.extend_from_slice(value);
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(forwarded.client.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+    if !said(Known::XForwardedProto) {
+        line(out, b"X-Forwarded-Proto", forwarded.scheme.as_bytes());
+    }
+    if !said(Known::XForwardedHost) {
+        line(out, b"X-Forwarded-Host", &request.authority);
+    }
+    if !said(Known::XRequestId) {
+        line(out, b"X-Request-Id", forwarded.request_id.as_bytes());
+    }
+}
+
+/// How an answer goes to the client: what follows its head, and whether the connection goes on after it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Onward {
+    pub(super) framing: Framing,
+    pub(super) version: Version,
+    pub(super) persistent: bool,
+}
+
+/// Writes the head of a stripped answer.
+pub(super) fn write_response(out: &mut Vec<u8>, response: &Response, onward: Onward) {
+    status_line(out, response.status, &response.reason);
+    for field in response.fields.iter().filter(|field| field.known != Known::Upgrade) {
+        line(out, field.name, field.value);
+    }
+    framing_line(out, onward.framing);
+    connection_line(out, onward);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes an interim answer (1xx), or the switch to another protocol.
+pub(super) fn write_interim(out: &mut Vec<u8>, response: &Response) {
+    status_line(out, response.status, &response.reason);
+    if response.status == 101 {
+        line(out, b"Connection", b"upgrade");
+    }
+    for field in response.fields.iter() {
+        line(out, field.name, field.value);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+pub(super) fn status_line(out: &mut Vec<u8>, status: u16, reason: &[u8]) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    let digits = [status / 100, status / 10 % 10, status % 10].map(|digit| b'0' + digit as u8);
+    out.extend_from_slice(&digits);
+    out.push(b' ');
+    out.extend_from_slice(reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// `Connection`, where it must be said: HTTP/1.1 goes on by itself, HTTP/1.0 does not (RFC 9112 9.3).
+pub(super) fn connection_line(out: &mut Vec<u8>, onward: Onward) {
+    match (onward.version, onward.persistent) {
+        (Version::Http11, false) => line(out, b"Connection", b"close"),
+        (Version::Http10, true) => line(out, b"Connection", b"keep-alive"),
+        _ => {}
+    }
+}

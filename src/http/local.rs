@@ -1,0 +1,102 @@
+//! What all HTTP connections of one worker share: buffers, open connections to backends, request ids, the date.
+//! It never leaves its worker, so nothing in it takes a lock; it must never grow beyond the limits named here.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::observe::clock;
+use crate::upstream::idle::IdleConnections;
+
+/// Size of a pooled buffer: most heads fit, and a small body with them.
+pub(super) const BUFFER: usize = 16 * 1024;
+
+/// Bytes read at a time where a body passes through without being held.
+const SCRATCH: usize = 64 * 1024;
+
+/// Buffers kept for the next requests, about 4 MiB of each kind.
+const SPARE_BUFFERS: usize = 256;
+
+/// One worker's share of everything that HTTP connections use in turn.
+#[derive(Debug)]
+pub(crate) struct Local {
+    pub(super) idle: RefCell<IdleConnections>,
+    /// Borrowed within a turn only.
+    pub(super) scratch: RefCell<Box<[u8]>>,
+    inputs: RefCell<Vec<Box<[u8]>>>,
+    outputs: RefCell<Vec<Vec<u8>>>,
+    /// The first half of every request id: this worker of this run.
+    id_prefix: u64,
+    id_count: Cell<u64>,
+    date: RefCell<(u64, String)>,
+}
+
+impl Local {
+    pub(crate) fn new() -> Local {
+        use std::hash::{BuildHasher, RandomState};
+        Local {
+            idle: RefCell::default(),
+            scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
+            inputs: RefCell::default(),
+            outputs: RefCell::default(),
+            id_prefix: RandomState::new().hash_one(0_u8),
+            id_count: Cell::new(0),
+            date: RefCell::new((u64::MAX, String::new())),
+        }
+    }
+
+    /// Closes connections to backends that have been idle for too long, or that their backends have ended.
+    pub(crate) fn sweep(&self) {
+        self.idle.borrow_mut().sweep();
+    }
+
+    /// Closes every idle connection to a backend.
+    pub(crate) fn close_idle(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// A buffer to read into.
+    pub(super) fn take_input(&self) -> Box<[u8]> {
+        self.inputs.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice())
+    }
+
+    pub(super) fn give_input(&self, buffer: Box<[u8]>) {
+        let mut spare = self.inputs.borrow_mut();
+        if buffer.len() == BUFFER && spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    }
+
+    /// An empty buffer to write into.
+    pub(super) fn take_output(&self) -> Vec<u8> {
+        self.outputs.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_output(&self, mut buffer: Vec<u8>) {
+        let mut spare = self.outputs.borrow_mut();
+        if buffer.capacity() <= 2 * BUFFER && spare.len() < SPARE_BUFFERS {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
+
+    /// A name for one request that no other has, here or on another machine: 32 hexadecimal digits.
+    pub(super) fn request_id(&self) -> String {
+        let count = self.id_count.get().wrapping_add(1);
+        self.id_count.set(count);
+        let mut id = String::with_capacity(32);
+        let _ = write!(id, "{:016x}{count:016x}", self.id_prefix);
+        id
+    }
+
+    /// Appends the date of this second, as RFC 9110 5.6.7 wants it.
+    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
+        let second =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            *date = (second, clock::imf_date(second));
+        }
+        out.extend_from_slice(date.1.as_bytes());
+    }
+}

@@ -1,0 +1,87 @@
+//! Connections to backends that are kept open between two requests: one worker's share, newest first.
+//! It must never hand out a connection that has ended or said something unasked, and never grows beyond its limits.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Backend;
+use crate::socket::Socket;
+
+/// What was configured for kept connections of one upstream.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Keep {
+    /// Idle connections to one backend, on one worker.
+    pub(crate) max: usize,
+    /// How long one may be idle.
+    pub(crate) idle: Duration,
+    /// Requests on one connection.
+    pub(crate) requests: u32,
+}
+
+/// An open connection without a request, and what it has carried.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) socket: Socket,
+    /// Requests it has carried.
+    pub(crate) requests: u32,
+}
+
+/// The idle connections of one worker, by backend.
+#[derive(Debug, Default)]
+pub(crate) struct IdleConnections {
+    // By the backend's place in memory, which is its own for as long as it is in the value.
+    by_backend: HashMap<*const Backend, Stack>,
+}
+
+#[derive(Debug)]
+struct Stack {
+    _backend: Arc<Backend>,
+    newest_last: Vec<(Kept, Instant)>,
+}
+
+impl IdleConnections {
+    /// The connection that was used last and is still quiet; those that are not are closed.
+    pub(crate) fn take(&mut self, backend: &Arc<Backend>) -> Option<Kept> {
+        let stack = self.by_backend.get_mut(&Arc::as_ptr(backend))?;
+        let now = Instant::now();
+        while let Some((kept, until)) = stack.newest_last.pop() {
+            if now < until && kept.socket.is_quiet() {
+                return Some(kept);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for the next request, if the limits allow it.
+    pub(crate) fn keep(&mut self, backend: &Arc<Backend>, kept: Kept, rules: &Keep) {
+        if kept.requests >= rules.requests || rules.max == 0 {
+            return;
+        }
+        let stack = self
+            .by_backend
+            .entry(Arc::as_ptr(backend))
+            .or_insert_with(|| Stack { _backend: Arc::clone(backend), newest_last: Vec::new() });
+        if stack.newest_last.len() >= rules.max {
+            // The oldest is the least likely to be of use.
+            stack.newest_last.remove(0);
+        }
+        stack.newest_last.push((kept, Instant::now() + rules.idle));
+    }
+
+    /// Closes what is over its time or was ended by its backend, and forgets backends without any.
+    pub(crate) fn sweep(&mut self) {
+        let now = Instant::now();
+        self.by_backend.retain(|_, stack| {
+            stack.newest_last.retain(|(kept, until)| now < *until && kept.socket.is_quiet());
+            !stack.newest_last.is_empty()
+        });
+    }
+
+    /// Closes all of them.
+    pub(crate) fn clear(&mut self) {
+        self.by_backend.clear();
+    }
+}
