@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evenkeel_balance::{Algorithm, HashOn, health as verdict};
 
-use crate::config::{self, Address, Balance, Config, Health, Keepalive, value};
+use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template, value};
 use crate::health::{Check, Probe};
 use crate::observe::access_log;
 use crate::route::{Conditions, Wanted};
@@ -250,8 +250,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
     let mut routes: Vec<_> = config.route.iter().map(route).collect();
     if let Some(upstream) = &config.upstream {
         let target = http::Target::Upstream(upstream.as_str().into());
-        let action = http::Action { target, response_timeout: None, body_max: None };
-        routes.push((Conditions::default(), action));
+        routes.push((Conditions::default(), http::Action::new(target)));
     }
     ListenerPlan {
         name: name.into(),
@@ -286,8 +285,15 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
     };
     let target = if let Some(upstream) = &config.upstream {
         http::Target::Upstream(upstream.as_str().into())
+    } else if let Some(root) = &config.files {
+        let or = config.r#try.as_ref().map(|upstream| upstream.0.as_str().into());
+        let (root, index, hidden) = (root.clone(), config.index.clone(), config.hidden);
+        http::Target::Files { folder: http::Folder { root, index, hidden }, or }
     } else if let Some(to) = &config.redirect {
-        http::Target::Redirect { to: to.clone(), status: config.redirect_status }
+        http::Target::Redirect {
+            to: template(to, Template::IN_REDIRECTS),
+            status: config.redirect_status,
+        }
     } else {
         let reply = config.reply.clone().unwrap_or_else(|| config::Reply::new(404));
         http::Target::Reply {
@@ -297,11 +303,26 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         }
     };
     let action = http::Action {
-        target,
+        request: edits(&config.request_headers),
+        response: edits(&config.response_headers),
         response_timeout: config.response_timeout.map(|time| time.0),
         body_max: config.body_max.map(|bytes| bytes.0),
+        ..http::Action::new(target)
     };
     (conditions, action)
+}
+
+fn edits(config: &config::HeaderEdits) -> http::Edits {
+    let set = config.set.iter();
+    let set =
+        set.map(|(name, text)| (name.as_bytes().into(), template(text, Template::IN_HEADERS)));
+    let remove = config.remove.iter().map(|name| name.as_bytes().into()).collect();
+    http::Edits { remove, set: set.collect() }
+}
+
+/// A verified config holds only templates that can be read.
+fn template(text: &str, known: &[config::Variable]) -> Template {
+    Template::read(text, known).unwrap_or_default()
 }
 
 fn options(

@@ -66,6 +66,14 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// The part of a path that the `*` of a route stands for; the whole path where no path was asked for.
+    pub(crate) fn rest<'p>(&self, route: usize, path: &'p [u8]) -> &'p [u8] {
+        let patterns = self.in_order.get(route).map_or(&[][..], |conditions| &conditions.path);
+        patterns.iter().find_map(|pattern| pattern.rest_of(path)).unwrap_or(path)
+    }
+}
+
 impl Conditions {
     fn hold(&self, ask: &Ask<'_>) -> bool {
         fn any<T>(list: &[T], holds: impl Fn(&T) -> bool) -> bool {

@@ -239,7 +239,7 @@ fn each_request_is_counted_and_an_idle_connection_ends_with_a_drain() {
     let mut client = Client::connect(door);
     client.get("/");
     client.get("/");
-    assert_eq!(running.counts().requests[2], 2);
+    until("both are counted", || running.counts().requests[2] == 2);
     running.drain();
     assert!(client.is_closed());
     assert_eq!(running.stop().cut, 0);

@@ -47,8 +47,8 @@ enum Command {
     Tcp(tcp::Balancer),
     /// Balance HTTP without a config file, request by request.
     ///
-    /// Example: evenkeel http --listen :8080 --to ':9001,:9002'
-    Http(tcp::Balancer),
+    /// Example: evenkeel http --listen :8080 --to ':9001,:9002' --files /srv/www
+    Http(http::Arguments),
     /// Show a load balancer at work, with built-in backends and clients: nothing else is needed.
     Demo(demo::Arguments),
     /// Print the JSON Schema of the config file, for editors and scripts.

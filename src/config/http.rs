@@ -1,5 +1,7 @@
 //! The sections of HTTP: listeners, their routes, and what a route answers. Declared like everything else in a config.
 
+use std::path::PathBuf;
+
 use super::*;
 
 section! {
@@ -73,16 +75,38 @@ section! {
         client: Vec<ipnet::IpNet> = Vec::new(),
         /// The upstream that the requests go to.
         upstream: Option<String> = None,
-        /// Where to send the client instead, with `{scheme}`, `{host}`, `{path}`, `{query}` and `{uri}` (path and query) filled in.
+        /// The folder whose files are the answers. The path of the request is looked up in it, without what stands before the `*` of the route's path.
+        files: Option<PathBuf> = None,
+        /// With `files`: the names to look for in a folder that is asked for.
+        index: Vec<String> = vec!["index.html".to_owned()],
+        /// With `files`: whether names that begin with a dot are served.
+        hidden: bool = false,
+        /// With `files`: where a request goes whose file is not there, as `"upstream:NAME"`. Absent: it is answered with 404.
+        r#try: Option<TryUpstream> = None,
+        /// Where to send the client instead, with `{scheme}`, `{host}`, `{path}`, `{query}` and `{uri}` (path and query) filled in; `{{` is a brace.
         redirect: Option<String> = None,
         /// The status of that redirect: 301, 302, 303, 307 or 308.
         redirect_status: u16 = 301,
         /// A fixed answer: a status, or a table.
         reply: Option<Reply> = None,
+        /// What changes in the headers that a backend gets.
+        request_headers: HeaderEdits = HeaderEdits::default(),
+        /// What changes in the headers that the client gets.
+        response_headers: HeaderEdits = HeaderEdits::default(),
         /// In place of the upstream's `response-timeout`.
         response_timeout: Option<Time> = None,
         /// In place of the listener's `body-max`.
         body_max: Option<Bytes> = None,
+    }
+}
+
+section! {
+    /// `request-headers` and `response-headers` of a route. Removing comes first.
+    pub struct HeaderEdits {
+        /// Headers that get this value in place of any they have. `{client.ip}`, `{host}`, `{request.id}` and `{scheme}` are filled in; `{{` is a brace.
+        set: IndexMap<String, String> = IndexMap::new(),
+        /// Headers that are taken away.
+        remove: Vec<String> = Vec::new(),
     }
 }
 

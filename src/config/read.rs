@@ -364,7 +364,7 @@ impl<T: Value> Value for Vec<T> {
     }
 }
 
-/// Tables by name, in the order in which they are written.
+/// Tables or strings by name, in the order in which they are written.
 impl<T: Value> Value for IndexMap<String, T> {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let DeValue::Table(table) = node.get_ref() else {
@@ -384,7 +384,7 @@ impl<T: Value> Value for IndexMap<String, T> {
     }
 
     fn words() -> String {
-        "tables by name".to_owned()
+        format!("{}s by name", T::words())
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {

@@ -4,8 +4,10 @@
 use schemars::generate::SchemaSettings;
 
 use super::section::{Field, Section};
-use super::{Backend, Config, HashBalance, HttpListener, IdleConnections, KeepaliveProbes, Log};
-use super::{Probe, Process, Reply, Route, TcpListener, Upstream, environment};
+use super::{Backend, Config, HashBalance, HeaderEdits, HttpListener, IdleConnections};
+use super::{
+    KeepaliveProbes, Log, Probe, Process, Reply, Route, TcpListener, Upstream, environment,
+};
 
 const OPENING: &str = "\
 # Reference
@@ -55,6 +57,7 @@ impl Config {
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
         section::<HttpListener>("`[http.NAME]`", &mut page);
         section::<Route>("`[[http.NAME.route]]`", &mut page);
+        section::<HeaderEdits>("`request-headers` and `response-headers` of a route", &mut page);
         section::<Reply>("`reply` as a table", &mut page);
         section::<IdleConnections>("`keep-alive` as a table", &mut page);
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);

@@ -29,9 +29,9 @@ pub struct Field {
     pub(super) schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
-/// A field name as it is written in the file: `idle_timeout` is `idle-timeout`.
+/// A field name as it is written in the file: `idle_timeout` is `idle-timeout`, `r#try` is `try`.
 pub(super) fn key(field: &str) -> String {
-    field.replace('_', "-")
+    field.trim_start_matches("r#").replace('_', "-")
 }
 
 /// A default as it would be written down: nothing for an absent value, nothing for a whole table.

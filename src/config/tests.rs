@@ -1,6 +1,8 @@
 //! What a config file may rely on, as tests: from the text to the typed config, its problems and its
 //! derived pages.
 
+mod http;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -403,9 +405,18 @@ fn the_schema_is_up_to_date() {
 }
 
 /// Pieces that configs are made of, so that random texts get past the first line.
-const PIECES: [&str; 40] = [
+const PIECES: [&str; 49] = [
     "[upstream.a]",
     "[tcp.b]",
+    "[http.c]",
+    "[[http.c.route]]",
+    "host",
+    "path",
+    "redirect",
+    "reply",
+    "request-headers",
+    "files",
+    "\"/a/{uri}\"",
     "[process]",
     "[log]",
     "[[tcp.b]]",

@@ -4,10 +4,12 @@
 mod address;
 mod balance;
 mod choice;
+mod files;
 mod health;
 mod network;
 mod pattern;
 mod size;
+mod template;
 mod time;
 
 use std::fmt::Display;
@@ -20,9 +22,11 @@ use toml::de::DeValue;
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashBy, HashOn};
 pub use choice::{AccessTo, IdleCounts, Level, LogFormat};
+pub use files::TryUpstream;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
 pub use pattern::{HostPattern, PathPattern};
 pub use size::{Bytes, Percent};
+pub use template::{Part, Template, Variable};
 pub use time::{Limit, Time};
 
 use super::problem::{Misread, shown};

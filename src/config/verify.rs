@@ -1,15 +1,16 @@
 //! What a config must hold beyond its single values: names that exist, limits that make sense,
 //! addresses that do not collide. It looks only at the config, so one built in code is judged alike.
 
+mod dead_routes;
 mod http;
 mod upstream;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::problem::{Misread, Problems, Severity, nearest, shown};
-use super::{Address, Bytes, Config, HttpListener, Keepalive, Route, TcpListener, Time};
+use super::{Address, Bytes, Config, HttpListener, Keepalive, TcpListener, Time};
 
 /// What is wrong with a config as a whole, at a path of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +29,12 @@ pub struct Complaint {
 pub fn verify(config: &Config) -> Vec<Complaint> {
     let mut complaints = Complaints::default();
     process(config, &mut complaints);
+    let used = used(config);
     for (name, upstream) in &config.upstream {
         complaints.below(&["upstream", name], |complaints| {
             self::name(name, complaints);
             upstream::verify(upstream, complaints);
-            if !is_used(config, name) {
+            if !used.contains(name.as_str()) {
                 let message = format!("no listener uses the upstream \"{}\"", shown(name));
                 complaints.warning(&[], message, "point a listener at it, or remove it");
             }
@@ -244,13 +246,18 @@ fn tcp_listener(config: &Config, listener: &TcpListener, complaints: &mut Compla
     door(&listener.into(), complaints);
 }
 
-/// Whether anything leads to an upstream.
-fn is_used(config: &Config, upstream: &str) -> bool {
-    let by_route = |route: &Route| route.upstream.as_deref() == Some(upstream);
-    config.tcp.values().any(|listener| listener.upstream == upstream)
-        || config.http.values().any(|listener| {
-            listener.upstream.as_deref() == Some(upstream) || listener.route.iter().any(by_route)
-        })
+/// The upstreams that something leads to.
+fn used(config: &Config) -> HashSet<&str> {
+    let by_tcp = config.tcp.values().map(|listener| listener.upstream.as_str());
+    let mut used: HashSet<_> = by_tcp.collect();
+    for listener in config.http.values() {
+        used.extend(listener.upstream.as_deref());
+        for route in &listener.route {
+            used.extend(route.upstream.as_deref());
+            used.extend(route.r#try.as_ref().map(|tried| tried.0.as_str()));
+        }
+    }
+    used
 }
 
 /// The bounds are those of tcp(7) on Linux, which counts in whole seconds.

@@ -7,9 +7,12 @@ use std::time::Duration;
 use evenkeel_wire::Framing;
 use tokio::time::Instant;
 
+use super::Edits;
 use super::exchange::{Exchange, Fault};
 use super::h1::{BodyFailed, Pump, Stream};
-use super::headers::{Forwarded, strip_request, strip_response, write_interim, write_request};
+use super::headers::{
+    Forwarded, edit, edit_request, strip_request, strip_response, write_interim, write_request,
+};
 use super::record::Told;
 use super::serve::{Next, Session};
 use crate::observe::ended::Why;
@@ -24,6 +27,8 @@ type Tried = Option<(Next, Told)>;
 /// What a route says about forwarding.
 pub(super) struct Order<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
+    pub(super) request: &'a Edits,
+    pub(super) response: &'a Edits,
     pub(super) response_timeout: Duration,
     pub(super) body_max: u64,
     pub(super) began: Instant,
@@ -41,6 +46,8 @@ impl Session<'_> {
         let upgrade = self.upgrade_protocol();
         let trusted = self.client_is_trusted();
         strip_request(&mut self.request, trusted);
+        let set = self.filled(order.request);
+        edit_request(&mut self.request, &order.request.remove, &set);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
         let mut may_use_kept = true;
         loop {
@@ -87,6 +94,7 @@ impl Session<'_> {
         };
         let backend = self.begin(Stream::new(socket), upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
+        let set = self.filled(order.response);
         let mut exchange = self.exchange(order, backend);
         if let Err(fault) = exchange.ask().await {
             return self.not_answered(fault, order, &place, carried, efforts);
@@ -98,6 +106,7 @@ impl Session<'_> {
             return self.switch(backend, order, place, efforts);
         }
         let onward = exchange.onward(may_persist);
+        edit(&mut exchange.response.fields, &order.response.remove, &set);
         let answered = exchange.answer(onward).await;
         let Exchange { backend, up, up_broken, .. } = exchange;
         let up_is_done = up.is_done() && !up_broken;

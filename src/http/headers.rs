@@ -88,7 +88,24 @@ pub(super) fn strip_response(response: &mut Response, keep_length: bool) {
     });
 }
 
-fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+/// Takes fields away and puts others in their place; what frames a message is not for a route to change.
+pub(super) fn edit(fields: &mut Fields, remove: &[Box<[u8]>], set: &[(&[u8], String)]) {
+    remove.iter().for_each(|name| fields.remove_named(name));
+    for (name, value) in set.iter().filter(|(name, _)| !is_ours(Known::of(name))) {
+        fields.set(name, value.as_bytes());
+    }
+}
+
+/// The same for a request, where `Host` has a place of its own.
+pub(super) fn edit_request(request: &mut Request, remove: &[Box<[u8]>], set: &[(&[u8], String)]) {
+    edit(&mut request.fields, remove, set);
+    let host = set.iter().find(|(name, _)| Known::of(name) == Known::Host);
+    if let Some((_, host)) = host {
+        request.authority = host.clone().into_bytes();
+    }
+}
+
+pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

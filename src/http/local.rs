@@ -5,7 +5,6 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::observe::clock;
 use crate::upstream::idle::IdleConnections;
 
 /// Size of a pooled buffer: most heads fit, and a small body with them.
@@ -95,7 +94,7 @@ impl Local {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut date = self.date.borrow_mut();
         if date.0 != second {
-            *date = (second, clock::imf_date(second));
+            *date = (second, httpdate::fmt_http_date(SystemTime::now()));
         }
         out.extend_from_slice(date.1.as_bytes());
     }

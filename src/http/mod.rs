@@ -3,6 +3,7 @@
 
 mod alarm;
 mod exchange;
+mod files;
 mod forward;
 mod h1;
 mod headers;
@@ -17,10 +18,12 @@ use std::time::Duration;
 use evenkeel_wire::Limits;
 use ipnet::IpNet;
 
+use crate::config::Template;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
+pub(crate) use files::Folder;
 pub(crate) use local::Local;
 pub(crate) use serve::serve;
 
@@ -43,17 +46,32 @@ pub(crate) struct Rules {
 #[derive(Debug, Clone)]
 pub(crate) struct Action<U> {
     pub(crate) target: Target<U>,
+    /// What changes in the request on its way to a backend.
+    pub(crate) request: Edits,
+    /// What changes in a backend's answer, or comes with a file.
+    pub(crate) response: Edits,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) body_max: Option<u64>,
+}
+
+/// Fields that go and fields that come; going comes first.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Edits {
+    pub(crate) remove: Vec<Box<[u8]>>,
+    pub(crate) set: Vec<(Box<[u8]>, Template)>,
 }
 
 /// Where a route leads.
 #[derive(Debug, Clone)]
 pub(crate) enum Target<U> {
     Upstream(U),
-    /// To another place, with the variables of [`expand`].
+    /// Files, and somebody to ask for what is not among them.
+    Files {
+        folder: Folder,
+        or: Option<U>,
+    },
     Redirect {
-        to: String,
+        to: Template,
         status: u16,
     },
     Reply {
@@ -64,18 +82,23 @@ pub(crate) enum Target<U> {
 }
 
 impl<U> Action<U> {
+    pub(crate) fn new(target: Target<U>) -> Action<U> {
+        let (request, response) = (Edits::default(), Edits::default());
+        Action { target, request, response, response_timeout: None, body_max: None }
+    }
+
     /// The same with the upstream found by its name.
-    pub(crate) fn with<V>(&self, find: impl FnOnce(&U) -> V) -> Action<V> {
-        let target = match &self.target {
-            Target::Upstream(upstream) => Target::Upstream(find(upstream)),
-            Target::Redirect { to, status } => Target::Redirect { to: to.clone(), status: *status },
-            Target::Reply { status, content_type, body } => Target::Reply {
-                status: *status,
-                content_type: content_type.clone(),
-                body: body.clone(),
-            },
+    pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> Action<V> {
+        let target = match self.target {
+            Target::Upstream(upstream) => Target::Upstream(find(&upstream)),
+            Target::Files { folder, or } => Target::Files { folder, or: or.as_ref().map(find) },
+            Target::Redirect { to, status } => Target::Redirect { to, status },
+            Target::Reply { status, content_type, body } => {
+                Target::Reply { status, content_type, body }
+            }
         };
-        Action { target, response_timeout: self.response_timeout, body_max: self.body_max }
+        let Action { request, response, response_timeout, body_max, .. } = self;
+        Action { target, request, response, response_timeout, body_max }
     }
 }
 

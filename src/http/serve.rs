@@ -18,13 +18,14 @@ use super::headers::Onward;
 use super::local::Local;
 use super::record::{Told, publish};
 use super::reply::Reply;
-use super::{Site, Target};
+use super::{Action, Edits, Site, Target};
+use crate::config::{Part, Template, Variable};
 use crate::observe::ended::{ClientAddress, Why};
 use crate::route::{Ask, normal_path};
 use crate::socket::Socket;
 use crate::tcp::relay::{Relay, Times};
 use crate::tcp::{Cut, Outcome, Scratch};
-use crate::upstream::InFlight;
+use crate::upstream::{InFlight, Upstream};
 
 /// How long a client may go on sending after we have said our last word, so that it can read it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -261,21 +262,26 @@ impl Session<'_> {
             let detail = Some("unclear-path".to_owned());
             return self.refuse(400, Told { detail, ..Told::new(Why::BadRequest) });
         };
-        let Some(action) = found.and_then(|index| self.site.actions.get(index)) else {
+        let site = self.site;
+        let action = found.and_then(|index| Some((index, site.actions.get(index)?)));
+        let Some((index, action)) = action else {
             return self.refuse(404, Told::new(Why::NoRoute));
         };
         match &action.target {
-            Target::Upstream(upstream) => {
-                let response_timeout =
-                    action.response_timeout.unwrap_or(upstream.rules.response_timeout);
-                let body_max = action.body_max.unwrap_or(self.site.rules.body_max);
-                self.forward(&Order { upstream, response_timeout, body_max, began }).await
+            Target::Upstream(upstream) => self.forward(&self.order(action, upstream, began)).await,
+            Target::Files { folder, or } => {
+                let end = self.request.target.iter().position(|byte| *byte == b'?');
+                let path = &self.request.target[..end.unwrap_or(self.request.target.len())];
+                let rest = site.routes.rest(index, path).to_vec();
+                match (self.send_file(folder, &rest, or.is_some(), &action.response).await, or) {
+                    (Some(over), _) => over,
+                    (None, Some(upstream)) => {
+                        self.forward(&self.order(action, upstream, began)).await
+                    }
+                    (None, None) => self.refuse(500, Told::new(Why::InternalError)),
+                }
             }
-            Target::Redirect { to, status } => {
-                let mut reply = Reply::plain(*status, "text/plain", Vec::new());
-                reply.fields.push(("Location", self.expand(to)));
-                self.reply(&reply, Told::new(Why::Replied))
-            }
+            Target::Redirect { to, status } => self.redirect(*status, self.fill(to)),
             Target::Reply { status, content_type, body } => {
                 let mut reply = Reply::plain(*status, "", body.as_bytes().to_vec());
                 if !body.is_empty() {
@@ -284,6 +290,36 @@ impl Session<'_> {
                 self.reply(&reply, Told::new(Why::Replied))
             }
         }
+    }
+
+    fn order<'o>(
+        &self,
+        action: &'o Action<Arc<Upstream>>,
+        upstream: &'o Arc<Upstream>,
+        began: Instant,
+    ) -> Order<'o> {
+        Order {
+            upstream,
+            request: &action.request,
+            response: &action.response,
+            response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
+            body_max: action.body_max.unwrap_or(self.site.rules.body_max),
+            began,
+        }
+    }
+
+    /// Sends the client elsewhere.
+    pub(super) fn redirect(&mut self, status: u16, to: String) -> (Next, Told) {
+        let mut reply = Reply::plain(status, "text/plain", Vec::new());
+        reply.fields.push(("Location", to));
+        self.reply(&reply, Told::new(Why::Replied))
+    }
+
+    /// Whether the connection may go on after this request.
+    pub(super) fn may_persist(&self) -> bool {
+        self.request.persistent
+            && !self.cut.is_finishing()
+            && self.requests < self.site.rules.requests_max
     }
 
     /// The number of the route that takes the request. The path is made normal first, so that what is matched is
@@ -314,18 +350,29 @@ impl Session<'_> {
         Ok(self.site.routes.find(&ask))
     }
 
-    /// Fills the variables of a redirect in.
-    fn expand(&self, template: &str) -> String {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let uri = text(&self.request.target);
-        let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
-        let host = text(host_of(&self.request.authority));
-        template
-            .replace("{host}", &host)
-            .replace("{uri}", &uri)
-            .replace("{path}", path)
-            .replace("{query}", query)
-            .replace("{scheme}", "http")
+    /// The text of a template for this request.
+    fn fill(&self, template: &Template) -> String {
+        let mut text = Vec::new();
+        let target = &self.request.target;
+        let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+        for part in &template.parts {
+            text.extend_from_slice(match part {
+                Part::Text(text) => text.as_bytes(),
+                Part::Variable(Variable::ClientIp) => self.peer.as_bytes(),
+                Part::Variable(Variable::Host) => host_of(&self.request.authority),
+                Part::Variable(Variable::Path) => &target[..end],
+                Part::Variable(Variable::Query) => target.get(end + 1..).unwrap_or_default(),
+                Part::Variable(Variable::RequestId) => self.request_id.as_bytes(),
+                Part::Variable(Variable::Scheme) => b"http",
+                Part::Variable(Variable::Uri) => target,
+            });
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Fields that a route sets, with their values for this request.
+    pub(super) fn filled<'e>(&self, edits: &'e Edits) -> Vec<(&'e [u8], String)> {
+        edits.set.iter().map(|(name, template)| (&**name, self.fill(template))).collect()
     }
 
     /// Answers with a page of our own about what went wrong; the connection ends with it.
@@ -344,11 +391,7 @@ impl Session<'_> {
         let version = self.request.version;
         let unread = self.request.framing != Framing::None;
         let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout);
-        let persistent = self.request.persistent
-            && !unread
-            && !ends
-            && !self.cut.is_finishing()
-            && self.requests < self.site.rules.requests_max;
+        let persistent = !unread && !ends && self.may_persist();
         let onward = Onward { framing: Framing::None, version, persistent };
         let local = self.local;
         self.stream.output.begin(local, Framing::None, |out| {

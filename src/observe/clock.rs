@@ -1,4 +1,4 @@
-//! Moments as text, for logs and for HTTP. No time zones: everything is UTC.
+//! Moments as text, for logs. No time zones: everything is UTC.
 
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,18 +13,6 @@ pub(crate) fn write_time(line: &mut String, at: SystemTime) {
         line,
         "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
     );
-}
-
-/// A second since 1970 as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7).
-pub(crate) fn imf_date(seconds: u64) -> String {
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let days = seconds / 86_400;
-    let (year, month, day) = civil_date(days);
-    let (hour, minute, second) = time_of_day(seconds);
-    let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[(month as usize - 1) % 12]);
-    format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
 }
 
 fn time_of_day(seconds: u64) -> (u64, u64, u64) {
@@ -44,14 +32,4 @@ fn civil_date(days: u64) -> (u64, u64, u64) {
     let day = day_of_year - (153 * month_shifted + 2) / 5 + 1;
     let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_date_of_the_standard_is_written_as_in_the_standard() {
-        assert_eq!(imf_date(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
-    }
 }

@@ -91,6 +91,8 @@ reasons! {
     Replied "replied" Us,
     /// HTTP: the request breaks the rules or can be read in more than one way, and was refused.
     BadRequest "bad-request" Client,
+    /// HTTP: there is no such file to serve, or it may not be read.
+    NoFile "no-file" Client,
     /// HTTP: no route of the listener takes the request.
     NoRoute "no-route" Client,
     /// HTTP: the client ended the connection before its request was complete, or before it had the answer.

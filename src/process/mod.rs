@@ -147,7 +147,7 @@ fn service(
         plan::Job::Http { rules, routes } => Job::Http(Arc::new(Site {
             listener: Arc::clone(&plan.name),
             rules: (**rules).clone(),
-            actions: routes.iter().map(|(_, action)| action.with(find)).collect(),
+            actions: routes.iter().map(|(_, action)| action.clone().with(find)).collect(),
             routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
             log: log.clone(),
             tally: Arc::clone(tally),

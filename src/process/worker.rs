@@ -28,6 +28,9 @@ const DRIFT_MIN: usize = 8;
 /// In place of the load of a worker that takes no more: it has ended.
 const LEFT: usize = usize::MAX;
 
+/// Threads of a worker that may wait for files.
+const FILE_THREADS: usize = 4;
+
 /// How often idle connections to backends are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -82,7 +85,10 @@ pub(super) fn run(
     accepting: watch::Receiver<bool>,
     pipes_max: usize,
 ) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(FILE_THREADS)
+        .build_local(LocalOptions::default())?;
     let worker = Rc::new(Worker {
         number,
         crew,

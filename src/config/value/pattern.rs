@@ -88,11 +88,14 @@ pub enum PathPattern {
 }
 
 impl PathPattern {
-    /// The part of a path that `*` stands for, if the path is meant; for an exact one it is empty.
+    /// The part of a path that `*` stands for, if the path is meant; for an exact one it is the last segment.
     pub fn rest_of<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
         match self {
             PathPattern::Any => Some(path),
-            PathPattern::Exact(name) => (path == name.as_bytes()).then_some(&[]),
+            PathPattern::Exact(name) => (path == name.as_bytes()).then(|| {
+                let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+                &path[slash..]
+            }),
             PathPattern::Below(name) => {
                 let rest = path.strip_prefix(name.as_bytes())?;
                 (rest.is_empty() || rest.starts_with(b"/")).then_some(rest)

@@ -1,9 +1,14 @@
-//! What an HTTP listener must hold beyond its single values: targets that exist, statuses that make sense, routes
-//! that something can reach.
+//! What an HTTP listener must hold beyond its single values: targets that exist, statuses that make sense, headers
+//! that leave a message its one reading.
 
-use super::{Complaints, door, names_upstream};
+use std::collections::HashSet;
+
+use evenkeel_wire::Known;
+
+use super::{Complaints, dead_routes, door, names_upstream};
 use crate::config::problem::shown;
-use crate::config::{Bytes, Config, HttpListener, Reply, Route, Time};
+use crate::config::{Bytes, Config, HeaderEdits, HttpListener, Reply, Route, Template};
+use crate::config::{Time, Variable};
 
 pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints: &mut Complaints) {
     door(&listener.into(), complaints);
@@ -36,33 +41,13 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
     for (index, route) in listener.route.iter().enumerate() {
         complaints.below(&["route", &index.to_string()], |complaints| {
             self::route(config, route, complaints);
-            let earlier = listener.route[..index].iter().position(|other| covers(other, route));
-            if let Some(other) = earlier {
-                let message = format!(
-                    "this route can never match: route {} above takes everything it would",
-                    other + 1
-                );
-                complaints.warning(&[], message, "move it up, or remove it");
-            }
         });
     }
+    dead_routes::verify(listener, complaints);
 }
 
 fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
-    let targets = [
-        ("upstream", route.upstream.is_some()),
-        ("redirect", route.redirect.is_some()),
-        ("reply", route.reply.is_some()),
-    ];
-    let named: Vec<_> = targets.iter().filter(|(_, is_there)| *is_there).collect();
-    match named[..] {
-        [] => complaints.error(&[], "this route has no target", "add upstream, redirect or reply"),
-        [_] => {}
-        [.., (second, _)] => {
-            let message = "this route has two targets";
-            complaints.error(&[second], message, "a request can only take one: remove the other");
-        }
-    }
+    target(route, complaints);
     if let Some(upstream) = &route.upstream {
         names_upstream(config, &["upstream"], upstream, complaints);
     }
@@ -79,66 +64,159 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
         let message = format!("\"{}\" is not the name of a header", shown(name));
         complaints.error(&["header", name], message, "");
     }
-    if let Some(to) = &route.redirect {
-        redirect(to, route.redirect_status, complaints);
+    files(config, route, complaints);
+    match &route.redirect {
+        Some(to) => redirect(to, route.redirect_status, complaints),
+        None if route.redirect_status != Route::default().redirect_status => {
+            let message = "redirect-status counts only with redirect";
+            complaints.warning(&["redirect-status"], message, "add redirect, or remove it");
+        }
+        None => {}
     }
     if let Some(reply) = &route.reply {
-        fixed(reply, complaints);
+        complaints.below(&["reply"], |complaints| fixed(reply, complaints));
+    }
+    let edits = [
+        ("request-headers", &route.request_headers),
+        ("response-headers", &route.response_headers),
+    ];
+    for (key, edits) in edits {
+        complaints.below(&[key], |complaints| header_edits(edits, complaints));
     }
     complaints.beyond_zero("response-timeout", route.response_timeout, "leave it out");
 }
 
-/// The variables that a redirect may hold.
-const VARIABLES: [&str; 5] = ["scheme", "host", "path", "query", "uri"];
+/// A route leads to one place.
+fn target(route: &Route, complaints: &mut Complaints) {
+    let targets = [
+        ("upstream", route.upstream.is_some()),
+        ("files", route.files.is_some()),
+        ("redirect", route.redirect.is_some()),
+        ("reply", route.reply.is_some()),
+    ];
+    let named: Vec<_> = targets.iter().filter(|(_, is_there)| *is_there).collect();
+    match named[..] {
+        [] => {
+            let advice = "add upstream, files, redirect or reply";
+            complaints.error(&[], "this route has no target", advice);
+        }
+        [_] => {}
+        [(first, _), .., (last, _)] => {
+            let message = format!("this route has both {first} and {last}");
+            complaints.error(&[last], message, "a route has one target: remove the other");
+        }
+    }
+}
+
+fn files(config: &Config, route: &Route, complaints: &mut Complaints) {
+    if let Some(tried) = &route.r#try {
+        names_upstream(config, &["try"], &tried.0, complaints);
+    }
+    for (index, name) in route.index.iter().enumerate() {
+        let is_plain = !name.contains(|c: char| c.is_control() || c == '/' || c == '\\');
+        if !is_plain || matches!(name.as_str(), "" | "." | "..") {
+            let message = format!("\"{}\" is not the name of a file", shown(name));
+            let advice = "write a name without a folder: \"index.html\"";
+            complaints.error(&["index", &index.to_string()], message, advice);
+        }
+    }
+    if route.files.is_some() {
+        return;
+    }
+    let of_files = [
+        ("index", route.index != Route::default().index),
+        ("hidden", route.hidden),
+        ("try", route.r#try.is_some()),
+    ];
+    for (key, _) in of_files.iter().filter(|(_, is_there)| *is_there) {
+        let message = format!("{key} counts only with files");
+        complaints.error(&[key], message, "add files = \"FOLDER\", or remove it");
+    }
+}
 
 fn redirect(to: &str, status: u16, complaints: &mut Complaints) {
     if ![301, 302, 303, 307, 308].contains(&status) {
         let message = format!("{status} is not the status of a redirect");
         complaints.error(&["redirect-status"], message, "take 301, 302, 303, 307 or 308");
     }
-    let unknown = to.split('{').skip(1).map(|part| part.split('}').next().unwrap_or(part));
-    for name in unknown.filter(|name| !VARIABLES.contains(name)) {
-        let message = format!("there is no variable {{{}}}", shown(name));
-        let advice = format!("there are {{{}}}", VARIABLES.join("}, {"));
-        complaints.error(&["redirect"], message, advice);
-    }
     if to.is_empty() || !to.bytes().all(|byte| byte.is_ascii_graphic()) {
         let advice = "write a URL; what is not ASCII is written with %";
         complaints.error(&["redirect"], "this is not a place to send anybody", advice);
+    }
+    template(&["redirect"], to, Template::IN_REDIRECTS, complaints);
+}
+
+fn template(keys: &[&str], text: &str, known: &[Variable], complaints: &mut Complaints) {
+    if let Err(misread) = Template::read(text, known) {
+        complaints.error(keys, misread.message, misread.advice.unwrap_or_default());
+    }
+}
+
+/// Headers can be changed, but not where a message ends or what belongs to one hop: that would be a second reading.
+fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
+    let mut seen = HashSet::new();
+    for (name, value) in &edits.set {
+        let keys = ["set", name.as_str()];
+        header_name(&keys, name, complaints);
+        if !seen.insert(name.to_ascii_lowercase()) {
+            let message = format!("\"{}\" stands here twice", shown(name));
+            complaints.error(&keys, message, "capitals make no difference: remove one of them");
+        }
+        if !evenkeel_wire::is_value(value.as_bytes()) {
+            let message = "this is not the value of a header";
+            let advice = "leave out control characters, and spaces at either end";
+            complaints.error(&keys, message, advice);
+        }
+        template(&keys, value, Template::IN_HEADERS, complaints);
+    }
+    for (index, name) in edits.remove.iter().enumerate() {
+        let keys = ["remove", &index.to_string()];
+        header_name(&keys, name, complaints);
+        if seen.contains(&name.to_ascii_lowercase()) {
+            let message = format!("\"{}\" is both set and removed", shown(name));
+            complaints.error(&keys, message, "set replaces what was there: remove it here");
+        }
+    }
+}
+
+fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints) {
+    if !evenkeel_wire::is_name(name.as_bytes()) {
+        let message = format!("\"{}\" is not the name of a header", shown(name));
+        complaints.error(keys, message, "");
+    }
+    // Some servers read an underscore as a hyphen.
+    let is_ours = matches!(
+        Known::of(name.replace('_', "-").as_bytes()),
+        Known::Host
+            | Known::Connection
+            | Known::ContentLength
+            | Known::Http2Settings
+            | Known::KeepAlive
+            | Known::ProxyConnection
+            | Known::Te
+            | Known::Trailer
+            | Known::TransferEncoding
+            | Known::Upgrade
+    );
+    if is_ours {
+        let message = format!("\"{}\" cannot be changed by a route", shown(name));
+        let advice = "it says where a message goes or ends, which is decided for each hop anew";
+        complaints.error(keys, message, advice);
     }
 }
 
 fn fixed(reply: &Reply, complaints: &mut Complaints) {
     if !(200..600).contains(&reply.status) {
         let message = format!("{} is not the status of an answer", reply.status);
-        complaints.error(&["reply"], message, "take one of 200 to 599");
+        complaints.error(&["status"], message, "take one of 200 to 599");
+    }
+    // RFC 9110 15.3.5, 15.4.5.
+    if matches!(reply.status, 204 | 304) && !reply.body.is_empty() {
+        let message = format!("an answer of status {} has no body", reply.status);
+        complaints.warning(&["body"], message, "take another status, or leave the body out");
     }
     if !evenkeel_wire::is_value(reply.content_type.as_bytes()) {
-        complaints.error(&["reply"], "content-type is not the value of a header", "");
+        let message = "content-type is not the value of a header";
+        complaints.error(&["content-type"], message, "write a type such as \"text/html\"");
     }
-}
-
-/// Whether a route takes every request that `other` would.
-fn covers(route: &Route, other: &Route) -> bool {
-    let hosts = route.host.is_empty()
-        || (!other.host.is_empty()
-            && other.host.iter().all(|host| route.host.iter().any(|mine| mine.covers(host))));
-    let any_host = || route.host.contains(&crate::config::HostPattern::Any);
-    let paths = route.path.is_empty()
-        || route.path.contains(&crate::config::PathPattern::Any)
-        || (!other.path.is_empty()
-            && other.path.iter().all(|path| route.path.iter().any(|mine| mine.covers(path))));
-    let methods = route.method.is_empty()
-        || (!other.method.is_empty()
-            && other.method.iter().all(|method| route.method.contains(method)));
-    let clients = route.client.is_empty()
-        || (!other.client.is_empty()
-            && other.client.iter().all(|net| route.client.iter().any(|mine| mine.contains(net))));
-    let headers = route.header.iter().all(|(name, value)| {
-        other.header.get(name).is_some_and(|theirs| value == "*" || value == theirs)
-    });
-    let queries = route.query.iter().all(|(name, value)| {
-        other.query.get(name).is_some_and(|theirs| value == "*" || value == theirs)
-    });
-    (hosts || any_host()) && paths && methods && clients && headers && queries
 }

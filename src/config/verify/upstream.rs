@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Complaints, keepalive};
 use crate::config::problem::shown;
-use crate::config::{Address, Balance, Health, Probe, Upstream};
+use crate::config::{Address, Balance, Health, IdleConnections, KeepAlive, Probe, Upstream};
 
 /// Balancing tables and per-backend counts are sized for this many.
 const BACKENDS_MAX: usize = 10_000;
@@ -23,6 +23,11 @@ pub(super) fn verify(upstream: &Upstream, complaints: &mut Complaints) {
     }
     let connect = Some(upstream.connect_timeout);
     complaints.beyond_zero("connect-timeout", connect, "write a time such as \"3s\"");
+    let response = Some(upstream.response_timeout);
+    complaints.beyond_zero("response-timeout", response, "write a time such as \"60s\"");
+    if let KeepAlive::On(idle) = &upstream.keep_alive {
+        complaints.below(&["keep-alive"], |complaints| idle_connections(idle, complaints));
+    }
     if upstream.queue_max > 0 {
         let advice = "write queue-max = 0 for no queue";
         complaints.beyond_zero("queue-timeout", Some(upstream.queue_timeout), advice);
@@ -42,6 +47,16 @@ pub(super) fn verify(upstream: &Upstream, complaints: &mut Complaints) {
     if let Health::Active(active) = &upstream.health {
         complaints.below(&["health"], |complaints| probe(active, complaints));
     }
+}
+
+fn idle_connections(idle: &IdleConnections, complaints: &mut Complaints) {
+    if idle.max == 0 {
+        let advice = "write keep-alive = \"off\" for none";
+        complaints.error(&["max"], "max must be at least 1, not 0", advice);
+    }
+    let advice = "write keep-alive = \"off\" for no idle connections";
+    complaints.beyond_zero("idle", Some(idle.idle), advice);
+    complaints.within("requests", idle.requests, 1..=u32::MAX);
 }
 
 fn backends(upstream: &Upstream, complaints: &mut Complaints) {
@@ -234,6 +249,21 @@ mod tests {
                 Balance::Hash { by: HashBy::Source, on: HashOn::Ring, bounded_load: Some(load) };
             assert!(complaint(|upstream| upstream.balance = balance).contains("above 1"));
         }
+    }
+
+    #[test]
+    fn kept_connections_are_kept_for_something() {
+        let kept = |change: fn(&mut IdleConnections)| {
+            let mut idle = IdleConnections::default();
+            change(&mut idle);
+            complaint(|upstream| upstream.keep_alive = KeepAlive::On(idle))
+        };
+        assert!(kept(|idle| idle.max = 0).starts_with("keep-alive.max: "));
+        assert!(kept(|idle| idle.idle = Time::seconds(0)).starts_with("keep-alive.idle: "));
+        assert!(kept(|idle| idle.requests = 0).starts_with("keep-alive.requests: "));
+        assert_eq!(complaint(|upstream| upstream.keep_alive = KeepAlive::Off), "");
+        let response = complaint(|upstream| upstream.response_timeout = Time::seconds(0));
+        assert!(response.starts_with("response-timeout: "), "{response}");
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! Text with variables in braces: `https://{host}{uri}`. It is taken apart once, when a config is verified or
+//! compiled, so that what a client sends is only ever put in and never read for variables itself.
+
+use super::choice::choice;
+use super::chosen;
+use crate::config::problem::{Misread, shown};
+
+choice! {
+    /// Something that is known of a request.
+    pub enum Variable ("a variable here") {
+        /// The client's address.
+        ClientIp = "client.ip",
+        /// The host, without its port.
+        Host = "host",
+        /// The path, without the query.
+        Path = "path",
+        /// What stands after the `?`.
+        Query = "query",
+        /// The request id of the access log.
+        RequestId = "request.id",
+        /// `http` or `https`.
+        Scheme = "scheme",
+        /// Path and query.
+        Uri = "uri",
+    }
+}
+
+/// A piece of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// This text.
+    Text(String),
+    /// The value that this has for the request.
+    Variable(Variable),
+}
+
+/// Text with variables in braces. `{{` is a brace; a closing one on its own means itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Template {
+    /// The pieces in order. No two texts stand side by side, and none is empty.
+    pub parts: Vec<Part>,
+}
+
+impl Template {
+    /// The variables of a redirect.
+    pub const IN_REDIRECTS: &'static [Variable] =
+        &[Variable::Scheme, Variable::Host, Variable::Path, Variable::Query, Variable::Uri];
+    /// The variables of a header that a route sets.
+    pub const IN_HEADERS: &'static [Variable] =
+        &[Variable::ClientIp, Variable::Host, Variable::RequestId, Variable::Scheme];
+
+    /// Takes text apart; a variable that is not among the known ones is told the nearest of them.
+    pub fn read(text: &str, known: &[Variable]) -> Result<Template, Misread> {
+        let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
+        while let Some((before, after)) = rest.split_once('{') {
+            plain.push_str(before);
+            if let Some(literal) = after.strip_prefix('{') {
+                plain.push('{');
+                rest = literal;
+                continue;
+            }
+            let Some((name, behind)) = after.split_once('}') else {
+                let message = format!("a \"{{\" is never closed in \"{}\"", shown(text));
+                return Err(Misread::new(message).advise("write \"{{\" for a brace"));
+            };
+            if !plain.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut plain)));
+            }
+            parts.push(Part::Variable(variable(name, known)?));
+            rest = behind;
+        }
+        plain.push_str(rest);
+        if !plain.is_empty() {
+            parts.push(Part::Text(plain));
+        }
+        Ok(Template { parts })
+    }
+}
+
+fn variable(name: &str, known: &[Variable]) -> Result<Variable, Misread> {
+    let words: Vec<_> = known.iter().map(|variable| (variable.to_string(), *variable)).collect();
+    let choices: Vec<_> = words.iter().map(|(word, variable)| (word.as_str(), *variable)).collect();
+    chosen(name, &choices, "a variable here")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Part {
+        Part::Text(text.to_owned())
+    }
+
+    #[test]
+    fn text_is_taken_apart_into_words_and_variables() {
+        let read = |text| Template::read(text, Template::IN_REDIRECTS).unwrap().parts;
+        let scheme = Part::Variable(Variable::Scheme);
+        let uri = Part::Variable(Variable::Uri);
+        assert_eq!(read("{scheme}://a{uri}"), [scheme, text("://a"), uri.clone()]);
+        assert_eq!(read("{uri}{uri}"), [uri.clone(), uri]);
+        assert_eq!(read("a{{host}}b}"), [text("a{host}}b}")]);
+        assert_eq!(read(""), []);
+    }
+
+    #[test]
+    fn a_variable_that_is_not_known_here_is_told_those_that_are() {
+        let wrong = Template::read("{hots}", Template::IN_REDIRECTS).unwrap_err();
+        assert_eq!(wrong.message, "\"hots\" is not a variable here");
+        assert!(wrong.advice.unwrap().starts_with("did you mean \"host\"?"));
+        let wrong = Template::read("{uri}", Template::IN_HEADERS).unwrap_err();
+        assert!(wrong.advice.unwrap().contains("\"client.ip\", \"host\", \"request.id\""));
+        for bad in ["{", "a{host", "{}", "{{{", "{ host }", "{Host}"] {
+            assert!(Template::read(bad, Template::IN_REDIRECTS).is_err(), "{bad}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_a_template_panic(text in "[{}a.h]*|\\PC*") {
+            let _ = Template::read(&text, Template::IN_HEADERS);
+        }
+    }
+}
