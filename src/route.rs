@@ -1,5 +1,8 @@
 //! Which route a request takes: the first in written order whose every condition holds.
 //! It must never look at anything but what it is handed: the same code is to explain decisions later.
+//! Hosts and paths are looked up in `index`, which only leaves out what cannot match; conditions alone decide.
+
+mod index;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -7,6 +10,7 @@ use std::net::IpAddr;
 use evenkeel_wire::Fields;
 use ipnet::IpNet;
 
+use self::index::Index;
 use crate::config::{HostPattern, PathPattern};
 
 /// The conditions of one route; an empty list is none.
@@ -53,16 +57,18 @@ pub(crate) struct Ask<'a> {
 #[derive(Debug)]
 pub(crate) struct Routes {
     in_order: Vec<Conditions>,
+    index: Index,
 }
 
 impl Routes {
     pub(crate) fn compile(routes: Vec<Conditions>) -> Routes {
-        Routes { in_order: routes }
+        Routes { index: Index::of(&routes), in_order: routes }
     }
 
     /// The number of the first route that takes the request.
     pub(crate) fn find(&self, ask: &Ask<'_>) -> Option<usize> {
-        self.in_order.iter().position(|conditions| conditions.hold(ask))
+        let holds = |route: usize| self.in_order.get(route).is_some_and(|when| when.hold(ask));
+        self.index.first(ask.host, ask.path, holds)
     }
 }
 

@@ -453,3 +453,12 @@ fn a_flood_of_interim_answers_is_cut() {
     assert_eq!(last.map(|answer| answer.status).ok(), Some(502));
     drop(running);
 }
+
+#[test]
+fn a_redirect_never_leads_where_the_client_says() {
+    let recorder = Recorder::echoing();
+    let route = "[[http.web.route]]\npath = \"*\"\nredirect = \"{uri}\"";
+    let (_running, door) = serve(&config(&[recorder.address()], "", route));
+    let answer = Client::connect(door).get("//evil.test/{host}?{uri}");
+    assert_eq!(answer.field("location"), Some("/evil.test/{host}?{uri}"));
+}

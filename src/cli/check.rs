@@ -45,7 +45,7 @@ fn report(problems: &Problems, json: bool) {
 
 fn summary(config: &Config, file: &str) -> String {
     let backends: usize = config.upstream.values().map(|upstream| upstream.backends.len()).sum();
-    let (listeners, upstreams) = (config.tcp.len(), config.upstream.len());
+    let (listeners, upstreams) = (config.tcp.len() + config.http.len(), config.upstream.len());
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     format!(
         "{file} is fine: {listeners} listener{}, {upstreams} upstream{}, {backends} backend{}",

@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 /// Serves a config until a signal ends it.
 pub(super) fn serve(config: Config) -> u8 {
     diagnostics::start(&config.log.level.to_string(), config.log.format == LogFormat::Json);
-    let names: Vec<String> = config.tcp.keys().cloned().collect();
+    let names: Vec<String> = config.tcp.keys().chain(config.http.keys()).cloned().collect();
     let proxy = match Proxy::new(config) {
         Ok(proxy) => proxy,
         Err(problems) => {

@@ -63,7 +63,7 @@ section! {
     pub struct Route {
         /// Hosts: `www.example.com`, or `*.example.com` for one label more.
         host: Vec<HostPattern> = Vec::new(),
-        /// Paths: `/exact`, or `/below/*` for that path and everything below it.
+        /// Paths: `/exact`, `/below/*` for that path and everything below it, or `~ REGEX` for the whole path.
         path: Vec<PathPattern> = Vec::new(),
         /// Methods, in capitals.
         method: Vec<String> = Vec::new(),

@@ -118,6 +118,7 @@ fn add(config: &mut Config, path: &Path, environment: Environment<'_>, findings:
     };
     take(&mut config.upstream, included.upstream, |name| clash("upstream", name));
     take(&mut config.tcp, included.tcp, |name| clash("tcp", name));
+    take(&mut config.http, included.http, |name| clash("http", name));
     for (path, place) in own {
         findings.places.entry(path).or_insert(place);
     }

@@ -281,7 +281,15 @@ impl Session<'_> {
                     (None, None) => self.refuse(500, Told::new(Why::InternalError)),
                 }
             }
-            Target::Redirect { to, status } => self.redirect(*status, self.fill(to)),
+            Target::Redirect { to, status } => {
+                let by_client = matches!(to.parts.first(), Some(Part::Variable(_)));
+                let mut to = self.fill(to);
+                // A path that begins with two slashes would lead to another host.
+                if by_client && to.starts_with("//") {
+                    to = format!("/{}", to.trim_start_matches('/'));
+                }
+                self.redirect(*status, to)
+            }
             Target::Reply { status, content_type, body } => {
                 let mut reply = Reply::plain(*status, "", body.as_bytes().to_vec());
                 if !body.is_empty() {

@@ -142,6 +142,21 @@ fn files_are_looked_for_beside_the_config() {
 }
 
 #[test]
+fn an_http_listener_of_an_included_file_is_part_of_the_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let web = "[http.web]\nlisten = \":81\"\nupstream = \"app\"\n";
+    write(folder, "main.toml", &format!("include = [\"a.toml\"]\n{SAMPLE}"));
+    write(folder, "a.toml", web);
+    let loaded = Config::from_file(folder.join("main.toml")).unwrap();
+    assert_eq!(loaded.config.http["web"].upstream.as_deref(), Some("app"));
+    write(folder, "main.toml", &format!("include = [\"a.toml\", \"b.toml\"]\n{SAMPLE}"));
+    write(folder, "b.toml", web);
+    let wrong = Config::from_file(folder.join("main.toml")).unwrap_err();
+    one_says(&listed(&wrong), "[http.web] stands in two files");
+}
+
+#[test]
 fn a_listener_that_leads_nowhere_is_refused() {
     one_says(&said_of(""), "11:7 this listener leads nowhere");
     one_says(&said_of("upstream = \"ap\""), "13:12 there is no upstream \"ap\"");

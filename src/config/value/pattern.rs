@@ -1,9 +1,13 @@
 //! What a route looks for in a host and in a path. A pattern is read once and compared often, so it is kept in
-//! the form it is compared in; there is nothing in it whose cost depends on what a client sends.
+//! the form it is compared in; nothing in it costs more than time linear in what a client sends.
 
 use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::address::is_host_name;
 use super::{Spelled, spelled};
 use crate::config::problem::{Misread, shown};
 
@@ -56,19 +60,38 @@ impl FromStr for HostPattern {
     type Err = Misread;
 
     fn from_str(text: &str) -> Result<HostPattern, Misread> {
-        let name = text.strip_prefix("*.").unwrap_or(text);
-        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-        let has_port = !name.starts_with('[') && name.contains(':');
         if text == "*" {
             return Ok(HostPattern::Any);
         }
-        if name.is_empty() || has_port || !name.bytes().all(letter) {
-            return Err(Misread::new(format!("\"{}\" is not a host", shown(text)))
-                .advise("write a name without a port: \"www.example.com\", \"*.example.com\""));
+        let wrong = |advice: &str| {
+            Err(Misread::new(format!("\"{}\" is not a host", shown(text))).advise(advice))
+        };
+        if let Some(address) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return match address.parse::<Ipv6Addr>() {
+                Ok(address) => Ok(HostPattern::Exact(format!("[{address}]"))),
+                Err(_) => wrong("in the brackets stands an IPv6 address"),
+            };
         }
+        if text.parse::<Ipv6Addr>().is_ok() {
+            return wrong(&format!("IPv6 stands in brackets: \"[{text}]\""));
+        }
+        let below = text.strip_prefix("*.");
+        let name = below.unwrap_or(text);
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        let below = text.starts_with("*.");
-        Ok(if below { HostPattern::Below(name) } else { HostPattern::Exact(name) })
+        if !name.is_ascii() {
+            return wrong("write the name as DNS knows it, in ASCII: \"xn--bcher-kva.example\"");
+        }
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let is_number = !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_host_name(&name) {
+            wrong("write a name without a port: \"www.example.com\", \"*.example.com\"")
+        } else if is_number && (below.is_some() || name.parse::<Ipv4Addr>().is_err()) {
+            wrong("an IPv4 address is four numbers from 0 to 255, without leading zeros")
+        } else if below.is_some() {
+            Ok(HostPattern::Below(name))
+        } else {
+            Ok(HostPattern::Exact(name))
+        }
     }
 }
 
@@ -76,7 +99,7 @@ impl Spelled for HostPattern {
     const WORDS: &'static str = "host, as \"www.example.com\" or \"*.example.com\"";
 }
 
-/// A path: `/a/b` as it stands, `/a/*` for `/a` and everything below it, or `*` for any.
+/// A path: `/a/b` as it stands, `/a/*` for `/a` and everything below it, `*` for any, `~ REGEX` for what it matches.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathPattern {
     /// Any path.
@@ -85,6 +108,8 @@ pub enum PathPattern {
     Exact(String),
     /// This path, without a slash at its end, and everything below it.
     Below(String),
+    /// A regular expression that must match the whole path.
+    Regex(PathRegex),
 }
 
 impl PathPattern {
@@ -100,10 +125,17 @@ impl PathPattern {
                 let rest = path.strip_prefix(name.as_bytes())?;
                 (rest.is_empty() || rest.starts_with(b"/")).then_some(rest)
             }
+            PathPattern::Regex(regex) => regex.compiled.is_match(path).then_some(path),
         }
     }
 
-    /// Whether every path that `other` means is meant here too.
+    /// Whether it is compared by a regular expression, which no index can speed up.
+    pub fn is_regex(&self) -> bool {
+        matches!(self, PathPattern::Regex(_))
+    }
+
+    /// Whether every path that `other` means is meant here too. Of two regular expressions that is known only if they
+    /// are written alike.
     pub fn covers(&self, other: &PathPattern) -> bool {
         match (self, other) {
             (PathPattern::Any, _) => true,
@@ -112,7 +144,9 @@ impl PathPattern {
             (PathPattern::Below(_), PathPattern::Below(path)) => {
                 self.rest_of(path.as_bytes()).is_some()
             }
-            (PathPattern::Exact(_), PathPattern::Below(_)) => false,
+            (PathPattern::Regex(one), PathPattern::Regex(other)) => one == other,
+            (PathPattern::Exact(_) | PathPattern::Regex(_), PathPattern::Below(_)) => false,
+            (_, PathPattern::Regex(_)) => false,
         }
     }
 }
@@ -123,6 +157,7 @@ impl fmt::Display for PathPattern {
             PathPattern::Any => f.write_str("*"),
             PathPattern::Exact(path) => f.write_str(path),
             PathPattern::Below(path) => write!(f, "{path}/*"),
+            PathPattern::Regex(regex) => write!(f, "~ {}", regex.written),
         }
     }
 }
@@ -134,11 +169,14 @@ impl FromStr for PathPattern {
         if matches!(text, "*" | "/*") {
             return Ok(PathPattern::Any);
         }
+        if let Some(written) = text.strip_prefix('~') {
+            return PathRegex::compile(written.trim_start()).map(PathPattern::Regex);
+        }
         let path = text.strip_suffix("/*").unwrap_or(text);
         let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#*\\".contains(&byte));
         if !path.starts_with('/') || !plain {
             return Err(Misread::new(format!("\"{}\" is not a path", shown(text))).advise(
-                "write \"/exact/path\", \"/below/*\" or \"*\"; a query has a key of its own",
+                "write \"/exact/path\", \"/below/*\", \"*\" or \"~ REGEX\"; a query has a key of its own",
             ));
         }
         let below = text.ends_with("/*");
@@ -146,8 +184,68 @@ impl FromStr for PathPattern {
     }
 }
 
+/// A regular expression over a whole path, in its normal form, byte for byte. The syntax is that of the crate `regex`, whose
+/// matching takes time linear in the path.
+#[derive(Debug, Clone)]
+pub struct PathRegex {
+    written: String,
+    compiled: Regex,
+}
+
+/// The most that one expression may take, compiled and while matching: some thousand characters without counted repeats.
+const REGEX_BYTES_MAX: usize = 256 * 1024;
+
+impl PathRegex {
+    /// The expression as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.written
+    }
+
+    fn compile(written: &str) -> Result<PathRegex, Misread> {
+        let build = |text: &str| {
+            let mut builder = RegexBuilder::new(text);
+            builder.unicode(false).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX);
+            builder.build()
+        };
+        if written.is_empty() {
+            return Err(Misread::new("the regular expression is empty")
+                .advise("write one for the whole path: \"~ /users/[0-9]+\""));
+        }
+        // On its own first: `a)|(b` would break out of the group that anchors it.
+        let anchored = build(written).and_then(|_| build(&format!(r"\A(?:{written})\z")));
+        match anchored {
+            Ok(compiled) => Ok(PathRegex { written: written.to_owned(), compiled }),
+            Err(regex::Error::CompiledTooBig(_)) => {
+                Err(Misread::new(format!("\"{}\" takes too much memory", shown(written)))
+                    .advise("repeat fewer times, or write several paths"))
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                let reason = reason.lines().last().unwrap_or_default();
+                let reason = reason.trim_start_matches("error: ").to_owned();
+                Err(Misread::new(format!("\"{}\" is not a regular expression", shown(written)))
+                    .advise(reason))
+            }
+        }
+    }
+}
+
+impl PartialEq for PathRegex {
+    fn eq(&self, other: &PathRegex) -> bool {
+        self.written == other.written
+    }
+}
+
+impl Eq for PathRegex {}
+
+impl std::hash::Hash for PathRegex {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.written.hash(state);
+    }
+}
+
 impl Spelled for PathPattern {
-    const WORDS: &'static str = "path, as \"/exact\", \"/below/*\" or \"*\"";
+    const WORDS: &'static str = "path, as \"/exact\", \"/below/*\", \"*\" or \"~ REGEX\"";
 }
 
 spelled!(HostPattern, PathPattern);
@@ -173,7 +271,23 @@ mod tests {
             assert!(!host("*.example.com").matches(other.as_bytes()), "{other}");
         }
         assert!(host("[::1]").matches(b"[::1]"));
-        for bad in ["", "a:80", "a/b", "*a.b", "a b"] {
+        assert!(host("[0:0::1]").matches(b"[::1]") && host("192.0.2.1").matches(b"192.0.2.1"));
+        for bad in [
+            "",
+            "a:80",
+            "a/b",
+            "*a.b",
+            "a b",
+            "*.*.b",
+            "a..b",
+            "::1",
+            "[::1]:80",
+            "[a]",
+            "b\u{fc}.de",
+            "1.2.3.256",
+            "*.2.3.4",
+            "*.",
+        ] {
             assert!(bad.parse::<HostPattern>().is_err(), "{bad}");
         }
     }
@@ -187,6 +301,22 @@ mod tests {
         assert_eq!(path("/a").rest_of(b"/a/"), None);
         assert_eq!(path("*").rest_of(b"/x"), Some(&b"/x"[..]));
         for bad in ["", "a", "/a?b", "/a*", "/a b", "/*/a"] {
+            assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_regular_expression_is_held_against_the_whole_path() {
+        let users = path("~ /users/[0-9]+|/me");
+        assert!(users.is_regex() && users.to_string() == "~ /users/[0-9]+|/me");
+        assert!(users.rest_of(b"/users/12").is_some() && users.rest_of(b"/me").is_some());
+        for other in ["/users/12/x", "/x/users/12", "/me/", "/users/12\n"] {
+            assert_eq!(users.rest_of(other.as_bytes()), None, "{other}");
+        }
+        assert!(users.covers(&users.clone()) && path("*").covers(&users));
+        assert!(!users.covers(&path("~ /me")) && !path("/users/*").covers(&users));
+        assert!(users.covers(&path("/users/7")) && !users.covers(&path("/users/*")));
+        for bad in ["~", "~ ", "~ (", "~ a)|(b", "~ (?x)a #", "~ ((a{99}){99}){99}"] {
             assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
         }
     }

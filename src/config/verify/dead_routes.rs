@@ -55,6 +55,8 @@ impl<'a> From<&'a PathPattern> for Asks<'a> {
             PathPattern::Any => Asks::Any,
             PathPattern::Exact(path) => Asks::Exact(path),
             PathPattern::Below(path) => Asks::Below(path),
+            // Found again by the same expression only, which is also all that it covers.
+            PathPattern::Regex(regex) => Asks::Exact(regex.as_str()),
         }
     }
 }
