@@ -67,12 +67,12 @@ impl Routes {
 
     /// The number of the first route that takes the request.
     pub(crate) fn find(&self, ask: &Ask<'_>) -> Option<usize> {
-        let holds = |route: usize| self.in_order.get(route).is_some_and(|when| when.hold(ask));
-        self.index.first(ask.host, ask.path, holds)
+        let host = HostPattern::normal(ask.host);
+        let ask = Ask { host: &host, ..*ask };
+        let holds = |route: usize| self.in_order.get(route).is_some_and(|when| when.hold(&ask));
+        self.index.first(&host, ask.path, holds)
     }
-}
 
-impl Routes {
     /// The part of a path that the `*` of a route stands for; the whole path where no path was asked for.
     pub(crate) fn rest<'p>(&self, route: usize, path: &'p [u8]) -> &'p [u8] {
         let patterns = self.in_order.get(route).map_or(&[][..], |conditions| &conditions.path);
@@ -103,16 +103,16 @@ impl Conditions {
     }
 }
 
-/// A path that climbs above its root, or that hides a separator in an escape.
+/// A path that climbs above its root, or that can be read in two ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UnclearPath;
 
 /// The path as everybody after us will read it: escapes of unreserved characters undone, hexadecimal digits in
 /// capitals, `.` and `..` resolved (RFC 3986 6.2.2). `%2F`, `%5C` and `%00` are refused: some servers read them as
-/// separators or ends, others do not. Two slashes in a row stay as they are.
+/// separators or ends, others do not, and so is a backslash. Two slashes in a row stay as they are.
 pub(crate) fn normal_path(path: &[u8]) -> Result<Cow<'_, [u8]>, UnclearPath> {
-    let may_change = |window: &[u8]| window == b"/.";
-    if !path.contains(&b'%') && !path.windows(2).any(may_change) {
+    let has_mark = path.iter().any(|byte| matches!(byte, b'%' | b'\\'));
+    if !has_mark && !path.windows(2).any(|window| window == b"/.") {
         return Ok(Cow::Borrowed(path));
     }
     let decoded = decode_unreserved(path)?;
@@ -142,10 +142,14 @@ fn decode_unreserved(path: &[u8]) -> Result<Vec<u8>, UnclearPath> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
     while let [first, tail @ ..] = rest {
-        let (b'%', [high, low, after @ ..]) = (first, tail) else {
-            decoded.push(*first);
-            rest = tail;
-            continue;
+        let (high, low, after) = match (first, tail) {
+            (b'%', [high, low, after @ ..]) => (high, low, after),
+            (b'%' | b'\\', _) => return Err(UnclearPath),
+            _ => {
+                decoded.push(*first);
+                rest = tail;
+                continue;
+            }
         };
         let digit = |byte: &u8| (*byte as char).to_digit(16).ok_or(UnclearPath);
         let byte = (digit(high)? * 16 + digit(low)?) as u8;
@@ -184,7 +188,9 @@ mod tests {
         ] {
             assert_eq!(normal(written).as_deref(), Some(means), "{written}");
         }
-        for unclear in ["/..", "/a/../..", "/%2e%2e/x", "/a%2Fb", "/a%5cb", "/a%00"] {
+        for unclear in
+            ["/..", "/a/../..", "/%2e%2e/x", "/a%2Fb", "/a%5cb", "/a%00", "/a\\b", "/a%", "/%zz"]
+        {
             assert_eq!(normal(unclear), None, "{unclear}");
         }
     }

@@ -43,6 +43,7 @@ fn is_protected(known: Known) -> bool {
             | Known::XForwardedFor
             | Known::XForwardedProto
             | Known::XForwardedHost
+            | Known::XForwardedPort
             | Known::Forwarded
             | Known::XRequestId
     )

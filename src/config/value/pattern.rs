@@ -1,6 +1,7 @@
 //! What a route looks for in a host and in a path. A pattern is read once and compared often, so it is kept in
 //! the form it is compared in; nothing in it costs more than time linear in what a client sends.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -23,16 +24,33 @@ pub enum HostPattern {
 }
 
 impl HostPattern {
-    /// Whether a host without its port is meant. Case and a dot at the end say nothing.
+    /// Whether a host without its port is meant, in any of its spellings.
     pub fn matches(&self, host: &[u8]) -> bool {
-        let host = host.strip_suffix(b".").unwrap_or(host);
+        let host = HostPattern::normal(host);
         match self {
             HostPattern::Any => true,
-            HostPattern::Exact(name) => host.eq_ignore_ascii_case(name.as_bytes()),
+            HostPattern::Exact(name) => *host == *name.as_bytes(),
             HostPattern::Below(name) => {
                 let Some(dot) = host.iter().position(|byte| *byte == b'.') else { return false };
-                dot > 0 && host[dot + 1..].eq_ignore_ascii_case(name.as_bytes())
+                dot > 0 && host.get(dot + 1..) == Some(name.as_bytes())
             }
+        }
+    }
+
+    /// A host in the spelling that patterns are kept in: lower case, no dot at the end, IPv6 addresses in their shortest form
+    /// (RFC 5952). A name and an address have many spellings, and no route may be missed by choosing another one.
+    pub(crate) fn normal(host: &[u8]) -> Cow<'_, [u8]> {
+        if let [b'[', address @ .., b']'] = host
+            && let Some(address) = str::from_utf8(address).ok().and_then(|text| text.parse().ok())
+        {
+            let address: Ipv6Addr = address;
+            return Cow::Owned(format!("[{address}]").into_bytes());
+        }
+        let host = host.strip_suffix(b".").unwrap_or(host);
+        if host.iter().any(u8::is_ascii_uppercase) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
         }
     }
 
@@ -134,19 +152,17 @@ impl PathPattern {
         matches!(self, PathPattern::Regex(_))
     }
 
-    /// Whether every path that `other` means is meant here too. Of two regular expressions that is known only if they
-    /// are written alike.
+    /// Whether every path that `other` means is meant here too. A regular expression is known to cover only what is
+    /// written like it.
     pub fn covers(&self, other: &PathPattern) -> bool {
         match (self, other) {
             (PathPattern::Any, _) => true,
             (_, PathPattern::Any) => false,
-            (_, PathPattern::Exact(path)) => self.rest_of(path.as_bytes()).is_some(),
-            (PathPattern::Below(_), PathPattern::Below(path)) => {
+            (PathPattern::Regex(_), _) | (_, PathPattern::Regex(_)) => self == other,
+            (PathPattern::Exact(_), PathPattern::Below(_)) => false,
+            (_, PathPattern::Exact(path) | PathPattern::Below(path)) => {
                 self.rest_of(path.as_bytes()).is_some()
             }
-            (PathPattern::Regex(one), PathPattern::Regex(other)) => one == other,
-            (PathPattern::Exact(_) | PathPattern::Regex(_), PathPattern::Below(_)) => false,
-            (_, PathPattern::Regex(_)) => false,
         }
     }
 }
@@ -179,9 +195,28 @@ impl FromStr for PathPattern {
                 "write \"/exact/path\", \"/below/*\", \"*\" or \"~ REGEX\"; a query has a key of its own",
             ));
         }
+        if !is_normal(path) {
+            let wrong =
+                format!("no request has the path \"{}\" once it is made normal", shown(text));
+            return Err(Misread::new(wrong).advise(
+                "escape only what must be, with digits in capitals (\"%C3%A9\"), never a slash; write no \".\" or \"..\"",
+            ));
+        }
         let below = text.ends_with("/*");
         Ok(if below { PathPattern::Below(path.into()) } else { PathPattern::Exact(path.into()) })
     }
+}
+
+/// Whether the path of a request can look like this after it was made normal (`route::normal_path`).
+fn is_normal(path: &str) -> bool {
+    let escape_is_normal = |rest: &str| {
+        let digits = rest.get(..2).unwrap_or_default();
+        let Ok(byte) = u8::from_str_radix(digits, 16) else { return false };
+        let is_unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        *digits == format!("{byte:02X}") && !is_unreserved && !b"/\\\0".contains(&byte)
+    };
+    path.split('/').all(|segment| !matches!(segment, "." | ".."))
+        && path.split('%').skip(1).all(escape_is_normal)
 }
 
 /// A regular expression over a whole path, in its normal form, byte for byte. The syntax is that of the crate `regex`, whose
@@ -192,8 +227,12 @@ pub struct PathRegex {
     compiled: Regex,
 }
 
-/// The most that one expression may take, compiled and while matching: some thousand characters without counted repeats.
-const REGEX_BYTES_MAX: usize = 256 * 1024;
+/// The most that one expression may take, compiled. Matching costs the length of the path times the states of the
+/// expression at worst, so there may be no more than some thousand of these.
+const REGEX_BYTES_MAX: usize = 64 * 1024;
+
+/// The most that is kept of it while matching.
+const REGEX_CACHE_BYTES_MAX: usize = 256 * 1024;
 
 impl PathRegex {
     /// The expression as it was written.
@@ -204,7 +243,10 @@ impl PathRegex {
     fn compile(written: &str) -> Result<PathRegex, Misread> {
         let build = |text: &str| {
             let mut builder = RegexBuilder::new(text);
-            builder.unicode(false).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX);
+            builder
+                .unicode(false)
+                .size_limit(REGEX_BYTES_MAX)
+                .dfa_size_limit(REGEX_CACHE_BYTES_MAX);
             builder.build()
         };
         if written.is_empty() {
@@ -271,7 +313,9 @@ mod tests {
             assert!(!host("*.example.com").matches(other.as_bytes()), "{other}");
         }
         assert!(host("[::1]").matches(b"[::1]"));
-        assert!(host("[0:0::1]").matches(b"[::1]") && host("192.0.2.1").matches(b"192.0.2.1"));
+        assert!(host("[0:0::1]").matches(b"[::1]") && host("[::1]").matches(b"[0:0:0::0001]"));
+        assert!(host("[2001:DB8::A]").matches(b"[2001:db8:0::a]"));
+        assert!(host("192.0.2.1").matches(b"192.0.2.1") && host("*").matches(b""));
         for bad in [
             "",
             "a:80",
@@ -300,8 +344,21 @@ mod tests {
         assert_eq!(below.rest_of(b"/statics"), None);
         assert_eq!(path("/a").rest_of(b"/a/"), None);
         assert_eq!(path("*").rest_of(b"/x"), Some(&b"/x"[..]));
-        for bad in ["", "a", "/a?b", "/a*", "/a b", "/*/a"] {
+        for bad in ["", "a", "/a?b", "/a*", "/a b", "/*/a", "/a\\b", "/caf\u{e9}"] {
             assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_no_request_can_have_is_refused() {
+        for good in ["/a%20b", "/caf%C3%A9/*", "/a/.../b", "/.well-known/*", "//a/", "/~a"] {
+            assert_eq!(path(good).to_string(), good);
+        }
+        for bad in
+            ["/a/../b", "/a/./*", "/caf%c3%a9", "/%61", "/a%2Fb", "/a%5C", "/a%00", "/a%", "/a%+1"]
+        {
+            let wrong = bad.parse::<PathPattern>().unwrap_err();
+            assert!(wrong.to_string().contains("no request"), "{bad}: {wrong}");
         }
     }
 
@@ -315,7 +372,7 @@ mod tests {
         }
         assert!(users.covers(&users.clone()) && path("*").covers(&users));
         assert!(!users.covers(&path("~ /me")) && !path("/users/*").covers(&users));
-        assert!(users.covers(&path("/users/7")) && !users.covers(&path("/users/*")));
+        assert!(!users.covers(&path("/me")) && !users.covers(&path("/users/*")));
         for bad in ["~", "~ ", "~ (", "~ a)|(b", "~ (?x)a #", "~ ((a{99}){99}){99}"] {
             assert!(bad.parse::<PathPattern>().is_err(), "{bad}");
         }
