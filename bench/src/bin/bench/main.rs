@@ -12,6 +12,8 @@ mod process;
 mod progress;
 mod results;
 mod schedule;
+mod site;
+mod suite;
 mod summary;
 mod tables;
 mod traffic;
@@ -25,22 +27,28 @@ use crate::measure::Measure;
 use crate::peer::{Installed, Peer};
 use crate::results::Results;
 use crate::schedule::Plan;
+use crate::suite::Suite;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// Runs Evenkeel beside haproxy, nginx, Envoy, Traefik and no proxy at all.
+/// Runs Evenkeel beside haproxy, nginx, Envoy, Traefik and no proxy at all; with --http also beside
+/// Caddy and Pingora.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    /// Measure the proxies as HTTP proxies and file servers, not as TCP proxies.
+    #[arg(long)]
+    http: bool,
     /// Rounds, 5 without it; every figure is the median of them.
     #[arg(long)]
     rounds: Option<usize>,
     /// Seconds that count in each run, 2 without it.
     #[arg(long)]
     seconds: Option<f64>,
-    #[arg(long, value_enum, value_delimiter = ',')]
+    #[arg(long, alias = "only", value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
-    /// Names such as messages-64, or a whole group: messages, bulk, connects, idle, latency.
+    /// Names such as messages-64, or a whole group: messages, bulk, connects, idle, latency; with
+    /// --http requests, visits, uploads, streams, files, idle, latency.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
     /// Threads, or worker processes, of each proxy.
@@ -79,7 +87,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         Some(file) => Results::read(file)?,
         None => {
             let results = measure_all(arguments, root)?;
-            results.write(&root.join("target/bench-results.json"))?;
+            results.write(&root.join(results.suite.words().samples))?;
             results
         }
     };
@@ -88,16 +96,17 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         return Ok(());
     }
     chart::draw_all(&results, &root.join("docs/img"))?;
-    page::write(&results, &root.join("docs/benchmarks.md"))
+    page::write(&results, root)
 }
 
 fn measure_all(arguments: &Arguments, root: &Path) -> Result<Results, String> {
     process::raise_descriptor_limit();
-    let asked =
-        if arguments.peers.is_empty() { Peer::ALL.to_vec() } else { arguments.peers.clone() };
+    let suite = if arguments.http { Suite::Http } else { Suite::Tcp };
+    let mut asked = suite.peers();
+    asked.retain(|peer| arguments.peers.is_empty() || arguments.peers.contains(peer));
     let (present, absent): (Vec<Installed>, Vec<Installed>) = asked
         .iter()
-        .map(|&peer| Installed::find(peer, root, arguments.evenkeel.as_deref()))
+        .map(|&peer| Installed::find(suite, peer, root, arguments.evenkeel.as_deref()))
         .partition(|installed| installed.program.is_some() || installed.peer == Peer::Direct);
     for installed in &absent {
         eprintln!("absent: {} ({})", installed.peer.title(), installed.peer.how_to_install());
@@ -106,8 +115,9 @@ fn measure_all(arguments: &Arguments, root: &Path) -> Result<Results, String> {
         return Err("--threads takes numbers from 1".to_owned());
     }
     let plan = Plan {
+        suite,
         peers: present,
-        measures: Measure::choose(&arguments.measures)?,
+        measures: Measure::choose(suite, &arguments.measures)?,
         threads: arguments.threads.clone(),
         rounds: arguments.rounds.unwrap_or(if arguments.quick { 2 } else { 5 }).max(1),
         seconds: arguments

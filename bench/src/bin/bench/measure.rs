@@ -1,7 +1,9 @@
-//! What is measured: each measure, its figures, units, and which way is better.
+//! What is measured: each measure, its traffic, its figures, units, and which way is better.
 //! A flat list of facts; running one is the work of `traffic`.
 
 use serde::{Deserialize, Serialize};
+
+use crate::suite::Suite;
 
 /// One kind of traffic.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -16,6 +18,40 @@ pub enum Measure {
     Connects,
     Idle,
     Latency,
+    RequestsOne,
+    RequestsMany,
+    RequestsCrowd,
+    RequestsLarge,
+    Visits,
+    Uploads,
+    Streams,
+    FilesSmall,
+    FilesLarge,
+    FilesHuge,
+    KeptIdle,
+    RequestLatency,
+}
+
+/// The listeners of a proxy.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Door {
+    /// Clear text to the backend.
+    Clear,
+    /// TLS, with HTTP/2, to the backend.
+    Tls,
+    /// Clear text, files from the disk.
+    Files,
+}
+
+/// How a measure is run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// As much as the proxy carries.
+    Steady,
+    /// Memory of a freshly started proxy.
+    Idle,
+    /// At a rate that is known only after the steady ones.
+    Latency,
 }
 
 /// One number a measure yields.
@@ -24,26 +60,142 @@ pub struct Figure {
     pub key: &'static str,
     pub title: &'static str,
     pub more_is_better: bool,
+    /// From seconds, bytes and counts to the unit that the title names.
+    pub scale: f64,
+    /// False for what another figure's chart shows already.
+    pub is_drawn: bool,
 }
 
+/// Everything known about a measure.
+pub struct Facts {
+    pub measure: Measure,
+    pub name: &'static str,
+    pub title: &'static str,
+    pub figures: &'static [Figure],
+    pub kind: Kind,
+    pub door: Door,
+    /// What the load generator is told.
+    pub load: &'static str,
+}
+
+/// Measures that share a heading and a chart: name of the chart, title, measures.
+pub type Group = (&'static str, &'static str, &'static [Measure]);
+
 const fn more(key: &'static str, title: &'static str) -> Figure {
-    Figure { key, title, more_is_better: true }
+    Figure { key, title, more_is_better: true, scale: 1.0, is_drawn: true }
 }
 
 const fn less(key: &'static str, title: &'static str) -> Figure {
-    Figure { key, title, more_is_better: false }
+    Figure { key, title, more_is_better: false, scale: 1.0, is_drawn: true }
 }
 
-const MESSAGES: &[Figure] = &[more("rate", "messages/s"), less("cpu", "CPU µs per message")];
-const BULK: &[Figure] = &[more("rate", "Gbit/s"), less("cpu", "CPU s per GB")];
-const CONNECTS: &[Figure] =
-    &[more("rate", "new connections/s"), less("cpu", "CPU µs per connection")];
-const IDLE: &[Figure] = &[less("memory", "KB per idle connection")];
-const LATENCY: &[Figure] =
-    &[less("p50", "p50 µs"), less("p99", "p99 µs"), less("p999", "p99.9 µs")];
+impl Figure {
+    const fn times(self, scale: f64) -> Figure {
+        Figure { scale, ..self }
+    }
 
-/// Measures that share a heading and a chart.
-pub const GROUPS: [(&str, &str, &[Measure]); 5] = [
+    const fn undrawn(self) -> Figure {
+        Figure { is_drawn: false, ..self }
+    }
+}
+
+const MESSAGES: &[Figure] =
+    &[more("rate", "messages/s"), less("cpu", "CPU µs per message").times(1e6)];
+const BULK: &[Figure] =
+    &[more("rate", "Gbit/s").times(8e-9), less("cpu", "CPU s per GB").times(1e9)];
+const CONNECTS: &[Figure] =
+    &[more("rate", "new connections/s"), less("cpu", "CPU µs per connection").times(1e6)];
+const REQUESTS: &[Figure] = &[
+    more("rate", "requests/s"),
+    less("cpu", "CPU µs per request").times(1e6).undrawn(),
+    more("per-cpu", "requests per CPU-second"),
+];
+const IDLE: &[Figure] = &[less("memory", "KB per idle connection").times(1e-3)];
+const LATENCY: &[Figure] = &[
+    less("p50", "p50 µs").times(1e6),
+    less("p99", "p99 µs").times(1e6),
+    less("p999", "p99.9 µs").times(1e6),
+];
+
+/// Name, title and load of a measure: as much as possible, at the door in clear text.
+const fn facts(
+    measure: Measure,
+    figures: &'static [Figure],
+    [name, title, load]: [&'static str; 3],
+) -> Facts {
+    Facts { measure, name, title, figures, kind: Kind::Steady, door: Door::Clear, load }
+}
+
+impl Facts {
+    const fn at(self, door: Door) -> Facts {
+        Facts { door, ..self }
+    }
+
+    const fn run(self, kind: Kind) -> Facts {
+        Facts { kind, ..self }
+    }
+}
+
+#[rustfmt::skip]
+pub const TCP: [Facts; 9] = [
+    facts(Measure::MessagesOne, MESSAGES,
+        ["messages-1", "64 B over 1 connection", "messages --connections 1"]),
+    facts(Measure::MessagesMany, MESSAGES,
+        ["messages-64", "64 B over 64 connections", "messages --connections 64"]),
+    facts(Measure::MessagesCrowd, MESSAGES,
+        ["messages-512", "1 KB over 512 connections", "messages --connections 512 --size 1024"]),
+    facts(Measure::BulkUp, BULK,
+        ["bulk-up", "bulk up, 4 connections", "bulk --direction up"]),
+    facts(Measure::BulkDown, BULK,
+        ["bulk-down", "bulk down, 4 connections", "bulk --direction down"]),
+    facts(Measure::BulkBoth, BULK,
+        ["bulk-both", "bulk both ways, 4 connections", "bulk --direction both"]),
+    facts(Measure::Connects, CONNECTS,
+        ["connects", "new connections, 64 at a time", "connects --concurrency 64"]),
+    facts(Measure::Idle, IDLE,
+        ["idle", "5,000 idle connections", "idle"]).run(Kind::Idle),
+    facts(Measure::Latency, LATENCY,
+        ["latency", "64 B over 64 connections at a fixed rate", "messages --connections 64"])
+        .run(Kind::Latency),
+];
+
+#[rustfmt::skip]
+pub const HTTP: [Facts; 12] = [
+    facts(Measure::RequestsOne, REQUESTS,
+        ["requests-1", "1 KB over 1 connection", "requests --connections 1 --path /1k"]),
+    facts(Measure::RequestsMany, REQUESTS,
+        ["requests-64", "1 KB over 64 connections", "requests --connections 64 --path /1k"]),
+    facts(Measure::RequestsCrowd, REQUESTS,
+        ["requests-400", "1 KB over 400 connections", "requests --connections 400 --path /1k"]),
+    facts(Measure::RequestsLarge, REQUESTS,
+        ["requests-100k", "100 KB over 64 connections",
+         "requests --connections 64 --path /100k --body 102400"]),
+    facts(Measure::Visits, REQUESTS,
+        ["visits", "1 KB over new connections",
+         "connects --concurrency 64 --path /1k"]),
+    facts(Measure::Uploads, REQUESTS,
+        ["uploads", "1 MB uploads over 16 connections",
+         "requests --connections 16 --path /upload --upload 1048576 --body 2"]),
+    facts(Measure::Streams, REQUESTS,
+        ["streams", "1 KB over 8 × 100 streams",
+         "streams --connections 8 --streams 100 --path /1k"]).at(Door::Tls),
+    facts(Measure::FilesSmall, REQUESTS,
+        ["files-1k", "1 KB file over 64 connections",
+         "requests --connections 64 --path /1k"]).at(Door::Files),
+    facts(Measure::FilesLarge, REQUESTS,
+        ["files-100k", "100 KB file over 64 connections",
+         "requests --connections 64 --path /100k --body 102400"]).at(Door::Files),
+    facts(Measure::FilesHuge, REQUESTS,
+        ["files-10m", "10 MB file over 8 connections",
+         "requests --connections 8 --path /10m --body 10485760"]).at(Door::Files),
+    facts(Measure::KeptIdle, IDLE,
+        ["idle", "5,000 idle keep-alive connections", "idle --path /1k"]).run(Kind::Idle),
+    facts(Measure::RequestLatency, LATENCY,
+        ["latency", "1 KB over 64 connections at a fixed rate",
+         "requests --connections 64 --path /1k"]).run(Kind::Latency),
+];
+
+pub const TCP_GROUPS: [Group; 5] = [
     (
         "messages",
         "Messages",
@@ -55,72 +207,67 @@ pub const GROUPS: [(&str, &str, &[Measure]); 5] = [
     ("latency", "Latency", &[Measure::Latency]),
 ];
 
+pub const HTTP_GROUPS: [Group; 7] = [
+    (
+        "http-requests",
+        "HTTP/1.1 requests",
+        &[
+            Measure::RequestsOne,
+            Measure::RequestsMany,
+            Measure::RequestsCrowd,
+            Measure::RequestsLarge,
+        ],
+    ),
+    ("http-visits", "A connection for each request", &[Measure::Visits]),
+    ("http-uploads", "Uploads", &[Measure::Uploads]),
+    ("http-streams", "HTTP/2 over TLS", &[Measure::Streams]),
+    ("http-files", "Static files", &[Measure::FilesSmall, Measure::FilesLarge, Measure::FilesHuge]),
+    ("http-memory", "Memory", &[Measure::KeptIdle]),
+    ("http-latency", "Latency", &[Measure::RequestLatency]),
+];
+
 impl Measure {
-    pub const ALL: [Measure; 9] = [
-        Measure::MessagesOne,
-        Measure::MessagesMany,
-        Measure::MessagesCrowd,
-        Measure::BulkUp,
-        Measure::BulkDown,
-        Measure::BulkBoth,
-        Measure::Connects,
-        Measure::Idle,
-        Measure::Latency,
-    ];
+    pub fn facts(self) -> &'static Facts {
+        let mut all = TCP.iter().chain(&HTTP);
+        all.find(|facts| facts.measure == self).unwrap_or(&TCP[0])
+    }
 
     pub fn name(self) -> &'static str {
-        match self {
-            Measure::MessagesOne => "messages-1",
-            Measure::MessagesMany => "messages-64",
-            Measure::MessagesCrowd => "messages-512",
-            Measure::BulkUp => "bulk-up",
-            Measure::BulkDown => "bulk-down",
-            Measure::BulkBoth => "bulk-both",
-            Measure::Connects => "connects",
-            Measure::Idle => "idle",
-            Measure::Latency => "latency",
-        }
+        self.facts().name
     }
 
     pub fn title(self) -> &'static str {
-        match self {
-            Measure::MessagesOne => "64 B over 1 connection",
-            Measure::MessagesMany => "64 B over 64 connections",
-            Measure::MessagesCrowd => "1 KB over 512 connections",
-            Measure::BulkUp => "bulk up, 4 connections",
-            Measure::BulkDown => "bulk down, 4 connections",
-            Measure::BulkBoth => "bulk both ways, 4 connections",
-            Measure::Connects => "new connections, 64 at a time",
-            Measure::Idle => "5,000 idle connections",
-            Measure::Latency => "64 B over 64 connections at a fixed rate",
-        }
+        self.facts().title
     }
 
     pub fn figures(self) -> &'static [Figure] {
-        match self {
-            Measure::MessagesOne | Measure::MessagesMany | Measure::MessagesCrowd => MESSAGES,
-            Measure::BulkUp | Measure::BulkDown | Measure::BulkBoth => BULK,
-            Measure::Connects => CONNECTS,
-            Measure::Idle => IDLE,
-            Measure::Latency => LATENCY,
-        }
+        self.facts().figures
+    }
+
+    pub fn is_idle(self) -> bool {
+        self.facts().kind == Kind::Idle
+    }
+
+    pub fn is_latency(self) -> bool {
+        self.facts().kind == Kind::Latency
     }
 
     /// Measures by name or group, in the usual order; all without a name. Latency needs the rate
     /// of 64 connections, so it brings that along.
-    pub fn choose(names: &[String]) -> Result<Vec<Measure>, String> {
-        let fits = |measure: &Measure, name: &String| {
-            measure.name() == name || measure.name().split('-').next() == Some(name)
+    pub fn choose(suite: Suite, names: &[String]) -> Result<Vec<Measure>, String> {
+        let all = suite.measures();
+        let fits = |facts: &Facts, name: &String| {
+            facts.name == name || facts.name.split('-').next() == Some(name)
         };
-        if let Some(name) = names.iter().find(|name| !Measure::ALL.iter().any(|m| fits(m, name))) {
-            let known: Vec<&str> = Measure::ALL.iter().map(|measure| measure.name()).collect();
+        if let Some(name) = names.iter().find(|name| !all.iter().any(|facts| fits(facts, name))) {
+            let known: Vec<&str> = all.iter().map(|facts| facts.name).collect();
             return Err(format!("no measure is called {name}; there are {}", known.join(", ")));
         }
-        let wanted =
-            |measure: &Measure| names.is_empty() || names.iter().any(|name| fits(measure, name));
-        let latency = wanted(&Measure::Latency);
-        let all = Measure::ALL.into_iter();
-        Ok(all.filter(|m| wanted(m) || latency && *m == Measure::MessagesMany).collect())
+        let wanted = |facts: &Facts| names.is_empty() || names.iter().any(|name| fits(facts, name));
+        let latency = all.iter().any(|facts| facts.kind == Kind::Latency && wanted(facts));
+        let chosen =
+            all.iter().filter(|facts| wanted(facts) || latency && facts.measure == suite.base());
+        Ok(chosen.map(|facts| facts.measure).collect())
     }
 }
 
@@ -130,10 +277,26 @@ mod tests {
 
     #[test]
     fn a_group_names_all_its_measures_and_latency_brings_its_rate() {
-        let bulk = Measure::choose(&["bulk".to_owned()]).unwrap();
+        let choose = |suite, name: &str| Measure::choose(suite, &[name.to_owned()]);
+        let bulk = choose(Suite::Tcp, "bulk").unwrap();
         assert_eq!(bulk, [Measure::BulkUp, Measure::BulkDown, Measure::BulkBoth]);
-        let latency = Measure::choose(&["latency".to_owned()]).unwrap();
+        let latency = choose(Suite::Tcp, "latency").unwrap();
         assert_eq!(latency, [Measure::MessagesMany, Measure::Latency]);
-        assert!(Measure::choose(&["speed".to_owned()]).is_err());
+        let latency = choose(Suite::Http, "latency").unwrap();
+        assert_eq!(latency, [Measure::RequestsMany, Measure::RequestLatency]);
+        assert!(choose(Suite::Tcp, "speed").is_err());
+        assert!(choose(Suite::Tcp, "files").is_err());
+    }
+
+    #[test]
+    fn every_measure_of_a_suite_stands_in_one_of_its_groups() {
+        for suite in [Suite::Tcp, Suite::Http] {
+            for facts in suite.measures() {
+                let groups = suite.groups().iter();
+                let holding = groups.filter(|(_, _, group)| group.contains(&facts.measure));
+                assert_eq!(holding.count(), 1, "{}", facts.name);
+                assert_eq!(facts.measure.facts().name, facts.name);
+            }
+        }
     }
 }

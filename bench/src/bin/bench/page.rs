@@ -1,34 +1,35 @@
-//! Writes the results into docs/benchmarks.md, between two marks, and leaves the prose around them.
+//! Writes the results into the page of the suite, between two marks, and leaves the prose around them.
 //! The page names machine, versions and configs; it never names a host or a path.
 
 use std::fs;
 use std::path::Path;
 
-use crate::measure::GROUPS;
 use crate::results::Results;
+use crate::suite::{Suite, Words};
 use crate::tables;
 
-const BEGIN: &str = "<!-- results -->";
-const END: &str = "<!-- /results -->";
-
 /// Replaces what stands between the marks; a page without them is an error, a missing one is made.
-pub fn write(results: &Results, file: &Path) -> Result<(), String> {
-    let page = fs::read_to_string(file).unwrap_or(format!("# Benchmarks\n\n{BEGIN}\n{END}\n"));
-    let page = replace(&page, &body(results)).ok_or(format!("{BEGIN} and {END} are missing"))?;
+pub fn write(results: &Results, root: &Path) -> Result<(), String> {
+    let words = results.suite.words();
+    let Words { begin, end, .. } = words;
+    let file = root.join(words.page);
+    let page = fs::read_to_string(&file).unwrap_or(format!("# Benchmarks\n\n{begin}\n{end}\n"));
+    let page =
+        replace(&page, words, &body(results)).ok_or(format!("{begin} and {end} are missing"))?;
     fs::write(file, page).map_err(|error| format!("write the page: {error}"))
 }
 
-fn replace(page: &str, body: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{body}\n{END}{after}"))
+fn replace(page: &str, Words { begin, end, .. }: &Words, body: &str) -> Option<String> {
+    let (before, rest) = page.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}\n\n{body}\n{end}{after}"))
 }
 
 fn body(results: &Results) -> String {
     let mut text = String::from("## Asked and reached\n\n");
     text += &tables::reached(results).as_markdown();
     text += "\nA ratio is the median of Evenkeel over the median of the peer named beside it.\n";
-    for (name, title, measures) in GROUPS {
+    for (name, title, measures) in results.suite.groups() {
         let overviews: Vec<String> = results
             .threads
             .iter()
@@ -39,7 +40,7 @@ fn body(results: &Results) -> String {
             continue;
         }
         text += &format!("\n## {title}\n\n![{title}](img/bench-{name}.svg)\n\n");
-        if name == "latency" {
+        if measures.iter().any(|measure| measure.is_latency()) {
             text += &rates(results);
         }
         text += &overviews.join("\n");
@@ -49,8 +50,9 @@ fn body(results: &Results) -> String {
 }
 
 fn rates(results: &Results) -> String {
+    let counted = results.suite.words().counted;
     let each = results.latency_rates.iter().map(|(&threads, rate)| {
-        format!("{rate:.0} messages/s with {}", tables::threads_in_words(threads))
+        format!("{rate:.0} {counted} with {}", tables::threads_in_words(threads))
     });
     let each: Vec<String> = each.collect();
     format!("At half of what the slowest peer carries: {}.\n\n", each.join(", "))
@@ -72,10 +74,11 @@ fn details(results: &Results, measures: &[crate::measure::Measure]) -> String {
 fn machine(results: &Results) -> String {
     let machine = &results.machine;
     let kind = if machine.virtual_machine { ", virtual machine" } else { "" };
+    let backend = results.suite.words().backend;
     let pinned = if results.pinned {
-        "the proxy on the first cores, load generator and echo server on the rest"
+        format!("the proxy on the first cores, load generator and {backend} on the rest")
     } else {
-        "proxy, load generator and echo server share all cores"
+        format!("proxy, load generator and {backend} share all cores")
     };
     format!(
         "\n## Machine\n\n{}, {} cores, {:.0} GiB{kind}; {}, Linux {}; {pinned}. {} rounds of {} s \
@@ -97,7 +100,7 @@ fn versions(results: &Results) -> String {
     let mut text = String::from("\n## Versions\n\n| peer | version | from |\n|---|---|---|\n");
     for (peer, version) in &results.versions {
         let version = if version.is_empty() { "-" } else { version };
-        text += &format!("| {} | {version} | {} |\n", peer.title(), peer.origin());
+        text += &format!("| {} | {version} | {} |\n", peer.title(), peer.origin(results.suite));
     }
     for peer in &results.absent {
         text += &format!("| {} | absent | {} |\n", peer.title(), peer.how_to_install());
@@ -113,6 +116,10 @@ fn versions(results: &Results) -> String {
 
 fn configs(results: &Results) -> String {
     let mut text = String::from("\n## Configs\n\nWith one thread; the ports differ in each run.\n");
+    if results.suite == Suite::Http {
+        text +=
+            "What stands in the folder above is the same for all: certificate, key and files.\n";
+    }
     for config in &results.configs {
         let title = config.peer.title();
         text +=
@@ -131,9 +138,11 @@ mod tests {
 
     #[test]
     fn prose_around_the_marks_stays() {
-        let page = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let page = replace(&page, "new").unwrap();
-        assert_eq!(page, format!("before\n{BEGIN}\n\nnew\n{END}\nafter\n"));
-        assert_eq!(replace("no marks", "new"), None);
+        let words = Suite::Tcp.words();
+        let Words { begin, end, .. } = words;
+        let page = format!("before\n{begin}\nold\n{end}\nafter\n");
+        let page = replace(&page, words, "new").unwrap();
+        assert_eq!(page, format!("before\n{begin}\n\nnew\n{end}\nafter\n"));
+        assert_eq!(replace("no marks", words, "new"), None);
     }
 }

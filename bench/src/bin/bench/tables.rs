@@ -2,7 +2,7 @@
 //! One table model, two ways to write it down.
 
 use crate::goals;
-use crate::measure::{GROUPS, Measure};
+use crate::measure::Measure;
 use crate::peer::Peer;
 use crate::results::Results;
 use crate::summary::{Summary, short};
@@ -55,8 +55,8 @@ impl Table {
 pub fn for_terminal(results: &Results) -> String {
     let mut text = String::new();
     for &threads in &results.threads {
-        for (_, _, measures) in GROUPS {
-            for &measure in measures {
+        for (_, _, measures) in results.suite.groups() {
+            for &measure in *measures {
                 if let Some(table) = detail(results, threads, measure) {
                     let threads = threads_in_words(threads);
                     text += &format!("\n{}, {threads}\n{}", measure.title(), table.as_text());

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::measure::Measure;
+use crate::measure::{Door, Measure};
 use crate::process::{Launcher, Started};
+use crate::site;
+use crate::suite::Suite;
 
 /// Seconds of the same traffic before counting begins.
 pub const WARM_UP: f64 = 0.3;
@@ -38,55 +40,50 @@ pub struct Run<'a> {
     pub to: SocketAddr,
     pub seconds: f64,
     pub processes: &'a [u32],
-    /// Messages a second, for the latency measure.
+    /// Messages or requests a second, for the latency measure.
     pub rate: f64,
 }
 
 impl Run<'_> {
     pub fn measure(&self, measure: Measure) -> Result<Values, String> {
-        let rate = format!("{:.0}", self.rate);
-        let words: &[&str] = match measure {
-            Measure::MessagesOne => &["messages", "--connections", "1"],
-            Measure::MessagesMany => &["messages", "--connections", "64"],
-            Measure::MessagesCrowd => &["messages", "--connections", "512", "--size", "1024"],
-            Measure::BulkUp => &["bulk", "--direction", "up"],
-            Measure::BulkDown => &["bulk", "--direction", "down"],
-            Measure::BulkBoth => &["bulk", "--direction", "both"],
-            Measure::Connects => &["connects", "--concurrency", "64"],
-            Measure::Latency => &["messages", "--connections", "64", "--rate", &rate],
-            Measure::Idle => return Err("idle needs a fresh proxy".to_owned()),
-        };
-        let report = self.report(words)?;
+        let mut words: Vec<String> = words_of(measure.facts().load);
+        if measure.is_latency() {
+            words.extend(["--rate".to_owned(), format!("{:.0}", self.rate)]);
+        }
+        if measure.facts().door == Door::Tls {
+            let root = self.launcher.folder.join(site::below(site::CERTIFICATE));
+            words.extend(["--root".to_owned(), root.display().to_string()]);
+        }
+        let report = self.report(&words)?;
         if report.count < 1.0 {
             return Err("nothing came back".to_owned());
         }
         if report.failed > report.count / 100.0 {
             return Err(format!("{} of {} failed", report.failed, report.count));
         }
-        if measure == Measure::Latency && report.rate < 0.95 * self.rate {
-            return Err(format!("carried {:.0}/s of {rate}/s", report.rate));
+        if measure.is_latency() && report.rate < 0.95 * self.rate {
+            return Err(format!("carried {:.0}/s of {:.0}/s", report.rate, self.rate));
         }
         Ok(self.values(measure, &report))
     }
 
     fn values(&self, measure: Measure, report: &Report) -> Values {
-        let cpu = report.cpu_seconds / report.count;
-        let mut values = match measure {
-            Measure::Latency => {
-                vec![("p50", report.p50_us), ("p99", report.p99_us), ("p999", report.p999_us)]
-            }
-            Measure::BulkUp | Measure::BulkDown | Measure::BulkBoth => {
-                vec![("rate", report.rate * 8.0 / 1e9), ("cpu", cpu * 1e9)]
-            }
-            _ => vec![("rate", report.rate), ("cpu", cpu * 1e6)],
+        let has_cpu = !self.processes.is_empty();
+        let value = |key| match key {
+            "rate" => Some(report.rate),
+            "cpu" => has_cpu.then(|| report.cpu_seconds / report.count),
+            "per-cpu" => has_cpu.then(|| report.count / report.cpu_seconds),
+            "p50" => Some(report.p50_us / 1e6),
+            "p99" => Some(report.p99_us / 1e6),
+            "p999" => Some(report.p999_us / 1e6),
+            _ => None,
         };
-        if self.processes.is_empty() {
-            values.retain(|(key, _)| *key != "cpu");
-        }
-        values.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        let figures = measure.figures().iter();
+        let known = figures.filter_map(|f| Some((f.key.to_owned(), value(f.key)? * f.scale)));
+        known.collect()
     }
 
-    fn report(&self, words: &[&str]) -> Result<Report, String> {
+    fn report(&self, words: &[String]) -> Result<Report, String> {
         let processes: Vec<String> = self.processes.iter().map(u32::to_string).collect();
         let mut command = self.launcher.tied(&self.launcher.load, &self.launcher.other_cpus);
         command.args(words).arg("--to").arg(self.to.to_string());
@@ -101,6 +98,10 @@ impl Run<'_> {
             await_end(&mut child, Duration::from_secs_f64(self.seconds + WARM_UP) + SLACK);
         serde_json::from_str(&out).map_err(|_| err.trim().to_owned())
     }
+}
+
+fn words_of(load: &str) -> Vec<String> {
+    load.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Waits for the end, at most `limit`; what it prints fits a pipe, so nobody waits for a reader.
@@ -121,13 +122,19 @@ fn await_end(child: &mut Child, limit: Duration) -> (String, String) {
 }
 
 /// Memory of a fresh proxy per idle connection, above what it had before.
-pub fn idle(launcher: &Launcher, proxy: &Started) -> Result<Values, String> {
-    let warm = Run { launcher, to: proxy.address, seconds: 0.2, processes: &[], rate: 0.0 };
-    warm.report(&["messages", "--connections", "8"])?;
+pub fn idle(
+    launcher: &Launcher,
+    suite: Suite,
+    measure: Measure,
+    proxy: &Started,
+) -> Result<Values, String> {
+    let to = proxy.at(measure.facts().door)?;
+    let warm = Run { launcher, to, seconds: 0.2, processes: &[], rate: 0.0 };
+    warm.report(&words_of(suite.touch()))?;
     std::thread::sleep(Duration::from_millis(300));
     let before = proxy.memory_bytes();
     let mut command = launcher.tied(&launcher.load, &launcher.other_cpus);
-    command.arg("idle").arg("--to").arg(proxy.address.to_string());
+    command.args(words_of(measure.facts().load)).arg("--to").arg(to.to_string());
     command.arg("--connections").arg(IDLE_CONNECTIONS.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("start load: {error}"))?;
@@ -142,6 +149,10 @@ pub fn idle(launcher: &Launcher, proxy: &Started) -> Result<Values, String> {
     if line.trim() != "ready" {
         return Err(err.trim().to_owned());
     }
-    let kilobytes = (after - before) / IDLE_CONNECTIONS as f64 / 1e3;
-    Ok(Values::from([("memory".to_owned(), kilobytes)]))
+    let each = (after - before) / IDLE_CONNECTIONS as f64;
+    Ok(measure
+        .figures()
+        .iter()
+        .map(|figure| (figure.key.to_owned(), each * figure.scale))
+        .collect())
 }

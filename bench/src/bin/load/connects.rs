@@ -1,4 +1,4 @@
-//! New connections: connect, send 64 bytes, read the echo, close, with some of them under way.
+//! New connections: connect, ask once, read the answer, close, with some of them under way.
 //! Source addresses rotate through 127.0.0.2 and up, so that waiting ports never run out.
 
 use std::io::{self, Read, Write};
@@ -9,18 +9,25 @@ use hdrhistogram::Histogram;
 use rustix::event::epoll::EventFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, socket_with};
 
+use crate::exchange::{Answer, Exchange};
 use crate::window::{self, Phase, Report, Window};
 use crate::wire::{self, Watch};
 
-const SIZE: usize = 64;
 const SOURCES: u8 = 200;
 /// A proxy that refuses this many is not being measured any more.
 const MOST_FAILURES: u64 = 10_000;
 
-/// Runs until the window closes and reports connections that got their echo.
-pub fn run(to: SocketAddr, concurrency: usize, mut window: Window) -> io::Result<Report> {
+/// Runs until the window closes and reports connections that got their answer.
+pub fn run(
+    to: SocketAddr,
+    concurrency: usize,
+    exchange: Exchange,
+    mut window: Window,
+) -> io::Result<Report> {
     let mut run = Run {
         to,
+        exchange,
+        scratch: vec![0; 16 * 1024],
         watch: Watch::new()?,
         visits: Vec::with_capacity(concurrency),
         opened: 0,
@@ -51,6 +58,8 @@ pub fn run(to: SocketAddr, concurrency: usize, mut window: Window) -> io::Result
 
 struct Run {
     to: SocketAddr,
+    exchange: Exchange,
+    scratch: Vec<u8>,
     watch: Watch,
     visits: Vec<Visit>,
     opened: u64,
@@ -63,7 +72,7 @@ struct Visit {
     stream: TcpStream,
     began: Instant,
     sent: bool,
-    received: usize,
+    answer: Answer,
 }
 
 impl Run {
@@ -84,12 +93,13 @@ impl Run {
         }
         let edges = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         self.watch.add(&socket, token as u64, edges)?;
-        Ok(Visit { stream: TcpStream::from(socket), began, sent: false, received: 0 })
+        let answer = Answer::new(self.exchange.awaited);
+        Ok(Visit { stream: TcpStream::from(socket), began, sent: false, answer })
     }
 
     fn step(&mut self, token: usize, flags: EventFlags) -> io::Result<()> {
         let visit = &mut self.visits[token];
-        let ended = match visit.go_on(flags) {
+        let ended = match visit.go_on(flags, &self.exchange.request, &mut self.scratch) {
             Ok(false) => return Ok(()),
             Ok(true) => {
                 self.done += 1;
@@ -110,19 +120,26 @@ impl Run {
 }
 
 impl Visit {
-    /// True when the whole echo is here.
-    fn go_on(&mut self, flags: EventFlags) -> io::Result<bool> {
+    /// True when the whole answer is here.
+    fn go_on(&mut self, flags: EventFlags, request: &[u8], scratch: &mut [u8]) -> io::Result<bool> {
         if !self.sent && flags.contains(EventFlags::OUT) && !flags.contains(EventFlags::ERR) {
-            self.stream.write_all(&[wire::ECHO; SIZE])?;
+            self.stream.write_all(request)?;
             self.sent = true;
         }
         if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
-            let mut scratch = [0; 4 * SIZE];
-            match wire::ready(self.stream.read(&mut scratch))? {
-                Some(0) => return Err(wire::closed()),
-                read => self.received += read.unwrap_or(0),
+            // Only a short read promises another edge when more comes.
+            while let Some(read) = wire::ready(self.stream.read(scratch))? {
+                if read == 0 {
+                    return Err(wire::closed());
+                }
+                if self.answer.take(&scratch[..read])? {
+                    return Ok(true);
+                }
+                if read < scratch.len() {
+                    break;
+                }
             }
         }
-        Ok(self.received >= SIZE)
+        Ok(false)
     }
 }

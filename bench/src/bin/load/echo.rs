@@ -2,71 +2,20 @@
 //! The first byte of a connection picks, so one address, and one config of each proxy, is enough.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
 
 use rustix::event::epoll::EventFlags;
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
+use crate::guests::{self, Guest};
 use crate::wire::{self, Watch};
 
 const PIECE: usize = 256 * 1024;
-const LISTENER: u64 = u64::MAX;
-const BACKLOG: i32 = 4096;
 
 /// Serves until killed.
 pub fn serve(address: SocketAddr) -> io::Result<()> {
-    let listener = bind_listener(address)?;
-    let mut watch = Watch::new()?;
-    watch.add(&listener, LISTENER, EventFlags::IN)?;
-    println!("ready {}", listener.local_addr()?);
-    let mut buffers = Buffers { scratch: vec![0; PIECE], source: vec![wire::SOURCE; PIECE] };
-    // Indexed by descriptor number: small, dense, and free again exactly when it is closed.
-    let mut guests: Vec<Option<Guest>> = Vec::new();
-    loop {
-        for index in 0..watch.wait(Duration::from_secs(3600))? {
-            let (token, flags) = watch.take(index);
-            if token == LISTENER {
-                accept(&listener, &watch, &mut guests);
-            } else if let Some(slot) = guests.get_mut(token as usize) {
-                let goes_on = slot
-                    .as_mut()
-                    .is_some_and(|guest| guest.serve(flags, &mut buffers, &watch).unwrap_or(false));
-                if !goes_on {
-                    *slot = None;
-                }
-            }
-        }
-    }
-}
-
-fn bind_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let listener = socket(family, SocketType::STREAM, None)?;
-    sockopt::set_socket_reuseaddr(&listener, true)?;
-    bind(&listener, &address)?;
-    listen(&listener, BACKLOG)?;
-    let listener = TcpListener::from(listener);
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-fn accept(listener: &TcpListener, watch: &Watch, guests: &mut Vec<Option<Guest>>) {
-    while let Ok((stream, _)) = listener.accept() {
-        let slot = stream.as_raw_fd() as usize;
-        let watched = stream
-            .set_nonblocking(true)
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| watch.add(&stream, slot as u64, EventFlags::IN));
-        if watched.is_err() {
-            continue;
-        }
-        if guests.len() <= slot {
-            guests.resize_with(slot + 1, || None);
-        }
-        guests[slot] = Some(Guest { stream, mode: 0, held: Vec::new() });
-    }
+    let buffers = Buffers { scratch: vec![0; PIECE], source: vec![wire::SOURCE; PIECE] };
+    guests::serve::<Peer>(address, buffers)
 }
 
 struct Buffers {
@@ -74,7 +23,7 @@ struct Buffers {
     source: Vec<u8>,
 }
 
-struct Guest {
+struct Peer {
     stream: TcpStream,
     /// The first byte that came, zero before that.
     mode: u8,
@@ -82,8 +31,13 @@ struct Guest {
     held: Vec<u8>,
 }
 
-impl Guest {
-    /// False when the connection is over.
+impl Guest for Peer {
+    type Shared = Buffers;
+
+    fn welcome(stream: TcpStream) -> Peer {
+        Peer { stream, mode: 0, held: Vec::new() }
+    }
+
     fn serve(
         &mut self,
         flags: EventFlags,
@@ -106,7 +60,9 @@ impl Guest {
         }
         Ok(true)
     }
+}
 
+impl Peer {
     fn take(&mut self, bytes: &[u8], watch: &Watch) -> io::Result<()> {
         if self.mode == 0 {
             self.mode = bytes[0];

@@ -1,4 +1,5 @@
-//! `load` makes the traffic of the benchmark and answers it: one thread, raw epoll, loopback only.
+//! `load` makes the traffic of the benchmark and answers it: one thread, raw epoll, loopback only;
+//! for HTTP/2 alone it borrows an event loop and the protocol.
 //! It prints one line of JSON and never starts a proxy itself; `bench` does that.
 //!
 //! It is single-threaded and avoids every system call it can, because on a small machine what the
@@ -8,20 +9,29 @@ mod bulk;
 mod connects;
 mod cpu;
 mod echo;
+mod exchange;
+mod guests;
 mod idle;
 mod messages;
+mod origin;
+mod pace;
+mod requests;
+mod streams;
 mod tied;
 mod window;
 mod wire;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-/// Load generator and echo server of the Evenkeel benchmark.
+use crate::exchange::Exchange;
+
+/// Load generator, echo server and HTTP origin of the Evenkeel benchmark.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -33,6 +43,8 @@ struct Arguments {
 enum Command {
     /// Serve echo, discard, source and both; the first byte of a connection picks (e, d, s, b).
     Echo { address: SocketAddr },
+    /// Serve HTTP/1.1: bodies at /1k and /100k, uploads at /upload.
+    Origin { address: SocketAddr },
     /// Ping-pong on every connection, or with --rate an open loop at a fixed total rate.
     Messages {
         #[command(flatten)]
@@ -55,17 +67,48 @@ enum Command {
         #[arg(long, value_enum)]
         direction: bulk::Direction,
     },
-    /// Connect, send 64 bytes, read the echo, close; again and again.
-    Connects {
+    /// HTTP/1.1 over connections that stay: a closed loop, or with --rate an open one.
+    Requests {
         #[command(flatten)]
         target: Target,
         #[arg(long, default_value_t = 64)]
+        connections: usize,
+        #[command(flatten)]
+        page: Page,
+        /// Requests a second over all connections; latency counts from when they were due.
+        #[arg(long)]
+        rate: Option<f64>,
+    },
+    /// HTTP/2 over TLS, a closed loop on every stream.
+    Streams {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 8)]
+        connections: usize,
+        #[arg(long, default_value_t = 100)]
+        streams: usize,
+        #[command(flatten)]
+        page: Page,
+        /// The certificate to trust, as PEM.
+        #[arg(long)]
+        root: PathBuf,
+    },
+    /// Connect, send 64 bytes, read the echo, close; with --path an HTTP/1.1 request instead.
+    Connects {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        page: Page,
+        #[arg(long, default_value_t = 64)]
         concurrency: usize,
     },
-    /// Open connections, send one message over each, hold them until a line comes on stdin.
+    /// Open connections, send one message, or with --path one request, over each, hold them until a
+    /// line comes on stdin.
     Idle {
         #[arg(long)]
         to: SocketAddr,
+        #[command(flatten)]
+        page: Page,
         #[arg(long, default_value_t = 5000)]
         connections: usize,
     },
@@ -101,6 +144,30 @@ impl Target {
     }
 }
 
+/// What to ask for by HTTP.
+#[derive(Args)]
+struct Page {
+    #[arg(long)]
+    path: Option<String>,
+    /// Bytes the body of the answer must have.
+    #[arg(long, default_value_t = 1024)]
+    body: usize,
+    /// Bytes to send along, as a POST.
+    #[arg(long, default_value_t = 0)]
+    upload: usize,
+}
+
+impl Page {
+    /// An echo without a path; `last` asks the server to close afterwards.
+    fn exchange(self, last: bool) -> Exchange {
+        let Page { path, body, upload } = self;
+        match path {
+            Some(path) => Exchange::http(&exchange::Page { path, body, upload, last }),
+            None => Exchange::echo(wire::ECHO, 64),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -114,6 +181,17 @@ fn main() -> ExitCode {
 fn run(command: Command) -> io::Result<()> {
     match command {
         Command::Echo { address } => echo::serve(address),
+        Command::Origin { address } => origin::serve(address),
+        Command::Requests { target, connections, page, rate } => {
+            let shape = requests::Shape { connections, exchange: page.exchange(false), rate };
+            print(requests::run(target.to, shape, target.window())?)
+        }
+        Command::Streams { target, connections, streams, page, root } => {
+            let path = page.path.unwrap_or("/1k".to_owned());
+            let (to, body) = (target.to, page.body);
+            let shape = streams::Shape { to, connections, streams, path, body };
+            print(streams::run(shape, &root, target.window())?)
+        }
         Command::Messages { target, connections, size, rate } => {
             let shape = messages::Shape { connections, size, rate };
             print(messages::run(target.to, shape, target.window())?)
@@ -121,10 +199,13 @@ fn run(command: Command) -> io::Result<()> {
         Command::Bulk { target, connections, direction } => {
             print(bulk::run(target.to, connections, direction, target.window())?)
         }
-        Command::Connects { target, concurrency } => {
-            print(connects::run(target.to, concurrency, target.window())?)
+        Command::Connects { target, page, concurrency } => {
+            let exchange = page.exchange(true);
+            print(connects::run(target.to, concurrency, exchange, target.window())?)
         }
-        Command::Idle { to, connections } => idle::hold(to, connections),
+        Command::Idle { to, page, connections } => {
+            idle::hold(to, connections, &page.exchange(false))
+        }
         Command::Tied { cpus, program } => tied::become_program(&cpus, &program),
     }
 }

@@ -4,22 +4,14 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rustix::event::epoll::EventFlags;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
 
+use crate::pace::{Pace, TIMER};
 use crate::window::{self, Phase, Report, Window};
 use crate::wire::{self, Watch};
-
-/// No need to wake more often than this: a tick sends all that is due.
-const SHORTEST_TICK: Duration = Duration::from_micros(50);
-const TIMER: u64 = u64::MAX;
 
 /// How many connections, how large a message, and how many a second if that is fixed.
 pub struct Shape {
@@ -31,8 +23,8 @@ pub struct Shape {
 /// Runs until the window closes and reports messages answered.
 pub fn run(to: SocketAddr, shape: Shape, mut window: Window) -> io::Result<Report> {
     let mut run = Run::open(to, &shape)?;
-    let timer = shape.rate.map(|rate| run.start_timer(rate)).transpose()?;
-    if timer.is_none() {
+    let mut pace = shape.rate.map(|rate| Pace::start(rate, &run.watch)).transpose()?;
+    if pace.is_none() {
         let now = Instant::now();
         (0..shape.connections).try_for_each(|index| run.talks[index].send(&run.payload, now))?;
     }
@@ -40,7 +32,7 @@ pub fn run(to: SocketAddr, shape: Shape, mut window: Window) -> io::Result<Repor
         let ready = run.watch.wait(Duration::from_millis(20))?;
         for index in 0..ready {
             match run.watch.take(index).0 {
-                TIMER => run.tick(timer.as_ref())?,
+                TIMER => run.tick(pace.as_mut())?,
                 talk => run.receive(talk as usize, shape.rate.is_none())?,
             }
         }
@@ -66,10 +58,6 @@ struct Run {
     scratch: Vec<u8>,
     answered: u64,
     times: Histogram<u64>,
-    /// Open loop only: when it began, how many were sent since, how far apart they are due.
-    began: Instant,
-    sent: u64,
-    apart: Duration,
 }
 
 impl Run {
@@ -88,36 +76,16 @@ impl Run {
             scratch: vec![0; 64 * 1024],
             answered: 0,
             times: window::times(),
-            began: Instant::now(),
-            sent: 0,
-            apart: Duration::ZERO,
         })
     }
 
-    fn start_timer(&mut self, rate: f64) -> io::Result<OwnedFd> {
-        self.apart = Duration::from_secs_f64(1.0 / rate.clamp(1.0, 1e7));
-        let every = self.apart.max(SHORTEST_TICK);
-        let every =
-            Timespec { tv_sec: every.as_secs() as i64, tv_nsec: every.subsec_nanos().into() };
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
-        let times = Itimerspec { it_interval: every, it_value: every };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
-        self.watch.add(&timer, TIMER, EventFlags::IN)?;
-        self.began = Instant::now();
-        Ok(timer)
-    }
-
     /// Sends all that is due by now, over the connections in turn.
-    fn tick(&mut self, timer: Option<&OwnedFd>) -> io::Result<()> {
-        let Some(timer) = timer else { return Ok(()) };
-        wire::ready(rustix::io::read(timer, &mut [0u8; 8]).map_err(io::Error::from))?;
-        let due = (self.began.elapsed().as_nanos() / self.apart.as_nanos()) as u64;
-        for number in self.sent..due {
+    fn tick(&mut self, pace: Option<&mut Pace>) -> io::Result<()> {
+        let Some(pace) = pace else { return Ok(()) };
+        for number in pace.due()? {
             let talk = (number % self.talks.len() as u64) as usize;
-            let intended = self.began + Duration::from_nanos(self.apart.as_nanos() as u64 * number);
-            self.talks[talk].send(&self.payload, intended)?;
+            self.talks[talk].send(&self.payload, pace.moment(number))?;
         }
-        self.sent = self.sent.max(due);
         Ok(())
     }
 
