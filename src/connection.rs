@@ -110,6 +110,7 @@ impl Guest {
 fn ip(client: ClientAddress) -> Option<IpAddr> {
     match client {
         ClientAddress::Ip(address) => Some(address.ip()),
+        ClientAddress::Told(address) => Some(address),
         ClientAddress::Unix => None,
     }
 }

@@ -31,7 +31,7 @@ impl Places {
         Arc::new(Places { taken: AtomicU32::new(0), max: max.unwrap_or(u32::MAX) })
     }
 
-    fn take(self: &Arc<Self>) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
         let max = self.max;
         self.taken
             .fetch_update(Relaxed, Relaxed, |taken| (taken < max).then_some(taken + 1))
@@ -42,7 +42,7 @@ impl Places {
 
 /// One taken place; dropping it gives it back.
 #[derive(Debug)]
-struct Place {
+pub(crate) struct Place {
     places: Arc<Places>,
 }
 
@@ -117,10 +117,10 @@ pub(crate) struct Admitted {
 
 /// What counts as one client: an IPv4 address, or the /64 of an IPv6 one, which is what one customer is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct ClientKey(u64, bool);
+pub(crate) struct ClientKey(u64, bool);
 
 impl ClientKey {
-    fn of(address: IpAddr) -> ClientKey {
+    pub(crate) fn of(address: IpAddr) -> ClientKey {
         match address.to_canonical() {
             IpAddr::V4(address) => ClientKey(u64::from(address.to_bits()), false),
             IpAddr::V6(address) => ClientKey((address.to_bits() >> 64) as u64, true),

@@ -1,6 +1,8 @@
 //! The config compiled into the parts that the rooms are handed: immutable, swapped whole.
 //! Everything that can be wrong with a config has been said by `config` before a plan is made.
 
+mod gate;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -246,8 +248,10 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         requests_max: config.requests_max,
         connect: config.connect,
         trusted_proxies: config.trusted_proxies.clone(),
+        forwards: http::Forwards { x_forwarded: config.x_forwarded, forwarded: config.forwarded },
+        gate: gate::of_listener(config),
     };
-    let mut routes: Vec<_> = config.route.iter().map(route).collect();
+    let mut routes: Vec<_> = config.route.iter().map(|one| route(config, one)).collect();
     if let Some(upstream) = &config.upstream {
         let target = http::Target::Upstream(upstream.as_str().into());
         routes.push((Conditions::default(), http::Action::new(target)));
@@ -270,7 +274,10 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
     }
 }
 
-fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
+fn route(
+    listener: &config::HttpListener,
+    config: &config::Route,
+) -> (Conditions, http::Action<Arc<str>>) {
     let wanted = |value: &String| match value.as_str() {
         "*" => Wanted::Present,
         value => Wanted::Is(value.as_bytes().into()),
@@ -303,6 +310,9 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         }
     };
     let action = http::Action {
+        gate: gate::of_route(config),
+        rewrite: gate::rewrite(config),
+        forwards: gate::forwards(listener, config),
         request: edits(&config.request_headers),
         response: edits(&config.response_headers),
         response_timeout: config.response_timeout.map(|time| time.0),
@@ -313,11 +323,15 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
 }
 
 fn edits(config: &config::HeaderEdits) -> http::Edits {
-    let set = config.set.iter();
-    let set =
-        set.map(|(name, text)| (name.as_bytes().into(), template(text, Template::IN_HEADERS)));
-    let remove = config.remove.iter().map(|name| name.as_bytes().into()).collect();
-    http::Edits { remove, set: set.collect() }
+    let filled = |(name, text): (&String, &String)| {
+        (name.as_bytes().into(), template(text, Template::IN_HEADERS))
+    };
+    let each = |(name, texts)| std::iter::repeat(name).zip(texts);
+    http::Edits {
+        remove: config.remove.iter().map(|name| name.as_bytes().into()).collect(),
+        set: config.set.iter().map(filled).collect(),
+        add: config.add.iter().flat_map(each).map(filled).collect(),
+    }
 }
 
 /// A verified config holds only templates that can be read.

@@ -13,8 +13,14 @@ section! {
         upstream: Option<String> = None,
         /// Routes, tried in written order: `[[http.NAME.route]]`.
         route: Vec<Route> = Vec::new(),
-        /// Networks of proxies in front of us. Only from these are `X-Forwarded-*`, `Forwarded` and `X-Request-Id` passed on.
+        /// Networks of proxies in front of us. Only these are believed when they say for whom they forward (`X-Forwarded-*`, `X-Real-IP`, `Forwarded`, `X-Request-Id`); the client is then the last address in `X-Forwarded-For` that is not one of them.
         trusted_proxies: Vec<ipnet::IpNet> = Vec::new(),
+        /// What backends get of `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`: `"append"` (what trusted proxies say, and ours), `"replace"` (only ours) or `"drop"` (none).
+        x_forwarded: Forwarding = Forwarding::Append,
+        /// The same for `Forwarded` (RFC 7239).
+        forwarded: Forwarding = Forwarding::Drop,
+        /// How many requests a client may send, whatever route they take.
+        rate_limit: Option<RateLimit> = None,
         /// How long the head of a request may take, from its first byte; on a new connection from accepting it.
         head_timeout: Time = Time::seconds(10),
         /// The largest head of a request or of an answer.
@@ -89,6 +95,22 @@ section! {
         redirect_status: u16 = 301,
         /// A fixed answer: a status, or a table.
         reply: Option<Reply> = None,
+        /// Begin the path with what stands behind this: with `"/api"`, `/api/users` is asked of the backend as `/users`. Paths without it stay as they are.
+        strip_prefix: Option<String> = None,
+        /// The path that the backend is asked for, with `{path}` and `{rest}` (what stands under the `*` of the route) filled in. The query stays.
+        replace_path: Option<String> = None,
+        /// The `Host` that the backend is asked for, or `"{backend}"` for its own name and port. Absent: as the client asked.
+        host_header: Option<HostHeader> = None,
+        /// In place of the listener's `x-forwarded`.
+        x_forwarded: Option<Forwarding> = None,
+        /// In place of the listener's `forwarded`.
+        forwarded: Option<Forwarding> = None,
+        /// How many requests a client may send.
+        rate_limit: Option<RateLimit> = None,
+        /// Requests in flight on this route. Absent: no limit.
+        requests_max: Option<u32> = None,
+        /// Who is let in: the users of a file, with their passwords.
+        basic_auth: Option<BasicAuth> = None,
         /// What changes in the headers that a backend gets.
         request_headers: HeaderEdits = HeaderEdits::default(),
         /// What changes in the headers that the client gets.
@@ -101,12 +123,14 @@ section! {
 }
 
 section! {
-    /// `request-headers` and `response-headers` of a route. Removing comes first.
+    /// `request-headers` and `response-headers` of a route. Removing comes first, then setting, then adding. In values, variables such as `{client.ip}`, `{host}`, `{uri}`, `{user}` and `{header.NAME}` are filled in; `{{` is a brace.
     pub struct HeaderEdits {
-        /// Headers that get this value in place of any they have. `{client.ip}`, `{host}`, `{request.id}` and `{scheme}` are filled in; `{{` is a brace.
-        set: IndexMap<String, String> = IndexMap::new(),
         /// Headers that are taken away.
         remove: Vec<String> = Vec::new(),
+        /// Headers that get this value in place of any they have.
+        set: IndexMap<String, String> = IndexMap::new(),
+        /// Headers that get these values beside those they have.
+        add: IndexMap<String, Vec<String>> = IndexMap::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 #[macro_use]
 mod section;
 mod environment;
+mod gate;
 mod http;
 mod include;
 mod parse;
@@ -13,15 +14,18 @@ mod read;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod users;
 pub mod value;
 mod verify;
 
 use indexmap::IndexMap;
 
+pub use gate::{BasicAuth, RateLimit};
 pub use http::{HeaderEdits, HttpListener, IdleConnections, Reply, Route};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
+pub use users::Users;
 pub use value::*;
 pub use verify::{Complaint, verify};
 

@@ -2,6 +2,7 @@
 //! addresses that do not collide. It looks only at the config, so one built in code is judged alike.
 
 mod dead_routes;
+mod gate;
 mod http;
 mod upstream;
 

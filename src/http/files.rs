@@ -99,7 +99,7 @@ impl Session<'_> {
     }
 
     async fn send_regular(&mut self, regular: Regular, edits: &Edits) -> (Next, Told) {
-        let set = self.filled(edits);
+        let changes = self.changes(edits);
         let chosen = choose(&self.request.fields, &regular);
         let is_head = self.request.method == Method::Head;
         let persistent = self.request.framing == Framing::None && self.may_persist();
@@ -120,7 +120,7 @@ impl Session<'_> {
             local.write_date(out);
             out.extend_from_slice(b"\r\n");
             write_fields(out, status, &regular, &part);
-            set.iter().for_each(|(name, value)| line(out, name, value.as_bytes()));
+            changes.fields().for_each(|(name, value)| line(out, name, value));
             connection_line(out, onward);
             out.extend_from_slice(b"\r\n");
         });

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::Edits;
 use super::exchange::{Exchange, Fault};
+use super::forwarded::Forwards;
 use super::h1::{BodyFailed, Pump, Stream};
-use super::headers::{
-    Forwarded, edit, edit_request, strip_request, strip_response, write_interim, write_request,
-};
+use super::headers::{strip_request, strip_response, write_interim, write_request};
 use super::record::Told;
+use super::rewrite::Rewrite;
 use super::serve::{Next, Session};
 use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts, Way};
@@ -27,6 +27,10 @@ type Tried = Option<(Next, Told)>;
 /// What a route says about forwarding.
 pub(super) struct Order<'a> {
     pub(super) upstream: &'a Arc<Upstream>,
+    /// Path and query where they are not what the client asked for.
+    pub(super) target: Option<Vec<u8>>,
+    pub(super) rewrite: &'a Rewrite,
+    pub(super) forwards: Forwards,
     pub(super) request: &'a Edits,
     pub(super) response: &'a Edits,
     pub(super) response_timeout: Duration,
@@ -44,10 +48,9 @@ impl Session<'_> {
             return self.refuse(413, told);
         }
         let upgrade = self.upgrade_protocol();
-        let trusted = self.client_is_trusted();
-        strip_request(&mut self.request, trusted);
-        let set = self.filled(order.request);
-        edit_request(&mut self.request, &order.request.remove, &set);
+        strip_request(&mut self.request);
+        self.stamp(order.forwards);
+        self.changes(order.request).apply(&mut self.request.fields);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
         let mut may_use_kept = true;
         loop {
@@ -92,9 +95,9 @@ impl Session<'_> {
             Way::Fresh(socket) => (socket, 0),
             Way::Kept(Kept { socket, requests }) => (socket, requests),
         };
-        let backend = self.begin(Stream::new(socket), upgrade);
+        let backend = self.begin(Stream::new(socket), order, &place, upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
-        let set = self.filled(order.response);
+        let changes = self.changes(order.response);
         let mut exchange = self.exchange(order, backend);
         if let Err(fault) = exchange.ask().await {
             return self.not_answered(fault, order, &place, carried, efforts);
@@ -106,7 +109,7 @@ impl Session<'_> {
             return self.switch(backend, order, place, efforts);
         }
         let onward = exchange.onward(may_persist);
-        edit(&mut exchange.response.fields, &order.response.remove, &set);
+        changes.apply(&mut exchange.response.fields);
         let answered = exchange.answer(onward).await;
         let Exchange { backend, up, up_broken, .. } = exchange;
         let up_is_done = up.is_done() && !up_broken;
@@ -131,16 +134,18 @@ impl Session<'_> {
     }
 
     /// Writes the head of the request.
-    fn begin(&self, mut backend: Stream, upgrade: Option<&[u8]>) -> Stream {
-        let forwarded = Forwarded {
-            client: &self.peer,
-            scheme: "http",
-            trusted: self.client_is_trusted(),
-            request_id: &self.request_id,
-        };
+    fn begin(
+        &self,
+        mut backend: Stream,
+        order: &Order<'_>,
+        place: &InFlight,
+        upgrade: Option<&[u8]>,
+    ) -> Stream {
         let request = &self.request;
+        let target = order.target.as_deref().unwrap_or(&request.target);
+        let host = order.rewrite.host(request, &place.backend);
         backend.output.begin(self.local, request.framing, |out| {
-            write_request(out, request, &request.authority, upgrade, &forwarded);
+            write_request(out, request, target, host, upgrade);
         });
         backend
     }

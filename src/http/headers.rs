@@ -1,19 +1,9 @@
 //! What changes in a head on its way through us: hop-by-hop fields go, forwarding fields are ours, framing is new.
 //! A client can never take away what we add: what it names in `Connection` is stripped before, not after.
 
-use evenkeel_wire::{Field, Fields, Framing, Known, Request, Response, Version, elements};
+use std::collections::HashSet;
 
-/// What we tell a backend about the request's client.
-#[derive(Debug)]
-pub(super) struct Forwarded<'a> {
-    /// The client's address; empty for a client of a Unix socket.
-    pub(super) client: &'a str,
-    /// `http` or `https`, as the client asked.
-    pub(super) scheme: &'static str,
-    /// Whether the client may say whom it forwards for.
-    pub(super) trusted: bool,
-    pub(super) request_id: &'a str,
-}
+use evenkeel_wire::{Fields, Framing, Known, Request, Response, Version, elements};
 
 /// Whether a field ends at the next hop (RFC 9110 7.6.1) or is written anew by us.
 fn is_ours(known: Known) -> bool {
@@ -46,37 +36,30 @@ fn is_protected(known: Known) -> bool {
             | Known::XForwardedPort
             | Known::Forwarded
             | Known::XRequestId
+            | Known::XRealIp
     )
 }
 
-/// Removes the fields that `Connection` names (RFC 9110 7.6.1), but for those that must not be.
+/// Removes the fields that `Connection` names (RFC 9110 7.6.1), but for those that must not be. The list may be as long
+/// as a head, so each of its names is looked at once, and so is each field.
 fn strip_named(fields: &mut Fields) {
     let harmless: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
-    let names: Vec<Vec<u8>> = fields
+    let names: HashSet<Vec<u8>> = fields
         .all(Known::Connection)
         .flat_map(elements)
         .filter(|name| !harmless.iter().any(|word| name.eq_ignore_ascii_case(word)))
         .filter(|name| !is_protected(Known::of(name)))
-        .map(<[u8]>::to_vec)
+        .map(<[u8]>::to_ascii_lowercase)
         .collect();
-    names.iter().for_each(|name| fields.remove_named(name));
+    if !names.is_empty() {
+        fields.retain(|field| !names.contains(&field.name.to_ascii_lowercase()));
+    }
 }
 
-/// Strips what was said to us only, and drops forwarding fields that nobody vouches for.
-pub(super) fn strip_request(request: &mut Request, trusted: bool) {
+/// Strips what was said to us only.
+pub(super) fn strip_request(request: &mut Request) {
     strip_named(&mut request.fields);
-    let forwarding = |known| {
-        matches!(
-            known,
-            Known::XForwardedFor
-                | Known::XForwardedProto
-                | Known::XForwardedHost
-                | Known::XForwardedPort
-                | Known::Forwarded
-                | Known::XRequestId
-        )
-    };
-    request.fields.retain(|field| !is_ours(field.known) && (trusted || !forwarding(field.known)));
+    request.fields.retain(|field| !is_ours(field.known));
 }
 
 /// Strips what the backend said to us only. `keep_length` is for answers that tell a length and have no body.
@@ -87,23 +70,6 @@ pub(super) fn strip_response(response: &mut Response, keep_length: bool) {
         Known::Upgrade => true,
         known => !is_ours(known),
     });
-}
-
-/// Takes fields away and puts others in their place; what frames a message is not for a route to change.
-pub(super) fn edit(fields: &mut Fields, remove: &[Box<[u8]>], set: &[(&[u8], String)]) {
-    remove.iter().for_each(|name| fields.remove_named(name));
-    for (name, value) in set.iter().filter(|(name, _)| !is_ours(Known::of(name))) {
-        fields.set(name, value.as_bytes());
-    }
-}
-
-/// The same for a request, where `Host` has a place of its own.
-pub(super) fn edit_request(request: &mut Request, remove: &[Box<[u8]>], set: &[(&[u8], String)]) {
-    edit(&mut request.fields, remove, set);
-    let host = set.iter().find(|(name, _)| Known::of(name) == Known::Host);
-    if let Some((_, host)) = host {
-        request.authority = host.clone().into_bytes();
-    }
 }
 
 pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -137,22 +103,20 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// Writes the head of a stripped request, as HTTP/1.1.
+/// Writes the head of a stripped request, as HTTP/1.1. `target` is its own unless a route changes it; empty for CONNECT.
 pub(super) fn write_request(
     out: &mut Vec<u8>,
     request: &Request,
+    target: &[u8],
     host: &[u8],
     upgrade: Option<&[u8]>,
-    forwarded: &Forwarded<'_>,
 ) {
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
-    let is_connect = request.target.is_empty();
-    out.extend_from_slice(if is_connect { &request.authority } else { &request.target });
+    out.extend_from_slice(if target.is_empty() { &request.authority } else { target });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     line(out, b"Host", host);
-    let merged = |field: &Field<'_>| field.known == Known::XForwardedFor;
-    for field in request.fields.iter().filter(|field| !merged(field)) {
+    for field in request.fields.iter() {
         line(out, field.name, field.value);
     }
     framing_line(out, request.framing);
@@ -160,31 +124,7 @@ pub(super) fn write_request(
         line(out, b"Connection", b"upgrade");
         line(out, b"Upgrade", protocol);
     }
-    write_forwarded(out, request, forwarded);
     out.extend_from_slice(b"\r\n");
-}
-
-/// `X-Forwarded-*` as most servers read them; a trusted client's own words stay, and it is added to their list.
-fn write_forwarded(out: &mut Vec<u8>, request: &Request, forwarded: &Forwarded<'_>) {
-    let said = |known| forwarded.trusted && request.fields.first(known).is_some();
-    if !forwarded.client.is_empty() {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        for value in request.fields.all(Known::XForwardedFor) {
-            out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
-        }
-        out.extend_from_slice(forwarded.client.as_bytes());
-        out.extend_from_slice(b"\r\n");
-    }
-    if !said(Known::XForwardedProto) {
-        line(out, b"X-Forwarded-Proto", forwarded.scheme.as_bytes());
-    }
-    if !said(Known::XForwardedHost) {
-        line(out, b"X-Forwarded-Host", &request.authority);
-    }
-    if !said(Known::XRequestId) {
-        line(out, b"X-Request-Id", forwarded.request_id.as_bytes());
-    }
 }
 
 /// How an answer goes to the client: what follows its head, and whether the connection goes on after it.

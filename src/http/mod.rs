@@ -5,12 +5,16 @@ mod alarm;
 mod exchange;
 mod files;
 mod forward;
+mod forwarded;
+mod gate;
 mod h1;
 mod headers;
 mod local;
 mod record;
 mod reply;
+mod rewrite;
 mod serve;
+mod variables;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +28,10 @@ use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use files::Folder;
+pub(crate) use forwarded::Forwards;
+pub(crate) use gate::{AuthRules, Gate, Rate, RateRules, Rules as GateRules};
 pub(crate) use local::Local;
+pub(crate) use rewrite::{PathChange, Rewrite};
 pub(crate) use serve::serve;
 
 /// What was configured for one HTTP listener.
@@ -40,12 +47,21 @@ pub(crate) struct Rules {
     pub(crate) requests_max: u32,
     pub(crate) connect: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) forwards: Forwards,
+    /// What is demanded of every request, whatever route it takes.
+    pub(crate) gate: GateRules,
 }
 
 /// What becomes of the requests that a route takes; `U` is the upstream, or its name.
 #[derive(Debug, Clone)]
 pub(crate) struct Action<U> {
     pub(crate) target: Target<U>,
+    /// What is demanded of a request.
+    pub(crate) gate: GateRules,
+    /// What the backend is asked for in place of what the client asked for.
+    pub(crate) rewrite: Rewrite,
+    /// In place of what the listener says.
+    pub(crate) forwards: Option<Forwards>,
     /// What changes in the request on its way to a backend.
     pub(crate) request: Edits,
     /// What changes in a backend's answer, or comes with a file.
@@ -54,11 +70,12 @@ pub(crate) struct Action<U> {
     pub(crate) body_max: Option<u64>,
 }
 
-/// Fields that go and fields that come; going comes first.
+/// Fields that go, fields that come in their place, and fields that come beside others; in this order.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Edits {
     pub(crate) remove: Vec<Box<[u8]>>,
     pub(crate) set: Vec<(Box<[u8]>, Template)>,
+    pub(crate) add: Vec<(Box<[u8]>, Template)>,
 }
 
 /// Where a route leads.
@@ -83,8 +100,16 @@ pub(crate) enum Target<U> {
 
 impl<U> Action<U> {
     pub(crate) fn new(target: Target<U>) -> Action<U> {
-        let (request, response) = (Edits::default(), Edits::default());
-        Action { target, request, response, response_timeout: None, body_max: None }
+        Action {
+            target,
+            gate: GateRules::default(),
+            rewrite: Rewrite::default(),
+            forwards: None,
+            request: Edits::default(),
+            response: Edits::default(),
+            response_timeout: None,
+            body_max: None,
+        }
     }
 
     /// The same with the upstream found by its name.
@@ -97,8 +122,16 @@ impl<U> Action<U> {
                 Target::Reply { status, content_type, body }
             }
         };
-        let Action { request, response, response_timeout, body_max, .. } = self;
-        Action { target, request, response, response_timeout, body_max }
+        Action {
+            target,
+            gate: self.gate,
+            rewrite: self.rewrite,
+            forwards: self.forwards,
+            request: self.request,
+            response: self.response,
+            response_timeout: self.response_timeout,
+            body_max: self.body_max,
+        }
     }
 }
 
@@ -110,6 +143,10 @@ pub(crate) struct Site {
     pub(crate) routes: Routes,
     /// By the number of the route.
     pub(crate) actions: Vec<Action<Arc<Upstream>>>,
+    /// What every request passes.
+    pub(crate) gate: Gate,
+    /// By the number of the route.
+    pub(crate) gates: Vec<Gate>,
     pub(crate) log: AccessLog,
     pub(crate) tally: Arc<Tally>,
 }

@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -13,13 +12,14 @@ use tokio::time::Instant;
 
 use super::alarm::Alarm;
 use super::forward::Order;
+use super::forwarded::Caller;
 use super::h1::{HeadFailed, Stream};
 use super::headers::Onward;
 use super::local::Local;
 use super::record::{Told, publish};
 use super::reply::Reply;
-use super::{Action, Edits, Site, Target};
-use crate::config::{Part, Template, Variable};
+use super::{Action, Site, Target};
+use crate::config::Part;
 use crate::observe::ended::{ClientAddress, Why};
 use crate::route::{Ask, normal_path};
 use crate::socket::Socket;
@@ -58,9 +58,11 @@ pub(super) struct Session<'a> {
     pub(super) site: &'a Site,
     pub(super) local: &'a Local,
     pub(super) cut: &'a Cut,
+    /// Who connected.
     pub(super) client: ClientAddress,
-    /// The client's IP address as text; empty for a Unix socket.
-    pub(super) peer: String,
+    pub(super) caller: Caller,
+    /// The port the client connected to, once somebody asked for it.
+    pub(super) local_port: Option<u16>,
     pub(super) stream: Stream,
     pub(super) request: Request,
     pub(super) response: Response,
@@ -85,7 +87,8 @@ pub(crate) async fn serve(
         local,
         cut,
         client,
-        peer: String::new(),
+        caller: Caller::of(client),
+        local_port: None,
         stream: Stream::new(socket),
         request: Request::default(),
         response: Response::default(),
@@ -94,7 +97,6 @@ pub(crate) async fn serve(
         request_id: String::new(),
         carried_before: 0,
     };
-    session.peer = session.client_ip().map_or_else(String::new, |ip| ip.to_string());
     let why = match session.run().await {
         Over::Ended(why) => why,
         Over::Tunnel { backend, place, rest } => {
@@ -137,18 +139,6 @@ impl Session<'_> {
             }
             since = Instant::now();
         }
-    }
-
-    pub(super) fn client_ip(&self) -> Option<IpAddr> {
-        match self.client {
-            ClientAddress::Ip(address) => Some(address.ip().to_canonical()),
-            ClientAddress::Unix => None,
-        }
-    }
-
-    pub(super) fn client_is_trusted(&self) -> bool {
-        let proxies = &self.site.rules.trusted_proxies;
-        self.client_ip().is_some_and(|ip| proxies.iter().any(|net| net.contains(&ip)))
     }
 
     /// The protocol asked for by `Upgrade`, if it may be passed on: never HTTP/2 on clear text, whose frames
@@ -247,9 +237,11 @@ impl Session<'_> {
         self.request_id = self.local.request_id();
         self.carried_before = self.stream.input.carried;
         self.stream.input.begin_body(self.request.framing, &self.site.rules.head);
+        self.vet();
         let (next, told) = self.act(began).await;
         if !matches!(next, Next::Tunnel { .. }) {
-            publish(self.site, self.client, began, &self.request_id, &self.request, told);
+            self.caller.place = None;
+            publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
         }
         next
     }
@@ -258,32 +250,44 @@ impl Session<'_> {
         if self.request.method == Method::Connect && !self.site.rules.connect {
             return self.refuse(405, Told::new(Why::BadRequest));
         }
-        let Ok(found) = self.route() else {
-            let detail = Some("unclear-path".to_owned());
-            return self.refuse(400, Told { detail, ..Told::new(Why::BadRequest) });
-        };
         let site = self.site;
+        if let Err(turned_away) = self.pass(&site.gate).await {
+            return turned_away;
+        }
+        let Ok(found) = self.route() else { return self.unclear_path() };
         let action = found.and_then(|index| Some((index, site.actions.get(index)?)));
         let Some((index, action)) = action else {
             return self.refuse(404, Told::new(Why::NoRoute));
         };
+        if let Some(gate) = site.gates.get(index)
+            && let Err(turned_away) = self.pass(gate).await
+        {
+            return turned_away;
+        }
+        let Ok(target) = action
+            .rewrite
+            .target(&self.request.target, |path| site.routes.rest(index, path).to_vec())
+        else {
+            return self.unclear_path();
+        };
         match &action.target {
-            Target::Upstream(upstream) => self.forward(&self.order(action, upstream, began)).await,
+            Target::Upstream(upstream) => {
+                self.forward(&self.order(action, upstream, target, began)).await
+            }
             Target::Files { folder, or } => {
-                let end = self.request.target.iter().position(|byte| *byte == b'?');
-                let path = &self.request.target[..end.unwrap_or(self.request.target.len())];
+                let path = &self.request.target[..path_end(&self.request.target)];
                 let rest = site.routes.rest(index, path).to_vec();
                 match (self.send_file(folder, &rest, or.is_some(), &action.response).await, or) {
                     (Some(over), _) => over,
                     (None, Some(upstream)) => {
-                        self.forward(&self.order(action, upstream, began)).await
+                        self.forward(&self.order(action, upstream, target, began)).await
                     }
                     (None, None) => self.refuse(500, Told::new(Why::InternalError)),
                 }
             }
             Target::Redirect { to, status } => {
                 let by_client = matches!(to.parts.first(), Some(Part::Variable(_)));
-                let mut to = self.fill(to);
+                let mut to = String::from_utf8_lossy(&self.fill(to)).into_owned();
                 // A path that begins with two slashes would lead to another host.
                 if by_client && to.starts_with("//") {
                     to = format!("/{}", to.trim_start_matches('/'));
@@ -304,16 +308,25 @@ impl Session<'_> {
         &self,
         action: &'o Action<Arc<Upstream>>,
         upstream: &'o Arc<Upstream>,
+        target: Option<Vec<u8>>,
         began: Instant,
     ) -> Order<'o> {
         Order {
             upstream,
+            target,
+            rewrite: &action.rewrite,
+            forwards: action.forwards.unwrap_or(self.site.rules.forwards),
             request: &action.request,
             response: &action.response,
             response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
             body_max: action.body_max.unwrap_or(self.site.rules.body_max),
             began,
         }
+    }
+
+    fn unclear_path(&mut self) -> (Next, Told) {
+        let detail = Some("unclear-path".to_owned());
+        self.refuse(400, Told { detail, ..Told::new(Why::BadRequest) })
     }
 
     /// Sends the client elsewhere.
@@ -333,8 +346,7 @@ impl Session<'_> {
     /// The number of the route that takes the request. The path is made normal first, so that what is matched is
     /// what the backend is asked for.
     fn route(&mut self) -> Result<Option<usize>, ()> {
-        let end = self.request.target.iter().position(|byte| *byte == b'?');
-        let end = end.unwrap_or(self.request.target.len());
+        let end = path_end(&self.request.target);
         if self.request.target.starts_with(b"/") {
             let changed = match normal_path(&self.request.target[..end]) {
                 Ok(std::borrow::Cow::Borrowed(_)) => None,
@@ -346,7 +358,7 @@ impl Session<'_> {
             }
         }
         let target = &self.request.target;
-        let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+        let end = path_end(target);
         let ask = Ask {
             host: host_of(&self.request.authority),
             path: &target[..end],
@@ -356,31 +368,6 @@ impl Session<'_> {
             client: self.client_ip(),
         };
         Ok(self.site.routes.find(&ask))
-    }
-
-    /// The text of a template for this request.
-    fn fill(&self, template: &Template) -> String {
-        let mut text = Vec::new();
-        let target = &self.request.target;
-        let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-        for part in &template.parts {
-            text.extend_from_slice(match part {
-                Part::Text(text) => text.as_bytes(),
-                Part::Variable(Variable::ClientIp) => self.peer.as_bytes(),
-                Part::Variable(Variable::Host) => host_of(&self.request.authority),
-                Part::Variable(Variable::Path) => &target[..end],
-                Part::Variable(Variable::Query) => target.get(end + 1..).unwrap_or_default(),
-                Part::Variable(Variable::RequestId) => self.request_id.as_bytes(),
-                Part::Variable(Variable::Scheme) => b"http",
-                Part::Variable(Variable::Uri) => target,
-            });
-        }
-        String::from_utf8_lossy(&text).into_owned()
-    }
-
-    /// Fields that a route sets, with their values for this request.
-    pub(super) fn filled<'e>(&self, edits: &'e Edits) -> Vec<(&'e [u8], String)> {
-        edits.set.iter().map(|(name, template)| (&**name, self.fill(template))).collect()
     }
 
     /// Answers with a page of our own about what went wrong; the connection ends with it.
@@ -394,7 +381,7 @@ impl Session<'_> {
     }
 
     /// Writes an answer of our own. The connection goes on if nothing of the request is left unread.
-    fn reply(&mut self, reply: &Reply, mut told: Told) -> (Next, Told) {
+    pub(super) fn reply(&mut self, reply: &Reply, mut told: Told) -> (Next, Told) {
         let is_head = self.request.method == Method::Head;
         let version = self.request.version;
         let unread = self.request.framing != Framing::None;
@@ -477,13 +464,18 @@ impl Session<'_> {
             ..Told::new(crate::tcp::why(end))
         };
         let why = told.why;
-        publish(self.site, self.client, began, &self.request_id, &self.request, told);
+        publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
         Outcome { spoke: true, ..Outcome::without_backend(why, None) }
     }
 }
 
+/// Where the path of a target ends and its query may begin.
+pub(super) fn path_end(target: &[u8]) -> usize {
+    target.iter().position(|byte| *byte == b'?').unwrap_or(target.len())
+}
+
 /// The host of an authority, without its port.
-fn host_of(authority: &[u8]) -> &[u8] {
+pub(super) fn host_of(authority: &[u8]) -> &[u8] {
     let after_brackets = authority.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
     match authority[after_brackets..].iter().position(|byte| *byte == b':') {
         Some(at) => &authority[..after_brackets + at],

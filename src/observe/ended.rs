@@ -2,7 +2,7 @@
 //! The reasons are a closed list; docs/why-did-it-end.md has an entry for each, held by a test.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime};
 pub(crate) enum ClientAddress {
     /// A TCP client.
     Ip(SocketAddr),
+    /// A client that a trusted proxy in front of us told of; its port is not known.
+    Told(IpAddr),
     /// A client of a Unix socket, which has no address worth printing.
     Unix,
 }
@@ -19,6 +21,7 @@ impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientAddress::Ip(address) => address.fmt(f),
+            ClientAddress::Told(address) => address.fmt(f),
             ClientAddress::Unix => f.write_str("unix"),
         }
     }
@@ -101,6 +104,12 @@ reasons! {
     BadResponse "bad-response" Backend,
     /// HTTP: the backend ended the connection before its answer was complete.
     BackendGone "backend-gone" Backend,
+    /// HTTP: the client sends more requests than `rate-limit` allows.
+    LimitRate "limit-rate" Limit,
+    /// HTTP: the route already serves its `requests-max` requests.
+    LimitRoute "limit-route" Limit,
+    /// HTTP: the route asks for a user and password, and there were none, or wrong ones.
+    Unauthorized "unauthorized" Client,
     /// HTTP: the body of the request is larger than `body-max`.
     LimitBody "limit-body" Limit,
     /// HTTP: the head of a request was not complete within `head-timeout`.

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::connection::{Job, Service};
-use crate::http::Site;
+use crate::http::{Gate, Site};
 use crate::limits::{Door, Places};
 use crate::listen::{self, BindError, Bound, BoundAddress};
 use crate::observe::access_log::AccessLog;
@@ -147,6 +147,8 @@ fn service(
         plan::Job::Http { rules, routes } => Job::Http(Arc::new(Site {
             listener: Arc::clone(&plan.name),
             rules: (**rules).clone(),
+            gate: Gate::new(&rules.gate),
+            gates: routes.iter().map(|(_, action)| Gate::new(&action.gate)).collect(),
             actions: routes.iter().map(|(_, action)| action.clone().with(find)).collect(),
             routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
             log: log.clone(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use evenkeel_balance::PeakEwma;
 use evenkeel_balance::health::{State, Verdict};
 
-use super::Entry;
+use super::{Entry, EntryPlace};
 use crate::observe::counts::BackendCounts;
 
 /// How long a latency peak takes to fade to a third: long enough to matter to the next connections, short
@@ -45,6 +45,8 @@ impl fmt::Display for BackendAddress {
 pub(crate) struct Backend {
     pub(crate) address: BackendAddress,
     pub(crate) name: Arc<str>,
+    /// What HTTP may call it by: its name in the config, or its address, with its port.
+    pub(crate) authority: Box<str>,
     pub(crate) weight: u32,
     pub(crate) backup: bool,
     connections_max: u32,
@@ -66,6 +68,7 @@ impl Backend {
     pub(super) fn new(address: BackendAddress, entry: &Entry, verdict: Verdict) -> Backend {
         Backend {
             name: address.to_string().into(),
+            authority: authority(&entry.place, &address),
             address,
             weight: entry.weight,
             backup: entry.backup,
@@ -166,5 +169,14 @@ impl Backend {
             connections: self.connections.load(Relaxed),
             failures: self.failures.load(Relaxed),
         }
+    }
+}
+
+fn authority(place: &EntryPlace, address: &BackendAddress) -> Box<str> {
+    match (place, address) {
+        (EntryPlace::Named { host, port }, _) => format!("{host}:{port}").into(),
+        (EntryPlace::At(_), BackendAddress::Ip(address)) => address.to_string().into(),
+        // A Unix socket has neither.
+        (EntryPlace::At(_), BackendAddress::Unix(_)) => "localhost".into(),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_balance::{Algorithm, health as verdict};
 
-use super::{Entry, EntryPlace, Rules, Upstream};
+use super::{BackendAddress, Entry, EntryPlace, Rules, Upstream};
 use crate::socket::SocketOptions;
 
 fn named(host: &str, backup: bool) -> Entry {
@@ -106,4 +106,15 @@ fn a_backend_that_was_slow_once_is_forgiven_while_nothing_is_heard_of_it() {
     backend.connected(start, Duration::from_secs(2));
     assert!((backend.latency(start) - 2.0).abs() < 1e-9);
     assert!(backend.latency(start + Duration::from_secs(60)) < 0.01);
+}
+
+#[test]
+fn a_backend_is_called_by_its_name_in_the_config_or_by_its_address() {
+    let db = upstream(vec![named("db-1.internal", false)]);
+    resolve(&db, &[&[1]]);
+    assert_eq!(&*db.pick(0, &[]).unwrap().backend.authority, "db-1.internal:5432");
+    let at = |address| Entry { place: EntryPlace::At(address), ..named("", false) };
+    let authority = |entry| upstream(vec![entry]).pick(0, &[]).unwrap().backend.authority.clone();
+    assert_eq!(&*authority(at(BackendAddress::Ip("[::1]:80".parse().unwrap()))), "[::1]:80");
+    assert_eq!(&*authority(at(BackendAddress::Unix("/run/x".into()))), "localhost");
 }

@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tcp", &["observe", "socket", "upstream"]),
     ("tcp/relay", &["socket"]),
     ("route", &["config"]),
-    ("http", &["config", "observe", "route", "socket", "tcp", "upstream"]),
+    ("http", &["config", "limits", "observe", "route", "socket", "tcp", "upstream"]),
     ("http/h1", &["socket"]),
     ("connection", &["http", "limits", "observe", "socket", "tcp", "upstream"]),
     (

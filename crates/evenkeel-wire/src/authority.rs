@@ -6,6 +6,11 @@ use std::net::Ipv6Addr;
 
 use crate::chars::is_host;
 
+/// Whether the bytes are a host with an optional port, as Host may have them.
+pub fn is_authority(bytes: &[u8]) -> bool {
+    Authority::read(bytes).is_some()
+}
+
 /// The two parts of an authority.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Authority<'a> {

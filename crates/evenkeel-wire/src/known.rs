@@ -77,6 +77,7 @@ known! {
     XForwardedPort b"x-forwarded-port"
     Forwarded b"forwarded"
     XRequestId b"x-request-id"
+    XRealIp b"x-real-ip"
     Http2Settings b"http2-settings"
     Origin b"origin"
 }
@@ -130,6 +131,7 @@ impl Known {
                 | Known::XForwardedPort
                 | Known::Forwarded
                 | Known::XRequestId
+                | Known::XRealIp
         )
     }
 }

@@ -37,6 +37,7 @@ mod request;
 mod response;
 mod target;
 
+pub use authority::is_authority;
 pub use chars::{is_name, is_value};
 pub use chunked::{ChunkLimits, Chunked, Step, write_chunk_size};
 pub use fields::{Field, Fields, elements};

@@ -68,12 +68,12 @@ reply = { status = 200, body = "User-agent: *\n", content-type = "text/plain" }
 "#;
 
 /// A listener with this route, and what is said about it, with its place.
-fn said(route: &str) -> Vec<String> {
+pub(super) fn said(route: &str) -> Vec<String> {
     said_of(&format!("[[http.web.route]]\n{route}"))
 }
 
 /// The same for whatever follows on a listener's first keys.
-fn said_of(more: &str) -> Vec<String> {
+pub(super) fn said_of(more: &str) -> Vec<String> {
     let backends = "backends = \"a:1\"";
     let text = format!(
         "[upstream.app]\n{backends}\n[upstream.api]\n{backends}\n[tcp.x]\nlisten = \":1\"\n\
@@ -88,7 +88,7 @@ fn said_of(more: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn one_says(said: &[String], expected: &str) {
+pub(super) fn one_says(said: &[String], expected: &str) {
     assert!(matches!(said, [one] if one.ends_with(expected)), "{said:#?}\nand not {expected:?}");
 }
 
@@ -301,7 +301,7 @@ fn routes_change_headers_but_not_framing() {
             let expected = "this is not the value of a header";
             one_says(&edit(&format!("set = {{ a = \"{value}\" }}")), expected);
         }
-        one_says(&edit("set = { a = \"{uri}\" }"), "\"uri\" is not a variable here");
+        one_says(&edit("set = { a = \"{rest}\" }"), "\"rest\" is not a variable here");
         one_says(&edit("set = { a = \"b\", A = \"c\" }"), "\"A\" stands here twice");
         one_says(&edit("set = { a = \"b\" }, remove = \"A\""), "\"A\" is both set and removed");
         for name in [

@@ -10,18 +10,32 @@ choice! {
     pub enum Variable ("a variable here") {
         /// The client's address.
         ClientIp = "client.ip",
+        /// The port that the client comes from, where it is known.
+        ClientPort = "client.port",
+        /// The value of a cookie.
+        Cookie = "cookie.NAME",
+        /// The value of a header of the request.
+        Header = "header.NAME",
         /// The host, without its port.
         Host = "host",
+        /// The name of the listener.
+        Listener = "listener",
+        /// The method.
+        Method = "method",
         /// The path, without the query.
         Path = "path",
         /// What stands after the `?`.
         Query = "query",
         /// The request id of the access log.
         RequestId = "request.id",
+        /// The part of the path that the `*` of the route stands for.
+        Rest = "rest",
         /// `http` or `https`.
         Scheme = "scheme",
         /// Path and query.
         Uri = "uri",
+        /// The user that `basic-auth` let in.
+        User = "user",
     }
 }
 
@@ -32,6 +46,20 @@ pub enum Part {
     Text(String),
     /// The value that this has for the request.
     Variable(Variable),
+    /// The value of this header of the request.
+    Header(String),
+    /// The value of this cookie of the request.
+    Cookie(String),
+}
+
+impl Part {
+    /// The text, of a part that is plain text.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Part::Text(text) => Some(text),
+            _ => None,
+        }
+    }
 }
 
 /// Text with variables in braces. `{{` is a brace; a closing one on its own means itself.
@@ -46,8 +74,28 @@ impl Template {
     pub const IN_REDIRECTS: &'static [Variable] =
         &[Variable::Scheme, Variable::Host, Variable::Path, Variable::Query, Variable::Uri];
     /// The variables of a header that a route sets.
-    pub const IN_HEADERS: &'static [Variable] =
-        &[Variable::ClientIp, Variable::Host, Variable::RequestId, Variable::Scheme];
+    pub const IN_HEADERS: &'static [Variable] = &[
+        Variable::ClientIp,
+        Variable::ClientPort,
+        Variable::Cookie,
+        Variable::Header,
+        Variable::Host,
+        Variable::Listener,
+        Variable::Method,
+        Variable::Path,
+        Variable::Query,
+        Variable::RequestId,
+        Variable::Scheme,
+        Variable::Uri,
+        Variable::User,
+    ];
+    /// The variables of a path that a route puts in the place of the client's.
+    pub const IN_PATHS: &'static [Variable] = &[Variable::Path, Variable::Rest];
+
+    /// Whether this variable stands in it.
+    pub fn has(&self, variable: Variable) -> bool {
+        self.parts.contains(&Part::Variable(variable))
+    }
 
     /// Takes text apart; a variable that is not among the known ones is told the nearest of them.
     pub fn read(text: &str, known: &[Variable]) -> Result<Template, Misread> {
@@ -66,7 +114,7 @@ impl Template {
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
             }
-            parts.push(Part::Variable(variable(name, known)?));
+            parts.push(variable(name, known)?);
             rest = behind;
         }
         plain.push_str(rest);
@@ -77,10 +125,25 @@ impl Template {
     }
 }
 
-fn variable(name: &str, known: &[Variable]) -> Result<Variable, Misread> {
+fn variable(name: &str, known: &[Variable]) -> Result<Part, Misread> {
+    type Named = fn(String) -> Part;
+    let named: [(Variable, &str, Named); 2] = [
+        (Variable::Header, "header.", Part::Header as Named),
+        (Variable::Cookie, "cookie.", Part::Cookie as Named),
+    ];
+    for (variable, prefix, part) in named.into_iter().filter(|(one, ..)| known.contains(one)) {
+        match name.strip_prefix(prefix) {
+            Some(of) if evenkeel_wire::is_name(of.as_bytes()) => return Ok(part(of.to_owned())),
+            Some(of) => {
+                let message = format!("\"{}\" is not a name", shown(of));
+                return Err(Misread::new(message).advise(format!("write \"{{{variable}}}\"")));
+            }
+            None => {}
+        }
+    }
     let words: Vec<_> = known.iter().map(|variable| (variable.to_string(), *variable)).collect();
     let choices: Vec<_> = words.iter().map(|(word, variable)| (word.as_str(), *variable)).collect();
-    chosen(name, &choices, "a variable here")
+    chosen(name, &choices, "a variable here").map(Part::Variable)
 }
 
 #[cfg(test)]
@@ -107,11 +170,24 @@ mod tests {
         let wrong = Template::read("{hots}", Template::IN_REDIRECTS).unwrap_err();
         assert_eq!(wrong.message, "\"hots\" is not a variable here");
         assert!(wrong.advice.unwrap().starts_with("did you mean \"host\"?"));
-        let wrong = Template::read("{uri}", Template::IN_HEADERS).unwrap_err();
-        assert!(wrong.advice.unwrap().contains("\"client.ip\", \"host\", \"request.id\""));
+        let wrong = Template::read("{uri}", Template::IN_PATHS).unwrap_err();
+        assert!(wrong.advice.unwrap().contains("\"path\", \"rest\""));
         for bad in ["{", "a{host", "{}", "{{{", "{ host }", "{Host}"] {
             assert!(Template::read(bad, Template::IN_REDIRECTS).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn headers_and_cookies_are_named_by_those_who_may() {
+        let read = |text| Template::read(text, Template::IN_HEADERS);
+        let header = Part::Header("X-A".to_owned());
+        assert_eq!(
+            read("{header.X-A}{cookie.a}").unwrap().parts,
+            [header, Part::Cookie("a".to_owned())]
+        );
+        assert_eq!(read("{header.}").unwrap_err().message, "\"\" is not a name");
+        assert!(read("{cookie.a b}").is_err() && read("{headers.a}").is_err());
+        assert!(Template::read("{header.a}", Template::IN_REDIRECTS).is_err());
     }
 
     proptest::proptest! {

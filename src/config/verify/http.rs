@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use evenkeel_wire::Known;
 
-use super::{Complaints, dead_routes, door, names_upstream};
+use super::{Complaints, dead_routes, door, gate, names_upstream};
 use crate::config::problem::shown;
 use crate::config::{Bytes, Config, HeaderEdits, HttpListener, Reply, Route, Template};
 use crate::config::{Time, Variable};
@@ -38,6 +38,7 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
     }
     complaints.within("headers-max", listener.headers_max, 1..=256);
     complaints.within("requests-max", listener.requests_max, 1..=u32::MAX);
+    gate::listener(listener, complaints);
     for (index, route) in listener.route.iter().enumerate() {
         complaints.below(&["route", &index.to_string()], |complaints| {
             self::route(config, route, complaints);
@@ -65,6 +66,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
         complaints.error(&["header", name], message, "");
     }
     files(config, route, complaints);
+    gate::route(route, complaints);
     match &route.redirect {
         Some(to) => redirect(to, route.redirect_status, complaints),
         None if route.redirect_status != Route::default().redirect_status => {
@@ -156,18 +158,17 @@ fn template(keys: &[&str], text: &str, known: &[Variable], complaints: &mut Comp
 fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
     let mut seen = HashSet::new();
     for (name, value) in &edits.set {
-        let keys = ["set", name.as_str()];
-        header_name(&keys, name, complaints);
+        header_text(&["set", name], name, value, complaints);
         if !seen.insert(name.to_ascii_lowercase()) {
             let message = format!("\"{}\" stands here twice", shown(name));
-            complaints.error(&keys, message, "capitals make no difference: remove one of them");
+            let advice = "capitals make no difference: remove one of them";
+            complaints.error(&["set", name], message, advice);
         }
-        if !evenkeel_wire::is_value(value.as_bytes()) {
-            let message = "this is not the value of a header";
-            let advice = "leave out control characters, and spaces at either end";
-            complaints.error(&keys, message, advice);
-        }
-        template(&keys, value, Template::IN_HEADERS, complaints);
+    }
+    for (name, value) in
+        edits.add.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)))
+    {
+        header_text(&["add", name], name, value, complaints);
     }
     for (index, name) in edits.remove.iter().enumerate() {
         let keys = ["remove", &index.to_string()];
@@ -177,6 +178,16 @@ fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
             complaints.error(&keys, message, "set replaces what was there: remove it here");
         }
     }
+}
+
+fn header_text(keys: &[&str], name: &str, value: &str, complaints: &mut Complaints) {
+    header_name(keys, name, complaints);
+    if !evenkeel_wire::is_value(value.as_bytes()) {
+        let message = "this is not the value of a header";
+        let advice = "leave out control characters, and spaces at either end";
+        complaints.error(keys, message, advice);
+    }
+    template(keys, value, Template::IN_HEADERS, complaints);
 }
 
 fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints) {

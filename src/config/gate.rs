@@ -1,0 +1,34 @@
+//! The sections of what a route demands of a request before it leads anywhere: how often, how many, by whom.
+//! Declared like everything else in a config.
+
+use std::path::PathBuf;
+
+use super::*;
+
+section! {
+    /// `rate-limit` of a route or listener: how many requests one client may send.
+    pub struct RateLimit {
+        /// Requests that are let through in each `per`.
+        requests: u32 = required,
+        /// The time in which so many requests are let through.
+        per: Time = Time::seconds(1),
+        /// Requests that may come at once after a rest. Default: as many as `requests`.
+        burst: Option<u32> = None,
+        /// What is one client: `"client"` for its address (IPv6: its /64), `"header:NAME"` or `"cookie:NAME"` for a value; requests without that count by address.
+        by: CountBy = CountBy::Client,
+        /// Clients that are remembered. Beyond it those are forgotten, and forgiven, whose allowance is the fullest.
+        keys_max: u32 = 100_000,
+    }
+}
+
+section! {
+    /// `basic-auth` of a route: only users of a file, with their passwords, are let in (RFC 7617).
+    pub struct BasicAuth {
+        /// The file of users and their bcrypt hashes, one `USER:HASH` a line, as `htpasswd -B` writes it. It is read at the start.
+        users_file: PathBuf = required,
+        /// What the password is for, as browsers show it.
+        realm: String = "restricted".to_owned(),
+        /// Whether the backend gets the `Authorization` header.
+        pass: bool = false,
+    }
+}

@@ -1,0 +1,153 @@
+//! What the variables of a template mean for the request at hand. A client chooses many of these values, so whatever
+//! could end a field or begin another one is taken out here, and a template is never read a second time.
+
+use std::net::SocketAddr;
+
+use evenkeel_wire::{Field, Fields, Known};
+
+use super::Edits;
+use super::serve::{Session, host_of, path_end};
+use crate::config::{Part, Template, Variable};
+use crate::observe::ended::ClientAddress;
+
+/// What a route changes in the fields of one message, with its values filled in.
+#[derive(Debug)]
+pub(super) struct Changes<'e> {
+    edits: &'e Edits,
+    set: Vec<(&'e [u8], Vec<u8>)>,
+    add: Vec<(&'e [u8], Vec<u8>)>,
+}
+
+impl Changes<'_> {
+    /// Takes away, sets, adds, in this order.
+    pub(super) fn apply(&self, fields: &mut Fields) {
+        self.edits.remove.iter().for_each(|name| fields.remove_named(name));
+        self.set.iter().for_each(|(name, value)| fields.set(name, value));
+        self.add.iter().for_each(|(name, value)| fields.push(name, value));
+    }
+
+    /// The fields that come.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.set.iter().chain(&self.add).map(|(name, value)| (*name, &value[..]))
+    }
+}
+
+impl Session<'_> {
+    /// What a route changes, for this request.
+    pub(super) fn changes<'e>(&self, edits: &'e Edits) -> Changes<'e> {
+        let filled = |list: &'e [(Box<[u8]>, Template)]| {
+            list.iter()
+                .map(|(name, template)| (&**name, field_value(self.fill(template))))
+                .collect()
+        };
+        Changes { edits, set: filled(&edits.set), add: filled(&edits.add) }
+    }
+
+    /// The text of a template for this request, as bytes that a client may have chosen.
+    pub(super) fn fill(&self, template: &Template) -> Vec<u8> {
+        let mut text = Vec::new();
+        let request = &self.request;
+        for part in &template.parts {
+            match part {
+                Part::Text(plain) => text.extend_from_slice(plain.as_bytes()),
+                Part::Variable(variable) => self.put_value(*variable, &mut text),
+                Part::Header(name) if Known::of(name.as_bytes()) == Known::Host => {
+                    text.extend_from_slice(&request.authority);
+                }
+                Part::Header(name) => {
+                    let values: Vec<_> = request.fields.named(name.as_bytes()).collect();
+                    text.extend(values.join(&b", "[..]));
+                }
+                Part::Cookie(name) => {
+                    let value = cookie(&request.fields, name.as_bytes());
+                    text.extend_from_slice(value.unwrap_or_default());
+                }
+            }
+        }
+        text
+    }
+
+    fn put_value(&self, variable: Variable, text: &mut Vec<u8>) {
+        let target = &self.request.target;
+        let end = path_end(target);
+        let port;
+        text.extend_from_slice(match variable {
+            Variable::ClientIp => self.caller.ip.as_bytes(),
+            Variable::ClientPort => {
+                port = port_of(self.caller.address);
+                port.as_bytes()
+            }
+            Variable::Host => host_of(&self.request.authority),
+            Variable::Listener => self.site.listener.as_bytes(),
+            Variable::Method => self.request.method.as_bytes(),
+            Variable::Path => &target[..end],
+            Variable::Query => target.get(end + 1..).unwrap_or_default(),
+            Variable::RequestId => self.request_id.as_bytes(),
+            Variable::Scheme => self.scheme().as_bytes(),
+            Variable::Uri => target,
+            Variable::User => self.caller.user.as_deref().unwrap_or_default().as_bytes(),
+            // These stand for parts of a template of their own kind.
+            Variable::Rest | Variable::Header | Variable::Cookie => b"",
+        });
+    }
+}
+
+fn port_of(address: ClientAddress) -> String {
+    match address {
+        ClientAddress::Ip(SocketAddr::V4(address)) => address.port().to_string(),
+        ClientAddress::Ip(SocketAddr::V6(address)) => address.port().to_string(),
+        ClientAddress::Told(_) | ClientAddress::Unix => String::new(),
+    }
+}
+
+/// Bytes as the value of a field: without control characters, and without space at either end.
+fn field_value(bytes: Vec<u8>) -> Vec<u8> {
+    if evenkeel_wire::is_value(&bytes) {
+        return bytes;
+    }
+    let mut bytes = bytes;
+    bytes.retain(|byte| !byte.is_ascii_control() || *byte == b'\t');
+    bytes.trim_ascii().to_vec()
+}
+
+/// The value of a cookie; of several by one name, the first.
+pub(super) fn cookie<'f>(fields: &'f Fields, name: &[u8]) -> Option<&'f [u8]> {
+    let is_cookie = |field: &Field<'_>| field.known == Known::Cookie;
+    let pairs = fields
+        .iter()
+        .filter(is_cookie)
+        .flat_map(|field| field.value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii));
+    let mut values = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="));
+    values.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let mut fields = Fields::default();
+        fields.push(b"Cookie", b"ab=1; a=2;b=x=y");
+        fields.push(b"cookie", b"a=3; empty=");
+        let found = |name: &str| cookie(&fields, name.as_bytes()).map(<[u8]>::to_vec);
+        assert_eq!(found("a").as_deref(), Some(&b"2"[..]));
+        assert_eq!(found("b").as_deref(), Some(&b"x=y"[..]));
+        assert_eq!(found("empty").as_deref(), Some(&b""[..]));
+        assert_eq!((found("A"), found("c")), (None, None));
+    }
+
+    #[test]
+    fn nothing_that_ends_a_field_gets_out() {
+        let value = |text: &str| String::from_utf8(field_value(text.into())).unwrap();
+        assert_eq!(value("a\r\nX-Admin: 1\0"), "aX-Admin: 1");
+        assert_eq!(value(" \t a \u{7f}\u{1b}[31mé "), "a [31mé");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_client_chose_becomes_the_value_of_a_field(bytes: Vec<u8>) {
+            proptest::prop_assert!(evenkeel_wire::is_value(&field_value(bytes)));
+        }
+    }
+}
