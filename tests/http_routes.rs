@@ -155,7 +155,7 @@ fn no_value_of_a_client_ends_a_header_or_begins_another() {
 }
 
 #[test]
-fn a_long_list_of_headers_to_strip_costs_no_more_than_its_bytes() {
+fn a_long_list_of_headers_to_strip_is_followed_to_its_end() {
     let recorder = Recorder::echoing();
     let limits = "head-max = \"1MiB\"\nheaders-max = 256";
     let (_running, door) = serve(&config(&[recorder.address()], "", limits));

@@ -57,6 +57,7 @@ impl Session<'_> {
 
     /// Finds out who sent the request, and drops what nobody vouches for.
     pub(super) fn vet(&mut self) {
+        (self.caller.user, self.caller.place) = (None, None);
         let proxies = &self.site.rules.trusted_proxies;
         let peer = ip_of(self.client);
         let Some(peer) = peer.filter(|peer| is_in(proxies, *peer)) else {
@@ -81,42 +82,43 @@ impl Session<'_> {
 
     /// Writes the forwarding headers for a backend. A route may change them afterwards.
     pub(super) fn stamp(&mut self, forwards: Forwards) {
-        let peer = ip_of(self.client);
         if forwards.x_forwarded != Forwarding::Append {
             self.request.fields.retain(|field| !is_x_forwarded(&field));
         }
         if forwards.x_forwarded != Forwarding::Drop {
-            self.stamp_x(peer);
+            self.stamp_x();
         }
-        let scheme = self.scheme();
+        let ours = match forwards.forwarded {
+            Forwarding::Append | Forwarding::Replace => {
+                Some(element(ip_of(self.client), &self.request.authority, self.scheme()))
+            }
+            Forwarding::Drop => None,
+        };
         let fields = &mut self.request.fields;
-        match forwards.forwarded {
-            Forwarding::Append => {
-                let said: Vec<_> = fields.all(Known::Forwarded).map(<[u8]>::to_vec).collect();
-                let ours = element(peer, &self.request.authority, scheme);
-                let list = said.into_iter().chain([ours]).collect::<Vec<_>>().join(&b", "[..]);
-                fields.set(b"Forwarded", &list);
-            }
-            Forwarding::Replace => {
-                fields.set(b"Forwarded", &element(peer, &self.request.authority, scheme));
-            }
-            Forwarding::Drop => fields.remove(Known::Forwarded),
+        let said =
+            fields.all(Known::Forwarded).filter(|_| forwards.forwarded == Forwarding::Append);
+        let list: Vec<_> = said.map(<[u8]>::to_vec).chain(ours).collect();
+        fields.remove(Known::Forwarded);
+        if !list.is_empty() {
+            fields.push(b"Forwarded", &list.join(&b", "[..]));
         }
-        fields.set(b"X-Request-Id", self.request_id.as_bytes());
+        fields.remove(Known::XRequestId);
+        fields.push(b"X-Request-Id", self.request_id.as_bytes());
     }
 
     /// `X-Forwarded-*` as most servers read them: a trusted proxy's own words stay, and it is added to their list.
-    fn stamp_x(&mut self, peer: Option<IpAddr>) {
-        let (port, scheme) = (self.local_port(), self.scheme());
+    fn stamp_x(&mut self) {
+        let scheme = self.scheme();
+        self.find_local_port();
         let fields = &mut self.request.fields;
-        if let Some(peer) = peer {
-            let mut list = Vec::new();
-            for value in fields.all(Known::XForwardedFor) {
-                list.extend_from_slice(value);
-                list.extend_from_slice(b", ");
-            }
-            list.extend_from_slice(peer.to_string().as_bytes());
-            fields.set(b"X-Forwarded-For", &list);
+        let is_direct = self.caller.address == self.client && !self.caller.ip.is_empty();
+        if is_direct && fields.first(Known::XForwardedFor).is_none() {
+            fields.push(b"X-Forwarded-For", self.caller.ip.as_bytes());
+        } else if let Some(peer) = ip_of(self.client) {
+            let said: Vec<_> = fields.all(Known::XForwardedFor).map(<[u8]>::to_vec).collect();
+            let list: Vec<_> = said.into_iter().chain([peer.to_string().into_bytes()]).collect();
+            fields.remove(Known::XForwardedFor);
+            fields.push(b"X-Forwarded-For", &list.join(&b", "[..]));
         }
         let mut unless_said = |known, name: &[u8], value: &[u8]| {
             if fields.first(known).is_none() {
@@ -125,19 +127,18 @@ impl Session<'_> {
         };
         unless_said(Known::XForwardedProto, b"X-Forwarded-Proto", scheme.as_bytes());
         unless_said(Known::XForwardedHost, b"X-Forwarded-Host", &self.request.authority);
-        if let Some(port) = port {
-            unless_said(Known::XForwardedPort, b"X-Forwarded-Port", port.to_string().as_bytes());
+        if let Some(port) = &self.local_port {
+            unless_said(Known::XForwardedPort, b"X-Forwarded-Port", port.as_bytes());
         }
     }
 
-    /// The port that the client connected to; asked of the kernel once.
-    fn local_port(&mut self) -> Option<u16> {
+    /// Asks the kernel, once for a connection, for the port that the client connected to.
+    fn find_local_port(&mut self) {
         if self.local_port.is_none() {
             let address = rustix::net::getsockname(&self.stream.socket).ok();
             let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-            self.local_port = address.map(|address| address.port());
+            self.local_port = address.map(|address| address.port().to_string());
         }
-        self.local_port
     }
 }
 

@@ -62,7 +62,7 @@ pub(super) struct Session<'a> {
     pub(super) client: ClientAddress,
     pub(super) caller: Caller,
     /// The port the client connected to, once somebody asked for it.
-    pub(super) local_port: Option<u16>,
+    pub(super) local_port: Option<String>,
     pub(super) stream: Stream,
     pub(super) request: Request,
     pub(super) response: Response,
