@@ -160,30 +160,34 @@ pub(super) fn write_request(
         line(out, b"Connection", b"upgrade");
         line(out, b"Upgrade", protocol);
     }
-    write_forwarded(out, request, forwarded);
+    forwarded_fields(request, forwarded, |name, value| line(out, name, value));
     out.extend_from_slice(b"\r\n");
 }
 
 /// `X-Forwarded-*` as most servers read them; a trusted client's own words stay, and it is added to their list.
-fn write_forwarded(out: &mut Vec<u8>, request: &Request, forwarded: &Forwarded<'_>) {
+pub(super) fn forwarded_fields(
+    request: &Request,
+    forwarded: &Forwarded<'_>,
+    mut add: impl FnMut(&[u8], &[u8]),
+) {
     let said = |known| forwarded.trusted && request.fields.first(known).is_some();
     if !forwarded.client.is_empty() {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        for value in request.fields.all(Known::XForwardedFor) {
-            out.extend_from_slice(value);
-            out.extend_from_slice(b", ");
+        let client = forwarded.client.as_bytes();
+        if request.fields.first(Known::XForwardedFor).is_none() {
+            add(b"X-Forwarded-For", client);
+        } else {
+            let hops = request.fields.all(Known::XForwardedFor).chain([client]);
+            add(b"X-Forwarded-For", &hops.collect::<Vec<_>>().join(&b", "[..]));
         }
-        out.extend_from_slice(forwarded.client.as_bytes());
-        out.extend_from_slice(b"\r\n");
     }
     if !said(Known::XForwardedProto) {
-        line(out, b"X-Forwarded-Proto", forwarded.scheme.as_bytes());
+        add(b"X-Forwarded-Proto", forwarded.scheme.as_bytes());
     }
     if !said(Known::XForwardedHost) {
-        line(out, b"X-Forwarded-Host", &request.authority);
+        add(b"X-Forwarded-Host", &request.authority);
     }
     if !said(Known::XRequestId) {
-        line(out, b"X-Request-Id", forwarded.request_id.as_bytes());
+        add(b"X-Request-Id", forwarded.request_id.as_bytes());
     }
 }
 

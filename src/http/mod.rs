@@ -6,11 +6,19 @@ mod exchange;
 mod files;
 mod forward;
 mod h1;
+mod h2;
 mod headers;
 mod local;
+mod pump;
+mod reach;
 mod record;
 mod reply;
 mod serve;
+mod session;
+mod stream;
+mod streams;
+mod switch;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +32,10 @@ use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use files::Folder;
+pub(crate) use h2::Floods;
 pub(crate) use local::Local;
 pub(crate) use serve::serve;
+pub(crate) use streams::Http2;
 
 /// What was configured for one HTTP listener.
 #[derive(Debug, Clone)]
@@ -40,6 +50,8 @@ pub(crate) struct Rules {
     pub(crate) requests_max: u32,
     pub(crate) connect: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// HTTP/2 with clients; none when it is not spoken.
+    pub(crate) http2: Option<Http2>,
 }
 
 /// What becomes of the requests that a route takes; `U` is the upstream, or its name.
