@@ -37,6 +37,14 @@ pub(super) struct Order<'a> {
     pub(super) began: Instant,
 }
 
+/// One try to have a request answered.
+struct Attempt<'a> {
+    /// The protocol to switch to.
+    upgrade: Option<&'a [u8]>,
+    efforts: Efforts,
+    may_go_again: bool,
+}
+
 /// Whether a request may go to a backend a second time.
 struct Again {
     /// Requests that the connection had carried before.
@@ -79,11 +87,9 @@ impl Session<'_> {
                     return self.refuse(504, told);
                 }
             };
-            let may_go_again = again < AGAIN_MAX;
-            match self
-                .try_at(order, reached, place, upgrade.as_deref(), efforts, may_go_again)
-                .await
-            {
+            let upgrade = upgrade.as_deref();
+            let attempt = Attempt { upgrade, efforts, may_go_again: again < AGAIN_MAX };
+            match self.try_at(order, reached, place, attempt).await {
                 Some(over) => return over,
                 None => again += 1,
             }
@@ -96,12 +102,11 @@ impl Session<'_> {
         order: &Order<'_>,
         reached: Reached,
         place: InFlight,
-        upgrade: Option<&[u8]>,
-        efforts: Efforts,
-        may_go_again: bool,
+        attempt: Attempt<'_>,
     ) -> Tried {
         let Reached { stream: mut backend, carried } = reached;
-        let begun = self.begin(&mut backend, upgrade);
+        let efforts = attempt.efforts;
+        let begun = self.begin(&mut backend, attempt.upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let set = self.filled(order.response);
         let mut exchange = self.exchange(order, backend);
@@ -110,7 +115,7 @@ impl Session<'_> {
             Err(fault) => Err(fault),
         };
         if let Err(fault) = asked {
-            let again = Again { carried, may: may_go_again };
+            let again = Again { carried, may: attempt.may_go_again };
             return self.not_answered(fault, order, &place, again, efforts);
         }
         let first_byte = Instant::now();
