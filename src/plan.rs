@@ -117,6 +117,7 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         retries: config.retries,
         response_timeout: config.response_timeout.0,
         keep_alive: keep(&config.keep_alive, workers),
+        streams_max: config.h2.then_some(config.streams_max as usize),
         queue_max: config.queue_max,
         queue_timeout: config.queue_timeout.0,
         verdict: verdict::Rules {
@@ -250,6 +251,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         trusted_proxies: config.trusted_proxies.clone(),
         forwards: http::Forwards { x_forwarded: config.x_forwarded, forwarded: config.forwarded },
         gate: gate::of_listener(config),
+        http2: Some(http2(&config.http2)),
     };
     let mut routes: Vec<_> = config.route.iter().map(|one| route(config, one)).collect();
     if let Some(upstream) = &config.upstream {
@@ -271,6 +273,23 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
             client_connections_per_second: config.client_connections_per_second,
         },
         job: Job::Http { rules: Box::new(rules), routes },
+    }
+}
+
+fn http2(config: &config::Http2) -> http::Http2 {
+    let window = |bytes: config::Bytes| u32::try_from(bytes.0).unwrap_or(u32::MAX);
+    http::Http2 {
+        streams_max: config.streams_max,
+        stream_window: window(config.stream_window),
+        connection_window: window(config.connection_window),
+        floods: http::Floods {
+            resets: config.resets_per_second,
+            pings: config.pings_per_second,
+            settings: config.settings_per_second,
+            empty: config.empty_frames_per_second,
+            control: config.control_frames_per_second,
+            continuations: config.continuations_max,
+        },
     }
 }
 

@@ -41,6 +41,8 @@ section! {
         buffer_max: Bytes = Bytes::kib(256),
         /// Requests on one connection.
         requests_max: u32 = 10_000,
+        /// Limits of HTTP/2 with clients.
+        http2: Http2 = Http2::default(),
         /// Whether CONNECT is passed on to an upstream.
         connect: bool = false,
         /// Client networks that may connect. Absent: all.
@@ -61,6 +63,30 @@ section! {
         keepalive: Keepalive = Keepalive::Off,
         /// How long sent data may stay unacknowledged before the kernel gives the connection up (TCP_USER_TIMEOUT).
         user_timeout: Option<Time> = None,
+    }
+}
+
+section! {
+    /// `http2` of a listener: what one client's connection may ask of us. Frames beyond a limit end the connection.
+    pub struct Http2 {
+        /// Requests at the same time on one connection.
+        streams_max: u32 = 100,
+        /// Bytes of one request's body that a client may send before they are taken.
+        stream_window: Bytes = Bytes::kib(256),
+        /// The same over all requests of a connection. This much memory one client can make us hold.
+        connection_window: Bytes = Bytes::kib(1024),
+        /// Requests that a client gives up, or makes us give up, within a second.
+        resets_per_second: u32 = 100,
+        /// PING frames within a second.
+        pings_per_second: u32 = 20,
+        /// SETTINGS frames within a second.
+        settings_per_second: u32 = 20,
+        /// DATA frames without data within a second.
+        empty_frames_per_second: u32 = 100,
+        /// WINDOW_UPDATE, PRIORITY and unknown frames within a second.
+        control_frames_per_second: u32 = 10_000,
+        /// CONTINUATION frames of one head.
+        continuations_max: u32 = 8,
     }
 }
 

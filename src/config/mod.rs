@@ -21,7 +21,7 @@ mod verify;
 use indexmap::IndexMap;
 
 pub use gate::{BasicAuth, RateLimit};
-pub use http::{HeaderEdits, HttpListener, IdleConnections, Reply, Route};
+pub use http::{HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
@@ -90,6 +90,10 @@ section! {
         response_timeout: Time = Time::seconds(60),
         /// HTTP: connections that stay open between two requests, or `"off"`.
         keep_alive: KeepAlive = KeepAlive::On(IdleConnections::default()),
+        /// HTTP: speak HTTP/2 with the backends, many requests on one connection.
+        h2: bool = false,
+        /// With `h2`: requests at the same time on one connection. A backend may allow fewer.
+        streams_max: u32 = 100,
         /// Connections that may wait when every usable backend is at its `connections-max`.
         queue_max: u32 = 1000,
         /// How long a connection may wait for a place.

@@ -5,14 +5,16 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use evenkeel_wire::{Framing, Read, Request, Response, Version};
+use evenkeel_wire::{Framing, Method, Request, Response, Version};
 use tokio::time::Instant;
 
 use super::Rules;
 use super::alarm::Alarm;
-use super::h1::{BodyFailed, HeadFailed, Jam, Pump, Stream};
-use super::headers::{Onward, strip_response, write_interim, write_response};
+use super::h1::{BodyFailed, HeadFailed};
+use super::headers::{Onward, strip_response};
 use super::local::Local;
+use super::pump::{Jam, Pump};
+use super::stream::Stream;
 use crate::tcp::Cut;
 
 /// Interim answers (1xx) to one request; more are a flood.
@@ -31,6 +33,8 @@ pub(super) enum Fault {
     ClientStalled,
     /// The backend ended before its answer began.
     BackendSilent,
+    /// The backend certainly did nothing with the request.
+    Unprocessed,
     /// The backend's head or body breaks the rules.
     BadAnswer(&'static str),
     /// The backend broke off within its answer.
@@ -71,7 +75,7 @@ impl Exchange<'_> {
             if let Poll::Ready(outcome) = self.poll_answer(cx, &mut interim) {
                 return Poll::Ready(outcome);
             }
-            if self.up.is_done() && self.client.socket.poll_broken(cx) {
+            if self.up.is_done() && self.client.poll_broken(cx) {
                 return Poll::Ready(Err(Fault::ClientGone));
             }
             if self.cut.is_asked(cx) {
@@ -88,10 +92,8 @@ impl Exchange<'_> {
     /// after it is in `onward`.
     pub(super) async fn answer(&mut self, onward: Onward) -> Result<(), Fault> {
         let response = &*self.response;
-        self.client.output.begin(self.local, onward.framing, |out| {
-            write_response(out, response, onward);
-        });
-        self.backend.input.begin_body(self.response.framing, &self.rules.head);
+        self.client.answer(self.local, response, onward);
+        self.backend.begin_body(self.response.framing, &self.rules.head);
         let mut down = Pump::new(u64::MAX);
         poll_fn(|cx| {
             self.poll_up(cx)?;
@@ -108,10 +110,16 @@ impl Exchange<'_> {
         .await
     }
 
+    /// Whether bytes go both ways from here on.
+    pub(super) fn is_switch(&self) -> bool {
+        let status = self.response.status;
+        let connected = self.request.method == Method::Connect && (200..300).contains(&status);
+        status == 101 || connected
+    }
+
     /// The answer without its hop-by-hop fields, and how it goes on to the client.
     pub(super) fn onward(&mut self, may_persist: bool) -> Onward {
-        let to_head = self.response.status == 304
-            || matches!(self.request.method, evenkeel_wire::Method::Head);
+        let to_head = self.response.status == 304 || matches!(self.request.method, Method::Head);
         strip_response(self.response, to_head);
         let version = self.request.version;
         let framing = match self.response.framing {
@@ -133,11 +141,9 @@ impl Exchange<'_> {
         if self.up.is_done() || self.up_broken {
             return Ok(());
         }
-        let before = self.client.input.carried;
-        let from = (&self.client.socket, &mut self.client.input);
-        let to = (&self.backend.socket, &mut self.backend.output);
-        let outcome = self.up.poll(cx, from, to, self.local);
-        if self.client.input.carried != before {
+        let before = self.client.carried();
+        let outcome = self.up.poll(cx, self.client, &mut self.backend, self.local);
+        if self.client.carried() != before {
             self.active = Instant::now();
         }
         match outcome {
@@ -152,11 +158,8 @@ impl Exchange<'_> {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>, interim: &mut u32) -> Poll<Result<(), Fault>> {
         loop {
-            let Stream { socket, input, .. } = &mut self.backend;
             let (limits, method) = (&self.rules.head, &self.request.method);
-            let response = &mut *self.response;
-            let read = |bytes: &[u8]| -> Result<Read, _> { response.read(bytes, method, limits) };
-            match input.poll_head(cx, socket, self.local, limits.head_max, read) {
+            match self.backend.poll_answer(cx, self.local, self.response, method, limits) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(failed)) => return Poll::Ready(Err(no_answer(failed))),
@@ -167,7 +170,10 @@ impl Exchange<'_> {
                 return Poll::Ready(if asked { Ok(()) } else { unasked });
             }
             if self.response.status >= 200 {
-                return Poll::Ready(Ok(()));
+                // An extended CONNECT would take any success for the switch.
+                let misleads = !self.request.protocol.is_empty() && self.response.status < 300;
+                let misled = Err(Fault::BadAnswer("did-not-switch"));
+                return Poll::Ready(if misleads { misled } else { Ok(()) });
             }
             *interim += 1;
             if *interim > INTERIM_MAX {
@@ -180,21 +186,15 @@ impl Exchange<'_> {
     /// Interim answers are news, so they go on at once; HTTP/1.0 knows none.
     fn pass_interim(&mut self, cx: &mut Context<'_>) {
         strip_response(self.response, false);
-        if self.request.version == Version::Http10 || self.client.output.is_full() {
-            return;
+        if self.request.version != Version::Http10 {
+            self.client.answer_for_now(cx, self.local, self.response);
         }
-        let response = &*self.response;
-        self.client.output.begin(self.local, Framing::None, |out| write_interim(out, response));
-        // A client that is gone is noticed with the answer.
-        let _ = self.client.poll_flush(cx);
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>, down: &mut Pump) -> Poll<Result<(), Fault>> {
-        let before = self.backend.input.carried;
-        let from = (&self.backend.socket, &mut self.backend.input);
-        let to = (&self.client.socket, &mut self.client.output);
-        let outcome = down.poll(cx, from, to, self.local);
-        if self.backend.input.carried != before {
+        let before = self.backend.carried();
+        let outcome = down.poll(cx, &mut self.backend, self.client, self.local);
+        if self.backend.carried() != before {
             self.active = Instant::now();
         }
         outcome.map(|outcome| {
@@ -212,17 +212,17 @@ impl Exchange<'_> {
 
     /// What may come to an end while the answer is waited for. The backend's time begins anew while the
     /// request is still being sent: an upload may last.
-    fn ask_limit(&self) -> (Option<Instant>, Fault) {
+    fn ask_limit(&mut self) -> (Option<Instant>, Fault) {
         let late = (Some(self.active + self.response_timeout), Fault::BackendLate);
-        let sending = !self.up.is_done() && !self.up_broken && self.backend.output.is_flushed();
+        let sending = !self.up.is_done() && !self.up_broken && self.backend.is_flushed();
         let idle = self.rules.idle_timeout.filter(|_| sending);
         let stalled = (idle.map(|idle| self.active + idle), Fault::ClientStalled);
         let whole = (self.deadline, Fault::TooLong);
         soonest([late, stalled, whole])
     }
 
-    fn answer_limit(&self) -> (Option<Instant>, Fault) {
-        let client_is_slow = !self.client.output.is_flushed();
+    fn answer_limit(&mut self) -> (Option<Instant>, Fault) {
+        let client_is_slow = !self.client.is_flushed();
         let fault = if client_is_slow { Fault::ClientStalled } else { Fault::BackendLate };
         let idle = (self.rules.idle_timeout.map(|idle| self.active + idle), fault);
         soonest([idle, (self.deadline, Fault::TooLong), (None, Fault::TooLong)])
@@ -239,10 +239,12 @@ fn soonest(limits: [(Option<Instant>, Fault); 3]) -> (Option<Instant>, Fault) {
     sooner(sooner(first, second), third)
 }
 
-fn no_answer(failed: HeadFailed) -> Fault {
+pub(super) fn no_answer(failed: HeadFailed) -> Fault {
     match failed {
         HeadFailed::Ended | HeadFailed::Broken => Fault::BackendSilent,
         HeadFailed::Cut => Fault::BackendGone,
+        HeadFailed::Unprocessed => Fault::Unprocessed,
+        HeadFailed::CannotSwitch => Fault::BadAnswer("knows-no-extended-connect"),
         HeadFailed::Refused(refusal) => Fault::BadAnswer(refusal.reason.as_str()),
     }
 }

@@ -18,10 +18,10 @@ use rustix::io::ReadWriteFlags;
 use tokio::time::Instant;
 
 use super::Edits;
-use super::headers::{Onward, connection_line, line, status_line};
+use super::headers::Onward;
 use super::record::Told;
-use super::reply::phrase;
-use super::serve::{Next, Session};
+use super::reply::begin;
+use super::session::{Next, Session};
 use crate::observe::ended::Why;
 
 /// Bytes read at a time away from the loop.
@@ -103,7 +103,6 @@ impl Session<'_> {
         let chosen = choose(&self.request.fields, &regular);
         let is_head = self.request.method == Method::Head;
         let persistent = self.request.framing == Framing::None && self.may_persist();
-        let onward = Onward { framing: Framing::None, version: self.request.version, persistent };
         let (status, part) = match chosen {
             Chosen::Whole => (200, 0..regular.length),
             Chosen::Part(part) => (206, part),
@@ -113,22 +112,19 @@ impl Session<'_> {
         };
         let length = part.end - part.start;
         let body = if is_head { Framing::None } else { Framing::Length(length) };
-        let local = self.local;
-        self.stream.output.begin(local, body, |out| {
-            status_line(out, status, phrase(status).as_bytes());
-            out.extend_from_slice(b"Date: ");
-            local.write_date(out);
-            out.extend_from_slice(b"\r\n");
-            write_fields(out, status, &regular, &part);
-            changes.fields().for_each(|(name, value)| line(out, name, value));
-            connection_line(out, onward);
-            out.extend_from_slice(b"\r\n");
-        });
+        begin(&mut self.response, status, self.local);
+        add_fields(&mut self.response.fields, status, &regular, &part, is_head);
+        for (name, value) in changes.fields() {
+            self.response.fields.push(name, value);
+        }
+        let onward = Onward { framing: body, version: self.request.version, persistent };
+        self.stream.answer(self.local, &self.response, onward);
         let mut told = Told { status: Some(status), ..Told::new(Why::Replied) };
         if !is_head && let Err(why) = self.send_part(&regular.file, part).await {
             told.why = why;
             return (Next::Abort(why), told);
         }
+        self.stream.finish(None);
         told.down = if is_head { 0 } else { length };
         let next = match (persistent, self.request.framing == Framing::None) {
             (true, _) => Next::Request,
@@ -172,12 +168,12 @@ impl Session<'_> {
     async fn put_warm(&mut self, file: &File, at: u64, most: usize) -> Result<Option<usize>, Why> {
         poll_fn(|cx| {
             let mut scratch = self.local.scratch.borrow_mut();
-            let room = most.min(scratch.len());
+            let room = most.min(scratch.len()).min(self.stream.piece_max());
             let mut pieces = [io::IoSliceMut::new(&mut scratch[..room])];
             match rustix::io::preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT) {
                 Ok(count) => {
-                    let outcome =
-                        self.stream.output.put(cx, &self.stream.socket, &scratch[..count]);
+                    let ends = count == most;
+                    let outcome = self.stream.put(cx, &scratch[..count], ends);
                     Poll::Ready(outcome.map(|()| Some(count)).map_err(|_| Why::ClientGone))
                 }
                 Err(_) => Poll::Ready(Ok(None)),
@@ -188,7 +184,7 @@ impl Session<'_> {
 
     async fn put(&mut self, bytes: &[u8]) -> Result<(), Why> {
         poll_fn(|cx| {
-            let outcome = self.stream.output.put(cx, &self.stream.socket, bytes);
+            let outcome = self.stream.put(cx, bytes, false);
             Poll::Ready(outcome.map_err(|_| Why::ClientGone))
         })
         .await
@@ -196,7 +192,7 @@ impl Session<'_> {
 
     /// Waits until the client has taken most of what was put.
     async fn drained(&mut self) -> Result<(), Why> {
-        if !self.stream.output.is_full() {
+        if !self.stream.is_full() {
             return Ok(());
         }
         let due = self.site.rules.idle_timeout.map(|idle| Instant::now() + idle);
@@ -323,22 +319,30 @@ impl Regular {
     }
 }
 
-fn write_fields(out: &mut Vec<u8>, status: u16, regular: &Regular, part: &std::ops::Range<u64>) {
-    line(out, b"ETag", regular.etag().as_bytes());
-    line(out, b"Last-Modified", httpdate::fmt_http_date(regular.modified).as_bytes());
+fn add_fields(
+    fields: &mut Fields,
+    status: u16,
+    regular: &Regular,
+    part: &std::ops::Range<u64>,
+    is_head: bool,
+) {
+    let mut add = |name: &[u8], value: String| fields.push(name, value.as_bytes());
+    add(b"ETag", regular.etag());
+    add(b"Last-Modified", httpdate::fmt_http_date(regular.modified));
     if status == 304 {
         return;
     }
-    line(out, b"Accept-Ranges", b"bytes");
-    line(out, b"Content-Length", (part.end - part.start).to_string().as_bytes());
+    add(b"Accept-Ranges", "bytes".to_owned());
+    if is_head {
+        add(b"Content-Length", (part.end - part.start).to_string());
+    }
     match status {
-        200 | 206 => line(out, b"Content-Type", regular.content_type.as_bytes()),
-        416 => line(out, b"Content-Range", format!("bytes */{}", regular.length).as_bytes()),
+        200 | 206 => add(b"Content-Type", regular.content_type.to_owned()),
+        416 => add(b"Content-Range", format!("bytes */{}", regular.length)),
         _ => {}
     }
     if status == 206 {
-        let range = format!("bytes {}-{}/{}", part.start, part.end - 1, regular.length);
-        line(out, b"Content-Range", range.as_bytes());
+        add(b"Content-Range", format!("bytes {}-{}/{}", part.start, part.end - 1, regular.length));
     }
 }
 

@@ -8,20 +8,25 @@ use evenkeel_wire::Framing;
 use tokio::time::Instant;
 
 use super::Edits;
-use super::exchange::{Exchange, Fault};
+use super::exchange::{Exchange, Fault, no_answer};
 use super::forwarded::Forwards;
-use super::h1::{BodyFailed, Pump, Stream};
-use super::headers::{strip_request, strip_response, write_interim, write_request};
+use super::h1::{self, BodyFailed};
+use super::headers::{Heading, strip_request};
+use super::pump::Pump;
+use super::reach::Reached;
 use super::record::Told;
 use super::rewrite::Rewrite;
-use super::serve::{Next, Session};
+use super::session::{Next, Session};
+use super::stream::Stream;
 use crate::observe::ended::Why;
-use crate::upstream::connect::{ConnectFailed, Efforts, Way};
+use crate::upstream::connect::{ConnectFailed, Efforts};
 use crate::upstream::idle::Kept;
 use crate::upstream::{InFlight, Upstream};
 
-/// What one try came to; nothing when a kept connection had ended before it could carry the request, and the
-/// request may go again.
+/// How often a request may go again because the connection that it went out on turned out to be over.
+const AGAIN_MAX: u32 = 3;
+
+/// What one try came to; nothing when the backend certainly did not process the request, and it may go again.
 type Tried = Option<(Next, Told)>;
 
 /// What a route says about forwarding.
@@ -38,6 +43,21 @@ pub(super) struct Order<'a> {
     pub(super) began: Instant,
 }
 
+/// One try to have a request answered.
+struct Attempt<'a> {
+    /// The protocol to switch to.
+    upgrade: Option<&'a [u8]>,
+    efforts: Efforts,
+    may_go_again: bool,
+}
+
+/// Whether a request may go to a backend a second time.
+struct Again {
+    /// Requests that the connection had carried before.
+    carried: u32,
+    may: bool,
+}
+
 impl Session<'_> {
     /// Forwards the request that has been read, and passes the answer on.
     pub(super) async fn forward(&mut self, order: &Order<'_>) -> (Next, Told) {
@@ -52,13 +72,10 @@ impl Session<'_> {
         self.stamp(order.forwards);
         self.changes(order.request).apply(&mut self.request.fields);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
-        let mut may_use_kept = true;
+        let mut again = 0;
         loop {
             let reached = {
-                let (local, key) = (self.local, order.upstream.source_key(self.client_ip()));
-                let reach = order.upstream.reach(key, &mut tried, &mut efforts, |backend| {
-                    if may_use_kept { local.idle.borrow_mut().take(backend) } else { None }
-                });
+                let reach = self.reach(order, &mut tried, &mut efforts, again == 0);
                 let patience = tokio::time::timeout_at(order.began + order.response_timeout, reach);
                 tokio::select! {
                     biased;
@@ -66,7 +83,7 @@ impl Session<'_> {
                     () = self.cut.asked() => return (Next::Close(Why::DrainCut), Told::new(Why::DrainCut)),
                 }
             };
-            let (way, place) = match reached {
+            let (reached, place) = match reached {
                 Ok(Ok(found)) => found,
                 Ok(Err(failed)) => return self.not_connected(order, failed),
                 Err(_) => {
@@ -75,9 +92,11 @@ impl Session<'_> {
                     return self.refuse(504, told);
                 }
             };
-            match self.try_at(order, way, place, upgrade.as_deref(), efforts).await {
+            let upgrade = upgrade.as_deref();
+            let attempt = Attempt { upgrade, efforts, may_go_again: again < AGAIN_MAX };
+            match self.try_at(order, reached, place, attempt).await {
                 Some(over) => return over,
-                None => may_use_kept = false,
+                None => again += 1,
             }
         }
     }
@@ -86,27 +105,29 @@ impl Session<'_> {
     async fn try_at(
         &mut self,
         order: &Order<'_>,
-        way: Way<Kept>,
+        reached: Reached,
         place: InFlight,
-        upgrade: Option<&[u8]>,
-        efforts: Efforts,
+        attempt: Attempt<'_>,
     ) -> Tried {
-        let (socket, carried) = match way {
-            Way::Fresh(socket) => (socket, 0),
-            Way::Kept(Kept { socket, requests }) => (socket, requests),
-        };
-        let backend = self.begin(Stream::new(socket), order, &place, upgrade);
+        let Reached { stream: mut backend, carried } = reached;
+        let efforts = attempt.efforts;
+        let begun = self.begin(&mut backend, order, &place, attempt.upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let changes = self.changes(order.response);
         let mut exchange = self.exchange(order, backend);
-        if let Err(fault) = exchange.ask().await {
-            return self.not_answered(fault, order, &place, carried, efforts);
+        let asked = match begun {
+            Ok(()) => exchange.ask().await,
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = asked {
+            let again = Again { carried, may: attempt.may_go_again };
+            return self.not_answered(fault, order, &place, again, efforts);
         }
         let first_byte = Instant::now();
         place.upstream.note_traffic(&place.backend, true);
-        if exchange.response.status == 101 {
+        if exchange.is_switch() {
             let backend = exchange.backend;
-            return self.switch(backend, order, place, efforts);
+            return Some(self.switch(backend, order, place, efforts));
         }
         let onward = exchange.onward(may_persist);
         changes.apply(&mut exchange.response.fields);
@@ -116,13 +137,13 @@ impl Session<'_> {
         let told = Told {
             status: Some(self.response.status),
             first_byte: Some(first_byte),
-            down: backend.input.carried,
+            down: backend.carried(),
             ..self.told_of(order, &place, efforts)
         };
         if let Err(fault) = answered {
             return Some(self.failed(fault, told, true));
         }
-        if up_is_done {
+        if up_is_done && let Stream::H1(backend) = backend {
             self.keep(backend, carried + 1, &place);
         }
         let next = match (onward.persistent, up_is_done) {
@@ -136,18 +157,16 @@ impl Session<'_> {
     /// Writes the head of the request.
     fn begin(
         &self,
-        mut backend: Stream,
+        backend: &mut Stream,
         order: &Order<'_>,
         place: &InFlight,
         upgrade: Option<&[u8]>,
-    ) -> Stream {
+    ) -> Result<(), Fault> {
         let request = &self.request;
         let target = order.target.as_deref().unwrap_or(&request.target);
         let host = order.rewrite.host(request, &place.backend);
-        backend.output.begin(self.local, request.framing, |out| {
-            write_request(out, request, target, host, upgrade);
-        });
-        backend
+        let heading = Heading { target, host, upgrade };
+        backend.ask(self.local, request, heading).map_err(no_answer)
     }
 
     fn exchange<'e>(&'e mut self, order: &Order<'_>, backend: Stream) -> Exchange<'e> {
@@ -174,15 +193,19 @@ impl Session<'_> {
         fault: Fault,
         order: &Order<'_>,
         place: &InFlight,
-        carried: u32,
+        again: Again,
         efforts: Efforts,
     ) -> Tried {
         let silent = matches!(fault, Fault::BackendSilent);
-        let harmless = self.request.framing == Framing::None && self.request.method.is_idempotent();
-        if carried > 0 && silent && harmless {
+        let bodiless = self.request.framing == Framing::None;
+        let harmless = bodiless && self.request.method.is_idempotent();
+        // A body that has begun to flow cannot flow again.
+        let untouched = bodiless || self.stream.carried() == self.carried_before;
+        let unprocessed = matches!(fault, Fault::Unprocessed) && untouched;
+        if again.may && (unprocessed || (again.carried > 0 && silent && harmless)) {
             return None;
         }
-        if carried == 0 && silent {
+        if again.carried == 0 && silent {
             place.upstream.note_traffic(&place.backend, false);
         }
         let told = self.told_of(order, place, efforts);
@@ -190,7 +213,7 @@ impl Session<'_> {
     }
 
     /// Keeps the connection for the next request, unless its backend has said that it ends, or said too much.
-    fn keep(&self, mut backend: Stream, requests: u32, place: &InFlight) {
+    fn keep(&self, mut backend: h1::Stream, requests: u32, place: &InFlight) {
         if let Some(rules) = &place.upstream.rules.keep_alive
             && self.response.persistent
             && backend.input.is_empty()
@@ -201,31 +224,14 @@ impl Session<'_> {
         }
     }
 
-    /// Both sides agreed on another protocol: from here on it is bytes.
-    fn switch(
-        &mut self,
-        mut backend: Stream,
-        order: &Order<'_>,
-        place: InFlight,
-        efforts: Efforts,
-    ) -> Tried {
-        strip_response(&mut self.response, false);
-        let response = &self.response;
-        self.stream.output.begin(self.local, Framing::None, |out| write_interim(out, response));
-        let rest = backend.input.take_rest();
-        backend.rest(self.local);
-        let told = Told { status: Some(101), ..self.told_of(order, &place, efforts) };
-        Some((Next::Tunnel { backend: backend.socket, place, rest }, told))
-    }
-
-    fn told(&self, order: &Order<'_>, why: Why, efforts: Efforts) -> Told {
+    pub(super) fn told(&self, order: &Order<'_>, why: Why, efforts: Efforts) -> Told {
         let upstream = Some(Arc::clone(&order.upstream.rules.name));
         Told { upstream, efforts, ..Told::new(why) }
     }
 
-    fn told_of(&self, order: &Order<'_>, place: &InFlight, efforts: Efforts) -> Told {
+    pub(super) fn told_of(&self, order: &Order<'_>, place: &InFlight, efforts: Efforts) -> Told {
         let backend = Some(Arc::clone(&place.backend.name));
-        let up = self.stream.input.carried - self.carried_before;
+        let up = self.stream.carried() - self.carried_before;
         Told { backend, up, ..self.told(order, Why::Answered, efforts) }
     }
 
@@ -250,6 +256,7 @@ impl Session<'_> {
             Fault::BackendSilent => {
                 (Why::BackendGone, Some(502), Some("ended before its answer began"))
             }
+            Fault::Unprocessed => (Why::BackendGone, Some(502), Some("refused the request unread")),
             Fault::BackendGone => {
                 (Why::BackendGone, Some(502), Some("broke off within its answer"))
             }

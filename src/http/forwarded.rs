@@ -6,10 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use evenkeel_wire::{Field, Fields, Known};
 use ipnet::IpNet;
 
-use super::serve::Session;
+use super::session::Session;
+use super::stream::Stream;
 use crate::config::Forwarding;
 use crate::limits::Place;
 use crate::observe::ended::ClientAddress;
+use crate::socket::Socket;
 
 /// The longest request id that is taken over from a proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -132,14 +134,18 @@ impl Session<'_> {
         }
     }
 
-    /// Asks the kernel, once for a connection, for the port that the client connected to.
+    /// Asks the kernel, once for a connection, for the port that the client connected to. A stream of HTTP/2 was told.
     fn find_local_port(&mut self) {
-        if self.local_port.is_none() {
-            let address = rustix::net::getsockname(&self.stream.socket).ok();
-            let address = address.and_then(|address| SocketAddr::try_from(address).ok());
-            self.local_port = address.map(|address| address.port().to_string());
+        if let (None, Stream::H1(stream)) = (&self.local_port, &self.stream) {
+            self.local_port = port_of(&stream.socket);
         }
     }
+}
+
+/// The port of ours that a connection came to; none for a Unix socket.
+pub(super) fn port_of(socket: &Socket) -> Option<String> {
+    let address = rustix::net::getsockname(socket).ok()?;
+    Some(SocketAddr::try_from(address).ok()?.port().to_string())
 }
 
 fn ip_of(address: ClientAddress) -> Option<IpAddr> {

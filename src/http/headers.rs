@@ -72,6 +72,16 @@ pub(super) fn strip_response(response: &mut Response, keep_length: bool) {
     });
 }
 
+/// What stands at the beginning of a request to a backend.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heading<'a> {
+    /// Path and query, which a route may have changed; empty for CONNECT.
+    pub(super) target: &'a [u8],
+    pub(super) host: &'a [u8],
+    /// The protocol to switch to.
+    pub(super) upgrade: Option<&'a [u8]>,
+}
+
 pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
@@ -103,14 +113,9 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// Writes the head of a stripped request, as HTTP/1.1. `target` is its own unless a route changes it; empty for CONNECT.
-pub(super) fn write_request(
-    out: &mut Vec<u8>,
-    request: &Request,
-    target: &[u8],
-    host: &[u8],
-    upgrade: Option<&[u8]>,
-) {
+/// Writes the head of a stripped request, as HTTP/1.1.
+pub(super) fn write_request(out: &mut Vec<u8>, request: &Request, heading: Heading<'_>) {
+    let Heading { target, host, upgrade } = heading;
     out.extend_from_slice(request.method.as_bytes());
     out.push(b' ');
     out.extend_from_slice(if target.is_empty() { &request.authority } else { target });

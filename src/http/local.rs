@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::reach::SharedConnections;
 use crate::upstream::idle::IdleConnections;
 
 /// Size of a pooled buffer: most heads fit, and a small body with them.
@@ -20,6 +21,7 @@ const SPARE_BUFFERS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(super) idle: RefCell<IdleConnections>,
+    pub(super) shared: RefCell<SharedConnections>,
     /// Borrowed within a turn only.
     pub(super) scratch: RefCell<Box<[u8]>>,
     inputs: RefCell<Vec<Box<[u8]>>>,
@@ -35,6 +37,7 @@ impl Local {
         use std::hash::{BuildHasher, RandomState};
         Local {
             idle: RefCell::default(),
+            shared: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             inputs: RefCell::default(),
             outputs: RefCell::default(),
@@ -47,11 +50,13 @@ impl Local {
     /// Closes connections to backends that have been idle for too long, or that their backends have ended.
     pub(crate) fn sweep(&self) {
         self.idle.borrow_mut().sweep();
+        self.shared.borrow_mut().sweep();
     }
 
     /// Closes every idle connection to a backend.
     pub(crate) fn close_idle(&self) {
         self.idle.borrow_mut().clear();
+        self.shared.borrow_mut().clear();
     }
 
     /// A buffer to read into.
@@ -88,14 +93,14 @@ impl Local {
         id
     }
 
-    /// Appends the date of this second, as RFC 9110 5.6.7 wants it.
-    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
+    /// Hands over the date of this second, as RFC 9110 5.6.7 wants it.
+    pub(super) fn with_date(&self, take: impl FnOnce(&[u8])) {
         let second =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut date = self.date.borrow_mut();
         if date.0 != second {
             *date = (second, httpdate::fmt_http_date(SystemTime::now()));
         }
-        out.extend_from_slice(date.1.as_bytes());
+        take(date.1.as_bytes());
     }
 }

@@ -8,12 +8,20 @@ mod forward;
 mod forwarded;
 mod gate;
 mod h1;
+mod h2;
 mod headers;
 mod local;
+mod pump;
+mod reach;
 mod record;
 mod reply;
 mod rewrite;
 mod serve;
+mod session;
+mod stream;
+mod streams;
+mod switch;
+mod tunnel;
 mod variables;
 
 use std::sync::Arc;
@@ -30,9 +38,11 @@ use crate::upstream::Upstream;
 pub(crate) use files::Folder;
 pub(crate) use forwarded::Forwards;
 pub(crate) use gate::{AuthRules, Gate, Rate, RateRules, Rules as GateRules};
+pub(crate) use h2::Floods;
 pub(crate) use local::Local;
 pub(crate) use rewrite::{PathChange, Rewrite};
 pub(crate) use serve::serve;
+pub(crate) use streams::Http2;
 
 /// What was configured for one HTTP listener.
 #[derive(Debug, Clone)]
@@ -50,6 +60,8 @@ pub(crate) struct Rules {
     pub(crate) forwards: Forwards,
     /// What is demanded of every request, whatever route it takes.
     pub(crate) gate: GateRules,
+    /// HTTP/2 with clients; none when it is not spoken.
+    pub(crate) http2: Option<Http2>,
 }
 
 /// What becomes of the requests that a route takes; `U` is the upstream, or its name.

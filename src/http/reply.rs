@@ -1,9 +1,8 @@
 //! What we say ourselves: small, honest pages for refusals and failures, fixed replies and redirects.
 //! A refusal says what was wrong, never what is behind us.
 
-use evenkeel_wire::{Fields, Framing, Known, elements};
+use evenkeel_wire::{Fields, Framing, Known, Response, elements};
 
-use super::headers::{Onward, connection_line, status_line};
 use super::local::Local;
 
 /// An answer of our own.
@@ -47,41 +46,35 @@ impl Reply {
         Reply { status, content_type, body, fields: Vec::new() }
     }
 
-    /// Writes head and body. HEAD is told the length and gets no body; 204 and 304 have neither.
-    pub(super) fn write(&self, out: &mut Vec<u8>, local: &Local, is_head: bool, onward: Onward) {
-        self.write_head(out, local, onward);
-        if !is_head && has_body(self.status) {
-            out.extend_from_slice(&self.body);
-        }
-    }
-
-    fn write_head(&self, out: &mut Vec<u8>, local: &Local, onward: Onward) {
-        status_line(out, self.status, phrase(self.status).as_bytes());
-        out.extend_from_slice(b"Date: ");
-        local.write_date(out);
-        out.extend_from_slice(b"\r\n");
-        let mut line = |name: &str, value: &str| {
-            for part in [name, ": ", value, "\r\n"] {
-                out.extend_from_slice(part.as_bytes());
-            }
-        };
+    /// Fills in the head, and says what body goes with it. HEAD is told the length and gets no body; 204 and 304
+    /// have neither.
+    pub(super) fn fill(&self, response: &mut Response, local: &Local, is_head: bool) -> &[u8] {
+        begin(response, self.status, local);
         for (name, value) in &self.fields {
-            line(name, value);
+            response.fields.push(name.as_bytes(), value.as_bytes());
         }
-        if has_body(self.status) {
-            if !self.body.is_empty() {
-                line("Content-Type", self.content_type);
-            }
-            line("Content-Length", &self.body.len().to_string());
+        if !has_body(self.status) {
+            return &[];
         }
-        connection_line(out, Onward { framing: Framing::None, ..onward });
-        out.extend_from_slice(b"\r\n");
+        if !self.body.is_empty() {
+            response.fields.push(b"Content-Type", self.content_type.as_bytes());
+        }
+        let length = self.body.len() as u64;
+        if is_head {
+            response.fields.push(b"Content-Length", length.to_string().as_bytes());
+            return &[];
+        }
+        response.framing = Framing::Length(length);
+        &self.body
     }
+}
 
-    /// How many bytes of body a client gets.
-    pub(super) fn length(&self, is_head: bool) -> u64 {
-        if is_head || !has_body(self.status) { 0 } else { self.body.len() as u64 }
-    }
+/// Begins an answer of our own: status, reason and date.
+pub(super) fn begin(response: &mut Response, status: u16, local: &Local) {
+    response.clear();
+    response.status = status;
+    response.reason.extend_from_slice(phrase(status).as_bytes());
+    local.with_date(|date| response.fields.push(b"Date", date));
 }
 
 fn has_body(status: u16) -> bool {
@@ -104,7 +97,7 @@ fn wants_json(asked: &Fields) -> bool {
 }
 
 /// The reason phrase of a status (RFC 9110 15), as far as we or a route may say it.
-pub(super) fn phrase(status: u16) -> &'static str {
+fn phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         201 => "Created",

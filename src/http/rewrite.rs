@@ -4,7 +4,7 @@
 
 use evenkeel_wire::Request;
 
-use super::serve::path_end;
+use super::session::path_end;
 use crate::config::{HostHeader, Part, Template, Variable};
 use crate::route::{UnclearPath, normal_path};
 use crate::upstream::Backend;

@@ -3,29 +3,23 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use evenkeel_wire::{Fields, Framing, Known, Method, Refusal, Request, Response, elements};
+use evenkeel_wire::{Read, Refusal};
 use tokio::time::Instant;
 
-use super::alarm::Alarm;
-use super::forward::Order;
-use super::forwarded::Caller;
-use super::h1::{HeadFailed, Stream};
-use super::headers::Onward;
+use super::Site;
+use super::h1::{self, HeadFailed};
 use super::local::Local;
 use super::record::{Told, publish};
-use super::reply::Reply;
-use super::{Action, Site, Target};
-use crate::config::Part;
+use super::session::{Next, Session};
+use super::stream::Stream;
+use super::streams;
 use crate::observe::ended::{ClientAddress, Why};
-use crate::route::{Ask, normal_path};
 use crate::socket::Socket;
-use crate::tcp::relay::{Relay, Times};
 use crate::tcp::{Cut, Outcome, Scratch};
-use crate::upstream::{InFlight, Upstream};
+use crate::upstream::InFlight;
 
 /// How long a client may go on sending after we have said our last word, so that it can read it.
 const LINGER: Duration = Duration::from_secs(2);
@@ -33,45 +27,25 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Bytes thrown away meanwhile.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
 
-/// What becomes of the connection after a request.
-pub(super) enum Next {
-    /// The next request.
-    Request,
-    /// The end, after everything has been written.
-    Close(Why),
-    /// The same, but the client is still sending what nobody wants.
-    Linger(Why),
-    /// The end at once: something begun cannot be finished.
-    Abort(Why),
-    /// Bytes both ways, beginning with `rest` for the client.
-    Tunnel { backend: Socket, place: InFlight, rest: Vec<u8> },
-}
-
 /// How the requests of a connection came to their end.
 enum Over {
     Ended(Why),
-    Tunnel { backend: Socket, place: InFlight, rest: Vec<u8> },
+    Tunnel {
+        backend: Box<Stream>,
+        place: InFlight,
+    },
+    /// The client speaks HTTP/2; its first bytes are still in the input.
+    Preface,
 }
 
-/// A client connection while it is served.
-pub(super) struct Session<'a> {
-    pub(super) site: &'a Site,
-    pub(super) local: &'a Local,
-    pub(super) cut: &'a Cut,
-    /// Who connected.
-    pub(super) client: ClientAddress,
-    pub(super) caller: Caller,
-    /// The port the client connected to, once somebody asked for it.
-    pub(super) local_port: Option<String>,
-    pub(super) stream: Stream,
-    pub(super) request: Request,
-    pub(super) response: Response,
-    pub(super) alarm: Alarm,
-    pub(super) requests: u32,
-    pub(super) request_id: String,
-    /// Bytes of bodies that came before this request.
-    pub(super) carried_before: u64,
+/// What a client began with.
+enum Arrived {
+    Request,
+    Preface,
 }
+
+/// How a client of HTTP/2 begins, as far as it looks like the head of a request (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// Serves one client from its first byte to its last.
 pub(crate) async fn serve(
@@ -82,28 +56,25 @@ pub(crate) async fn serve(
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Outcome {
-    let mut session = Session {
-        site,
-        local,
-        cut,
-        client,
-        caller: Caller::of(client),
-        local_port: None,
-        stream: Stream::new(socket),
-        request: Request::default(),
-        response: Response::default(),
-        alarm: Alarm::default(),
-        requests: 0,
-        request_id: String::new(),
-        carried_before: 0,
-    };
-    let why = match session.run().await {
+    let stream = Stream::H1(h1::Stream::new(socket));
+    let mut session = Session::new(site, local, cut, client, stream);
+    let over = session.run().await;
+    let spoke = session.requests > 0;
+    let why = match over {
         Over::Ended(why) => why,
-        Over::Tunnel { backend, place, rest } => {
-            return Box::pin(session.tunnel(backend, &place, rest, scratch)).await;
+        Over::Tunnel { backend, place } => {
+            Box::pin(session.tunnel(*backend, place, Some(scratch))).await
+        }
+        Over::Preface => {
+            let Stream::H1(h1::Stream { socket, mut input, .. }) = session.stream else {
+                return Outcome::without_backend(Why::InternalError, None);
+            };
+            let ahead = input.take_rest();
+            input.rest(local);
+            return Box::pin(streams::serve(socket, ahead, site, client, local, cut)).await;
         }
     };
-    Outcome { spoke: session.requests > 0, ..Outcome::without_backend(why, None) }
+    Outcome { spoke, ..Outcome::without_backend(why, None) }
 }
 
 impl Session<'_> {
@@ -111,12 +82,14 @@ impl Session<'_> {
     async fn run(&mut self) -> Over {
         let mut since = Instant::now();
         loop {
-            if let Err(why) = self.next_request(since).await {
-                return Over::Ended(why);
+            match self.next_request(since).await {
+                Ok(Arrived::Request) => {}
+                Ok(Arrived::Preface) => return Over::Preface,
+                Err(why) => return Over::Ended(why),
             }
             // Boxed, so that a connection between two requests does not carry the room for one.
             let next = Box::pin(self.answer()).await;
-            self.stream.rest(self.local);
+            self.rest();
             match next {
                 Next::Request => {}
                 Next::Close(why) => {
@@ -129,49 +102,41 @@ impl Session<'_> {
                     return Over::Ended(why);
                 }
                 Next::Abort(why) => {
-                    self.stream.socket.reset_on_close();
+                    self.stream.break_off();
                     return Over::Ended(why);
                 }
-                Next::Tunnel { backend, place, rest } => {
+                Next::Tunnel { backend, place } => {
                     self.flush().await;
-                    return Over::Tunnel { backend, place, rest };
+                    return Over::Tunnel { backend, place };
                 }
             }
             since = Instant::now();
         }
     }
 
-    /// The protocol asked for by `Upgrade`, if it may be passed on: never HTTP/2 on clear text, whose frames
-    /// would pass by all our checks.
-    pub(super) fn upgrade_protocol(&mut self) -> Option<Vec<u8>> {
-        let fields = &self.request.fields;
-        let asked = fields.all(Known::Upgrade).flat_map(elements);
-        let harmless = |protocol: &&[u8]| {
-            let begins = |name: &[u8]| {
-                protocol.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-            };
-            !begins(b"h2") && !begins(b"http") && !begins(b"tls")
-        };
-        let wanted = asked.filter(harmless).collect::<Vec<_>>().join(&b", "[..]);
-        let upgrade = self.request.upgrade && !wanted.is_empty();
-        self.request.upgrade = upgrade;
-        upgrade.then_some(wanted)
-    }
-
     /// Waits for the next request and reads its head. An error is the end of the connection, with everything said.
-    async fn next_request(&mut self, since: Instant) -> Result<(), Why> {
+    async fn next_request(&mut self, since: Instant) -> Result<Arrived, Why> {
         let site = self.site;
         let rules = &site.rules;
         let mut head_began = (self.requests == 0).then_some(since);
+        let Stream::H1(stream) = &mut self.stream else { return Err(Why::InternalError) };
+        let may_be_preface = self.requests == 0 && rules.http2.is_some();
+        let mut is_preface = false;
         let outcome = poll_fn(|cx| {
             // What the client has not taken of the last answer comes first.
-            let flushed = match self.stream.poll_flush(cx) {
+            let flushed = match stream.poll_flush(cx) {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Why::ClientReset)),
                 outcome => outcome.is_ready(),
             };
-            let Stream { socket, input, .. } = &mut self.stream;
+            let h1::Stream { socket, input, .. } = &mut *stream;
             let request = &mut self.request;
-            let read = |bytes: &[u8]| request.read(bytes, &rules.head);
+            let read = |bytes: &[u8]| {
+                if may_be_preface && bytes.starts_with(PREFACE) {
+                    is_preface = true;
+                    return Ok(Read::Whole { length: 0 });
+                }
+                request.read(bytes, &rules.head)
+            };
             if flushed
                 && let Poll::Ready(read) =
                     input.poll_head(cx, socket, self.local, rules.head.head_max, read)
@@ -197,15 +162,18 @@ impl Session<'_> {
         })
         .await;
         match outcome {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(())) if is_preface => Ok(Arrived::Preface),
+            Ok(Ok(())) => Ok(Arrived::Request),
             Ok(Err(HeadFailed::Ended)) => Err(Why::ClientFinished),
-            Ok(Err(HeadFailed::Cut)) => Err(Why::ClientGone),
+            Ok(Err(HeadFailed::Cut | HeadFailed::Unprocessed | HeadFailed::CannotSwitch)) => {
+                Err(Why::ClientGone)
+            }
             Ok(Err(HeadFailed::Broken)) => Err(Why::ClientReset),
             Ok(Err(HeadFailed::Refused(refusal))) => {
                 Box::pin(self.refuse_head(since, refusal)).await;
                 Err(Why::BadRequest)
             }
-            Err(Why::HeadTimeout) if !self.stream.input.is_empty() => {
+            Err(Why::HeadTimeout) if !stream.input.is_empty() => {
                 self.end_with(since, 408, Told::new(Why::HeadTimeout)).await;
                 Err(Why::HeadTimeout)
             }
@@ -230,176 +198,11 @@ impl Session<'_> {
         Box::pin(self.linger()).await;
     }
 
-    /// Answers the request that has been read.
-    async fn answer(&mut self) -> Next {
-        let began = Instant::now();
-        self.requests += 1;
-        self.request_id = self.local.request_id();
-        self.carried_before = self.stream.input.carried;
-        self.stream.input.begin_body(self.request.framing, &self.site.rules.head);
-        self.vet();
-        let (next, told) = self.act(began).await;
-        if !matches!(next, Next::Tunnel { .. }) {
-            self.caller.place = None;
-            publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
+    /// Gives back the buffers in which nothing is.
+    fn rest(&mut self) {
+        if let Stream::H1(stream) = &mut self.stream {
+            stream.rest(self.local);
         }
-        next
-    }
-
-    async fn act(&mut self, began: Instant) -> (Next, Told) {
-        if self.request.method == Method::Connect && !self.site.rules.connect {
-            return self.refuse(405, Told::new(Why::BadRequest));
-        }
-        let site = self.site;
-        if let Err(turned_away) = self.pass(&site.gate).await {
-            return turned_away;
-        }
-        let Ok(found) = self.route() else { return self.unclear_path() };
-        let action = found.and_then(|index| Some((index, site.actions.get(index)?)));
-        let Some((index, action)) = action else {
-            return self.refuse(404, Told::new(Why::NoRoute));
-        };
-        if let Some(gate) = site.gates.get(index)
-            && let Err(turned_away) = self.pass(gate).await
-        {
-            return turned_away;
-        }
-        let Ok(target) = action
-            .rewrite
-            .target(&self.request.target, |path| site.routes.rest(index, path).to_vec())
-        else {
-            return self.unclear_path();
-        };
-        match &action.target {
-            Target::Upstream(upstream) => {
-                self.forward(&self.order(action, upstream, target, began)).await
-            }
-            Target::Files { folder, or } => {
-                let path = &self.request.target[..path_end(&self.request.target)];
-                let rest = site.routes.rest(index, path).to_vec();
-                match (self.send_file(folder, &rest, or.is_some(), &action.response).await, or) {
-                    (Some(over), _) => over,
-                    (None, Some(upstream)) => {
-                        self.forward(&self.order(action, upstream, target, began)).await
-                    }
-                    (None, None) => self.refuse(500, Told::new(Why::InternalError)),
-                }
-            }
-            Target::Redirect { to, status } => {
-                let by_client = matches!(to.parts.first(), Some(Part::Variable(_)));
-                let mut to = String::from_utf8_lossy(&self.fill(to)).into_owned();
-                // A path that begins with two slashes would lead to another host.
-                if by_client && to.starts_with("//") {
-                    to = format!("/{}", to.trim_start_matches('/'));
-                }
-                self.redirect(*status, to)
-            }
-            Target::Reply { status, content_type, body } => {
-                let mut reply = Reply::plain(*status, "", body.as_bytes().to_vec());
-                if !body.is_empty() {
-                    reply.fields.push(("Content-Type", content_type.clone()));
-                }
-                self.reply(&reply, Told::new(Why::Replied))
-            }
-        }
-    }
-
-    fn order<'o>(
-        &self,
-        action: &'o Action<Arc<Upstream>>,
-        upstream: &'o Arc<Upstream>,
-        target: Option<Vec<u8>>,
-        began: Instant,
-    ) -> Order<'o> {
-        Order {
-            upstream,
-            target,
-            rewrite: &action.rewrite,
-            forwards: action.forwards.unwrap_or(self.site.rules.forwards),
-            request: &action.request,
-            response: &action.response,
-            response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
-            body_max: action.body_max.unwrap_or(self.site.rules.body_max),
-            began,
-        }
-    }
-
-    fn unclear_path(&mut self) -> (Next, Told) {
-        let detail = Some("unclear-path".to_owned());
-        self.refuse(400, Told { detail, ..Told::new(Why::BadRequest) })
-    }
-
-    /// Sends the client elsewhere.
-    pub(super) fn redirect(&mut self, status: u16, to: String) -> (Next, Told) {
-        let mut reply = Reply::plain(status, "text/plain", Vec::new());
-        reply.fields.push(("Location", to));
-        self.reply(&reply, Told::new(Why::Replied))
-    }
-
-    /// Whether the connection may go on after this request.
-    pub(super) fn may_persist(&self) -> bool {
-        self.request.persistent
-            && !self.cut.is_finishing()
-            && self.requests < self.site.rules.requests_max
-    }
-
-    /// The number of the route that takes the request. The path is made normal first, so that what is matched is
-    /// what the backend is asked for.
-    fn route(&mut self) -> Result<Option<usize>, ()> {
-        let end = path_end(&self.request.target);
-        if self.request.target.starts_with(b"/") {
-            let changed = match normal_path(&self.request.target[..end]) {
-                Ok(std::borrow::Cow::Borrowed(_)) => None,
-                Ok(std::borrow::Cow::Owned(path)) => Some(path),
-                Err(_) => return Err(()),
-            };
-            if let Some(path) = changed {
-                self.request.target.splice(..end, path);
-            }
-        }
-        let target = &self.request.target;
-        let end = path_end(target);
-        let ask = Ask {
-            host: host_of(&self.request.authority),
-            path: &target[..end],
-            query: target.get(end + 1..).unwrap_or_default(),
-            method: self.request.method.as_bytes(),
-            fields: &self.request.fields,
-            client: self.client_ip(),
-        };
-        Ok(self.site.routes.find(&ask))
-    }
-
-    /// Answers with a page of our own about what went wrong; the connection ends with it.
-    pub(super) fn refuse(&mut self, status: u16, told: Told) -> (Next, Told) {
-        let cause = told.detail.as_deref().filter(|_| told.why == Why::BadRequest);
-        let cause = cause.unwrap_or(told.why.as_str());
-        let empty = Fields::default();
-        let asked = if self.requests > 0 { &self.request.fields } else { &empty };
-        let reply = Reply::failure(status, cause, &self.request_id, asked);
-        self.reply(&reply, told)
-    }
-
-    /// Writes an answer of our own. The connection goes on if nothing of the request is left unread.
-    pub(super) fn reply(&mut self, reply: &Reply, mut told: Told) -> (Next, Told) {
-        let is_head = self.request.method == Method::Head;
-        let version = self.request.version;
-        let unread = self.request.framing != Framing::None;
-        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout);
-        let persistent = !unread && !ends && self.may_persist();
-        let onward = Onward { framing: Framing::None, version, persistent };
-        let local = self.local;
-        self.stream.output.begin(local, Framing::None, |out| {
-            reply.write(out, local, is_head, onward);
-        });
-        told.status = Some(reply.status);
-        told.down = reply.length(is_head);
-        let next = match (persistent, unread || ends) {
-            (true, _) => Next::Request,
-            (false, false) => Next::Close(told.why),
-            (false, true) => Next::Linger(told.why),
-        };
-        (next, told)
     }
 
     /// Hands everything written to the kernel, for as long as the client takes some now and then.
@@ -421,13 +224,14 @@ impl Session<'_> {
     /// Reads on for a moment and throws it away: closing with bytes unread would reset the connection, and the
     /// client might never see the answer (RFC 9112 9.6).
     async fn linger(&mut self) {
-        self.stream.socket.finish_writing();
+        let Stream::H1(stream) = &mut self.stream else { return };
+        stream.socket.finish_writing();
         let due = Instant::now() + LINGER;
         let mut left = LINGER_BYTES;
         poll_fn(|cx| {
             loop {
                 let mut scratch = self.local.scratch.borrow_mut();
-                match self.stream.socket.poll_read(cx, &mut scratch) {
+                match stream.socket.poll_read(cx, &mut scratch) {
                     Poll::Ready(Ok(count)) if count > 0 && left > count => left -= count,
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => break,
@@ -437,48 +241,5 @@ impl Session<'_> {
             if over { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-    }
-
-    /// Relays bytes between two sides that speak something else now.
-    async fn tunnel(
-        mut self,
-        backend: Socket,
-        place: &InFlight,
-        rest: Vec<u8>,
-        scratch: &RefCell<Scratch>,
-    ) -> Outcome {
-        let began = Instant::now();
-        let ahead = self.stream.input.take_rest();
-        self.stream.rest(self.local);
-        let mut relay = Relay::resumed(self.stream.socket, backend, ahead, rest);
-        let idle = self.site.rules.tunnel_timeout;
-        let times = Times { idle, only_client_counts: false, deadline: None };
-        let end = relay.run(scratch, self.site.rules.buffer_max, &times, self.cut).await;
-        let carried = relay.carried();
-        let told = Told {
-            status: Some(101),
-            upstream: Some(Arc::clone(&place.upstream.rules.name)),
-            backend: Some(Arc::clone(&place.backend.name)),
-            up: carried.up,
-            down: carried.down,
-            ..Told::new(crate::tcp::why(end))
-        };
-        let why = told.why;
-        publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
-        Outcome { spoke: true, ..Outcome::without_backend(why, None) }
-    }
-}
-
-/// Where the path of a target ends and its query may begin.
-pub(super) fn path_end(target: &[u8]) -> usize {
-    target.iter().position(|byte| *byte == b'?').unwrap_or(target.len())
-}
-
-/// The host of an authority, without its port.
-pub(super) fn host_of(authority: &[u8]) -> &[u8] {
-    let after_brackets = authority.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
-    match authority[after_brackets..].iter().position(|byte| *byte == b':') {
-        Some(at) => &authority[..after_brackets + at],
-        None => authority,
     }
 }

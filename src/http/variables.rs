@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use evenkeel_wire::{Field, Fields, Known};
 
 use super::Edits;
-use super::serve::{Session, host_of, path_end};
+use super::session::{Session, host_of, path_end};
 use crate::config::{Part, Template, Variable};
 use crate::observe::ended::ClientAddress;
 

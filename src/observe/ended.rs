@@ -112,6 +112,8 @@ reasons! {
     Unauthorized "unauthorized" Client,
     /// HTTP: the body of the request is larger than `body-max`.
     LimitBody "limit-body" Limit,
+    /// HTTP/2: the client sent more frames of one kind than its limit allows.
+    LimitFrames "limit-frames" Limit,
     /// HTTP: the head of a request was not complete within `head-timeout`.
     HeadTimeout "head-timeout" Timeout,
     /// HTTP: the backend did not begin to answer within `response-timeout`, connecting included.

@@ -40,6 +40,8 @@ pub(crate) struct Rules {
     pub(crate) response_timeout: Duration,
     /// HTTP: connections kept open between two requests.
     pub(crate) keep_alive: Option<idle::Keep>,
+    /// HTTP/2: requests at the same time on one connection; none where HTTP/1 is spoken.
+    pub(crate) streams_max: Option<usize>,
     pub(crate) queue_max: u32,
     pub(crate) queue_timeout: Duration,
     pub(crate) verdict: verdict::Rules,

@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("route", &["config"]),
     ("http", &["config", "limits", "observe", "route", "socket", "tcp", "upstream"]),
     ("http/h1", &["socket"]),
+    ("http/h2", &["socket"]),
     ("connection", &["http", "limits", "observe", "socket", "tcp", "upstream"]),
     (
         "plan",

@@ -249,7 +249,7 @@ const TOO_LATE: &[&[u8]] = &[
 ];
 
 /// Whether a field may stand behind the body: of the known ones only what describes the content.
-fn may_come_late(known: Known, name: &[u8]) -> bool {
+pub(crate) fn may_come_late(known: Known, name: &[u8]) -> bool {
     match known {
         Known::ETag | Known::LastModified | Known::Server => true,
         Known::Other => {

@@ -13,7 +13,7 @@ pub enum Version {
     /// HTTP/1.1.
     #[default]
     Http11,
-    /// HTTP/2; never read here, but a request from elsewhere may have it.
+    /// HTTP/2.
     Http2,
 }
 
@@ -25,7 +25,7 @@ pub enum Framing {
     None,
     /// After this many bytes.
     Length(u64),
-    /// By the last chunk, for which see [`crate::Chunked`].
+    /// By the last chunk, for which see [`crate::Chunked`]; in HTTP/2 by the end of the stream.
     Chunked,
     /// By the end of the connection; only for responses.
     UntilClose,

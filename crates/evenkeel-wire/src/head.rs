@@ -147,7 +147,7 @@ pub(crate) fn read_fields(section: &[u8], count: usize, fields: &mut Fields) -> 
     Ok(())
 }
 
-fn is_look_alike(name: &[u8]) -> bool {
+pub(crate) fn is_look_alike(name: &[u8]) -> bool {
     let meant = || Known::of_underscored(name);
     name.contains(&b'_') && (meant().is_framing() || meant().is_forwarding())
 }

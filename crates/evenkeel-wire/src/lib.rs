@@ -1,4 +1,5 @@
-//! Bytes in, values out: the heads and bodies of HTTP/1 by RFC 9110 and RFC 9112, read strictly.
+//! Bytes in, values out: the heads and bodies of HTTP/1 by RFC 9110 and RFC 9112, read strictly, and the heads of
+//! HTTP/2 by RFC 9113 after HPACK, held to the same rules.
 //! Whatever could be read in two ways is a [`Refusal`] with its reason; nothing is ever repaired,
 //! because what one reader repairs another reads differently, and requests hide in that gap.
 //!
@@ -28,7 +29,9 @@ mod authority;
 mod chars;
 mod chunked;
 mod fields;
+mod frames;
 mod framing;
+mod h2;
 mod head;
 mod known;
 mod method;
@@ -41,7 +44,9 @@ pub use authority::is_authority;
 pub use chars::{is_name, is_value};
 pub use chunked::{ChunkLimits, Chunked, Step, write_chunk_size};
 pub use fields::{Field, Fields, elements};
+pub use frames::{FrameHead, FrameKind, Frames};
 pub use framing::{Framing, Version};
+pub use h2::Pseudo;
 pub use head::{Limits, Read};
 pub use known::Known;
 pub use method::Method;

@@ -31,8 +31,11 @@ pub struct Request {
     pub persistent: bool,
     /// Whether the client waits for a 100 before it sends the body. False when no body is coming.
     pub expects_continue: bool,
-    /// Whether the client offers to change the protocol, by Connection and Upgrade on HTTP/1.1.
+    /// Whether the client offers to change the protocol: by Connection and Upgrade on HTTP/1.1, by an extended
+    /// CONNECT on HTTP/2, which is read as the GET that it stands for (RFC 8441 section 5).
     pub upgrade: bool,
+    /// The protocol of an extended CONNECT; empty on HTTP/1, where Upgrade names it.
+    pub protocol: Vec<u8>,
 }
 
 /// The scheme of an absolute target.
@@ -108,6 +111,7 @@ impl Request {
         self.persistent = false;
         self.expects_continue = false;
         self.upgrade = false;
+        empty(&mut self.protocol);
     }
 
     fn read_whole(&mut self, head: &[u8], extent: Extent) -> Result<(), Reason> {
@@ -176,7 +180,7 @@ impl Request {
         Ok(())
     }
 
-    fn check_body(&self) -> Result<(), Reason> {
+    pub(crate) fn check_body(&self) -> Result<(), Reason> {
         let may = match self.method {
             Method::Connect => self.framing == Framing::None,
             Method::Trace => matches!(self.framing, Framing::None | Framing::Length(0)),
@@ -185,7 +189,7 @@ impl Request {
         if may { Ok(()) } else { Err(Reason::BodyNotAllowed) }
     }
 
-    fn settle_expectation(&mut self) -> Result<(), Reason> {
+    pub(crate) fn settle_expectation(&mut self) -> Result<(), Reason> {
         if self.version == Version::Http10 {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use evenkeel_wire::Known;
 
 use super::{Complaints, dead_routes, door, gate, names_upstream};
 use crate::config::problem::shown;
-use crate::config::{Bytes, Config, HeaderEdits, HttpListener, Reply, Route, Template};
+use crate::config::{Bytes, Config, HeaderEdits, Http2, HttpListener, Reply, Route, Template};
 use crate::config::{Time, Variable};
 
 pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints: &mut Complaints) {
@@ -39,12 +39,35 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
     complaints.within("headers-max", listener.headers_max, 1..=256);
     complaints.within("requests-max", listener.requests_max, 1..=u32::MAX);
     gate::listener(listener, complaints);
+    complaints.below(&["http2"], |complaints| http2(&listener.http2, complaints));
     for (index, route) in listener.route.iter().enumerate() {
         complaints.below(&["route", &index.to_string()], |complaints| {
             self::route(config, route, complaints);
         });
     }
     dead_routes::verify(listener, complaints);
+}
+
+fn http2(http2: &Http2, complaints: &mut Complaints) {
+    complaints.within("streams-max", http2.streams_max, 1..=10_000);
+    for (key, number) in [
+        ("resets-per-second", http2.resets_per_second),
+        ("pings-per-second", http2.pings_per_second),
+        ("settings-per-second", http2.settings_per_second),
+        ("control-frames-per-second", http2.control_frames_per_second),
+    ] {
+        complaints.within(key, number, 1..=u32::MAX);
+    }
+    // RFC 9113 6.9.1 ends windows there; smaller ones than the first could not be told in time (6.9.2).
+    let (least, most) = (Bytes(65_535), Bytes(i32::MAX as u64));
+    for (key, found) in
+        [("stream-window", http2.stream_window), ("connection-window", http2.connection_window)]
+    {
+        if !(least.0..=most.0).contains(&found.0) {
+            let message = format!("{key} must be {least} to {most}, not {found}");
+            complaints.error(&[key], message, "256KiB and 1MiB are the defaults");
+        }
+    }
 }
 
 fn route(config: &Config, route: &Route, complaints: &mut Complaints) {

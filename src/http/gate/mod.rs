@@ -13,7 +13,7 @@ use evenkeel_wire::{Fields, Known};
 
 use super::record::Told;
 use super::reply::Reply;
-use super::serve::{Next, Session};
+use super::session::{Next, Session};
 use super::variables::cookie;
 use crate::config::CountBy;
 use crate::limits::{ClientKey, Places};

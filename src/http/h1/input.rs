@@ -42,6 +42,10 @@ pub(in crate::http) enum HeadFailed {
     Refused(Refusal),
     /// The connection broke.
     Broken,
+    /// The peer certainly did nothing with the request.
+    Unprocessed,
+    /// The peer knows no switch to another protocol.
+    CannotSwitch,
 }
 
 /// Why a body could not be read to its end.
@@ -57,7 +61,11 @@ pub(in crate::http) enum BodyFailed {
 /// A part of a body.
 #[derive(Debug)]
 pub(in crate::http) enum Piece<'a> {
-    Data(&'a [u8]),
+    Data {
+        data: &'a [u8],
+        /// Neither more of the body nor trailers follow; not known of every last part.
+        ends: bool,
+    },
     End,
 }
 
@@ -160,7 +168,8 @@ impl Input {
                     if *left == 0 {
                         self.body = Body::Done;
                     }
-                    return Poll::Ready(Ok(Piece::Data(&scratch[..count])));
+                    let ends = matches!(self.body, Body::Done);
+                    return Poll::Ready(Ok(Piece::Data { data: &scratch[..count], ends }));
                 }
                 let held = (self.end - self.start) as u64;
                 let count = held.min(*left) as usize;
@@ -169,13 +178,14 @@ impl Input {
                     self.body = Body::Done;
                 }
                 self.carried += count as u64;
-                Poll::Ready(Ok(Piece::Data(self.use_up(count))))
+                let ends = matches!(self.body, Body::Done);
+                Poll::Ready(Ok(Piece::Data { data: self.use_up(count), ends }))
             }
             Body::UntilClose => {
                 if self.start < self.end {
                     let count = self.end - self.start;
                     self.carried += count as u64;
-                    return Poll::Ready(Ok(Piece::Data(self.use_up(count))));
+                    return Poll::Ready(Ok(Piece::Data { data: self.use_up(count), ends: false }));
                 }
                 let count = ready!(socket.poll_read(cx, scratch))?;
                 if count == 0 {
@@ -183,7 +193,7 @@ impl Input {
                     return Poll::Ready(Ok(Piece::End));
                 }
                 self.carried += count as u64;
-                Poll::Ready(Ok(Piece::Data(&scratch[..count])))
+                Poll::Ready(Ok(Piece::Data { data: &scratch[..count], ends: false }))
             }
             Body::Chunked(_) => self.poll_chunk(cx, socket, local),
         }
@@ -209,7 +219,7 @@ impl Input {
                 Step::Data { skip, length } => {
                     self.start += skip;
                     self.carried += length as u64;
-                    return Poll::Ready(Ok(Piece::Data(self.use_up(length))));
+                    return Poll::Ready(Ok(Piece::Data { data: self.use_up(length), ends: false }));
                 }
                 Step::End { consumed } => {
                     self.start += consumed;

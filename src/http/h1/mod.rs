@@ -3,13 +3,11 @@
 
 mod input;
 mod output;
-mod pump;
 
 use std::task::{Context, Poll};
 
 pub(super) use input::{BodyFailed, HeadFailed, Input, Piece};
 pub(super) use output::Output;
-pub(super) use pump::{Jam, Pump};
 
 use super::local::Local;
 use crate::socket::Socket;

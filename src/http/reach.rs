@@ -1,0 +1,165 @@
+//! The way to a backend for one request: a kept connection, a stream on one that others use too, or a fresh one.
+//! It must never open a second connection of HTTP/2 where the first is still being opened and has room.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::forward::Order;
+use super::h1;
+use super::h2::{self as multiplexed, Opening, Place};
+use super::session::Session;
+use super::stream::Stream;
+use crate::observe::ended::Why;
+use crate::socket::Socket;
+use crate::upstream::connect::{ConnectFailed, Efforts, Way};
+use crate::upstream::idle::Kept;
+use crate::upstream::{Backend, InFlight};
+
+/// A backend that can be asked.
+pub(super) struct Reached {
+    pub(super) stream: Stream,
+    /// Requests that its connection has carried.
+    pub(super) carried: u32,
+}
+
+/// What there is already.
+enum There {
+    Kept(Kept),
+    Shared(Place),
+}
+
+impl Session<'_> {
+    /// Picks a backend and finds a way to it.
+    pub(super) async fn reach(
+        &self,
+        order: &Order<'_>,
+        tried: &mut Vec<Arc<Backend>>,
+        efforts: &mut Efforts,
+        may_use_kept: bool,
+    ) -> Result<(Reached, InFlight), ConnectFailed> {
+        let (local, upstream) = (self.local, order.upstream);
+        let key = upstream.source_key(self.client_ip());
+        let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
+        loop {
+            let mut opening = None;
+            let there = |backend: &Arc<Backend>| match upstream.rules.streams_max {
+                Some(streams_max) => {
+                    let mut shared = local.shared.borrow_mut();
+                    let place = shared.take(backend, streams_max);
+                    if place.is_none() {
+                        opening = Some(shared.open(backend, idle));
+                    }
+                    place.map(There::Shared)
+                }
+                None if may_use_kept => local.idle.borrow_mut().take(backend).map(There::Kept),
+                None => None,
+            };
+            let (way, place) = upstream.reach(key, tried, efforts, there).await?;
+            let limits = self.site.rules.head;
+            let reached = match way {
+                Way::Kept(There::Kept(Kept { socket, requests })) => {
+                    Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: requests }
+                }
+                Way::Kept(There::Shared(shared)) => {
+                    // Given up by whoever was opening it: open another one.
+                    if !shared.ready().await {
+                        continue;
+                    }
+                    of_stream(shared, limits)
+                }
+                Way::Fresh(socket) => match opening {
+                    None => Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: 0 },
+                    Some(opening) => match greet(socket, opening, limits).await {
+                        Some(shared) => of_stream(shared, limits),
+                        None => return Err(not_greeted(&place, *efforts)),
+                    },
+                },
+            };
+            return Ok((reached, place));
+        }
+    }
+}
+
+fn of_stream(place: Place, limits: evenkeel_wire::Limits) -> Reached {
+    let carried = place.requests();
+    let stream = multiplexed::Stream::to_backend(place, limits);
+    Reached { stream: Stream::H2(Box::new(stream)), carried }
+}
+
+/// Begins HTTP/2 on a fresh connection, and takes the first place on it.
+async fn greet(socket: Socket, opening: Opening, limits: evenkeel_wire::Limits) -> Option<Place> {
+    let (sender, connection) = multiplexed::greet(socket, limits.head_max).await.ok()?;
+    let shared = opening.open(sender);
+    let over = Rc::clone(&shared);
+    // It ends when the last request on it has, and nobody can begin another.
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+        over.retire();
+    });
+    shared.take(usize::MAX)
+}
+
+fn not_greeted(place: &InFlight, efforts: Efforts) -> ConnectFailed {
+    place.upstream.note_traffic(&place.backend, false);
+    let detail = Some(format!("{} ended before HTTP/2 could begin", place.backend.name));
+    let backend = Some(Arc::clone(&place.backend.name));
+    ConnectFailed { why: Why::ConnectUnreachable, detail, backend, efforts }
+}
+
+/// The connections of HTTP/2 of one worker, by backend.
+#[derive(Debug, Default)]
+pub(super) struct SharedConnections {
+    // By the backend's place in memory, which is its own for as long as it is in the value.
+    by_backend: HashMap<*const Backend, Connections>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    _backend: Arc<Backend>,
+    /// How long one may be idle.
+    idle: Duration,
+    list: Vec<Rc<multiplexed::Shared>>,
+}
+
+impl SharedConnections {
+    /// A place on a connection that has room, the fullest first so that others can fall idle.
+    fn take(&mut self, backend: &Arc<Backend>, streams_max: usize) -> Option<Place> {
+        let connections = self.by_backend.get_mut(&Arc::as_ptr(backend))?;
+        connections.list.retain(|shared| !shared.is_over());
+        connections.list.iter().find_map(|shared| shared.take(streams_max))
+    }
+
+    /// A connection that is about to be opened; whoever comes meanwhile waits for it.
+    fn open(&mut self, backend: &Arc<Backend>, idle: Duration) -> Opening {
+        let (opening, shared) = Opening::begin();
+        let fresh = || Connections { _backend: Arc::clone(backend), idle, list: Vec::new() };
+        self.by_backend.entry(Arc::as_ptr(backend)).or_insert_with(fresh).list.push(shared);
+        opening
+    }
+
+    /// Closes what has been idle for as long as its backend's rules say, and forgets what is over.
+    pub(super) fn sweep(&mut self) {
+        let now = Instant::now();
+        self.by_backend.retain(|_, connections| {
+            let idle = connections.idle;
+            connections.list.retain(|shared| {
+                if shared.idle_since().is_some_and(|since| now >= since + idle) {
+                    shared.retire();
+                }
+                !shared.is_over()
+            });
+            !connections.list.is_empty()
+        });
+    }
+
+    /// No request begins on any of them any more.
+    pub(super) fn clear(&mut self) {
+        for (_, connections) in self.by_backend.drain() {
+            connections.list.iter().for_each(|shared| shared.retire());
+        }
+    }
+}

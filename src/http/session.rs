@@ -1,0 +1,292 @@
+//! One request from a client and what becomes of it: routed, answered by us or forwarded, recorded once.
+//! It is the same for every version of HTTP; how requests come one after the other is decided where they are read.
+
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use evenkeel_wire::{Fields, Framing, Known, Method, Request, Response, elements};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use super::forward::Order;
+use super::forwarded::Caller;
+use super::headers::Onward;
+use super::local::Local;
+use super::record::{Told, publish};
+use super::reply::Reply;
+use super::stream::Stream;
+use super::{Action, Site, Target};
+use crate::config::Part;
+use crate::observe::ended::{ClientAddress, Why};
+use crate::route::{Ask, normal_path};
+use crate::tcp::Cut;
+use crate::upstream::{InFlight, Upstream};
+
+/// What becomes of the connection after a request.
+pub(super) enum Next {
+    /// The next request.
+    Request,
+    /// The end, after everything has been written.
+    Close(Why),
+    /// The same, but the client is still sending what nobody wants.
+    Linger(Why),
+    /// The end at once: something begun cannot be finished.
+    Abort(Why),
+    /// Bytes both ways.
+    Tunnel { backend: Box<Stream>, place: InFlight },
+}
+
+/// A client with one request after the other: a connection of HTTP/1, or one stream of HTTP/2.
+pub(super) struct Session<'a> {
+    pub(super) site: &'a Site,
+    pub(super) local: &'a Local,
+    pub(super) cut: &'a Cut,
+    /// Who connected.
+    pub(super) client: ClientAddress,
+    pub(super) caller: Caller,
+    /// The port the client connected to, once somebody asked for it.
+    pub(super) local_port: Option<String>,
+    pub(super) stream: Stream,
+    pub(super) request: Request,
+    pub(super) response: Response,
+    pub(super) alarm: Alarm,
+    pub(super) requests: u32,
+    pub(super) request_id: String,
+    /// Bytes of bodies that came before this request.
+    pub(super) carried_before: u64,
+}
+
+impl<'a> Session<'a> {
+    /// A client that has asked for nothing yet.
+    pub(super) fn new(
+        site: &'a Site,
+        local: &'a Local,
+        cut: &'a Cut,
+        client: ClientAddress,
+        stream: Stream,
+    ) -> Session<'a> {
+        Session {
+            site,
+            local,
+            cut,
+            client,
+            caller: Caller::of(client),
+            local_port: None,
+            stream,
+            request: Request::default(),
+            response: Response::default(),
+            alarm: Alarm::default(),
+            requests: 0,
+            request_id: String::new(),
+            carried_before: 0,
+        }
+    }
+
+    /// The protocol asked for by `Upgrade`, if it may be passed on: never HTTP/2 on clear text, whose frames
+    /// would pass by all our checks.
+    pub(super) fn upgrade_protocol(&mut self) -> Option<Vec<u8>> {
+        let Request { fields, protocol, .. } = &self.request;
+        let asked = fields.all(Known::Upgrade).flat_map(elements);
+        let asked = asked.chain([&**protocol].into_iter().filter(|named| !named.is_empty()));
+        let harmless = |protocol: &&[u8]| {
+            let begins = |name: &[u8]| {
+                protocol.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
+            };
+            !begins(b"h2") && !begins(b"http") && !begins(b"tls")
+        };
+        let wanted = asked.filter(harmless).collect::<Vec<_>>().join(&b", "[..]);
+        let upgrade = self.request.upgrade && !wanted.is_empty();
+        self.request.upgrade = upgrade;
+        upgrade.then_some(wanted)
+    }
+
+    /// Answers the request that has been read.
+    pub(super) async fn answer(&mut self) -> Next {
+        let began = Instant::now();
+        self.requests += 1;
+        self.request_id = self.local.request_id();
+        self.carried_before = self.stream.carried();
+        self.stream.begin_body(self.request.framing, &self.site.rules.head);
+        self.vet();
+        let (next, told) = self.act(began).await;
+        if !matches!(next, Next::Tunnel { .. }) {
+            self.caller.place = None;
+            publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
+        }
+        next
+    }
+
+    async fn act(&mut self, began: Instant) -> (Next, Told) {
+        if self.request.method == Method::Connect && !self.site.rules.connect {
+            return self.refuse(405, Told::new(Why::BadRequest));
+        }
+        let site = self.site;
+        if let Err(turned_away) = self.pass(&site.gate).await {
+            return turned_away;
+        }
+        let Ok(found) = self.route() else { return self.unclear_path() };
+        let action = found.and_then(|index| Some((index, site.actions.get(index)?)));
+        let Some((index, action)) = action else {
+            return self.refuse(404, Told::new(Why::NoRoute));
+        };
+        if let Some(gate) = site.gates.get(index)
+            && let Err(turned_away) = self.pass(gate).await
+        {
+            return turned_away;
+        }
+        let Ok(target) = action
+            .rewrite
+            .target(&self.request.target, |path| site.routes.rest(index, path).to_vec())
+        else {
+            return self.unclear_path();
+        };
+        match &action.target {
+            Target::Upstream(upstream) => {
+                self.forward(&self.order(action, upstream, target, began)).await
+            }
+            Target::Files { folder, or } => {
+                let path = &self.request.target[..path_end(&self.request.target)];
+                let rest = site.routes.rest(index, path).to_vec();
+                match (self.send_file(folder, &rest, or.is_some(), &action.response).await, or) {
+                    (Some(over), _) => over,
+                    (None, Some(upstream)) => {
+                        self.forward(&self.order(action, upstream, target, began)).await
+                    }
+                    (None, None) => self.refuse(500, Told::new(Why::InternalError)),
+                }
+            }
+            Target::Redirect { to, status } => {
+                let by_client = matches!(to.parts.first(), Some(Part::Variable(_)));
+                let mut to = String::from_utf8_lossy(&self.fill(to)).into_owned();
+                // A path that begins with two slashes would lead to another host.
+                if by_client && to.starts_with("//") {
+                    to = format!("/{}", to.trim_start_matches('/'));
+                }
+                self.redirect(*status, to)
+            }
+            Target::Reply { status, content_type, body } => {
+                let mut reply = Reply::plain(*status, "", body.as_bytes().to_vec());
+                if !body.is_empty() {
+                    reply.fields.push(("Content-Type", content_type.clone()));
+                }
+                self.reply(&reply, Told::new(Why::Replied))
+            }
+        }
+    }
+
+    fn order<'o>(
+        &self,
+        action: &'o Action<Arc<Upstream>>,
+        upstream: &'o Arc<Upstream>,
+        target: Option<Vec<u8>>,
+        began: Instant,
+    ) -> Order<'o> {
+        Order {
+            upstream,
+            target,
+            rewrite: &action.rewrite,
+            forwards: action.forwards.unwrap_or(self.site.rules.forwards),
+            request: &action.request,
+            response: &action.response,
+            response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
+            body_max: action.body_max.unwrap_or(self.site.rules.body_max),
+            began,
+        }
+    }
+
+    fn unclear_path(&mut self) -> (Next, Told) {
+        let detail = Some("unclear-path".to_owned());
+        self.refuse(400, Told { detail, ..Told::new(Why::BadRequest) })
+    }
+
+    /// Sends the client elsewhere.
+    pub(super) fn redirect(&mut self, status: u16, to: String) -> (Next, Told) {
+        let mut reply = Reply::plain(status, "text/plain", Vec::new());
+        reply.fields.push(("Location", to));
+        self.reply(&reply, Told::new(Why::Replied))
+    }
+
+    /// Whether the connection may go on after this request.
+    pub(super) fn may_persist(&self) -> bool {
+        self.request.persistent
+            && !self.cut.is_finishing()
+            && self.requests < self.site.rules.requests_max
+    }
+
+    /// The number of the route that takes the request. The path is made normal first, so that what is matched is
+    /// what the backend is asked for.
+    fn route(&mut self) -> Result<Option<usize>, ()> {
+        let end = path_end(&self.request.target);
+        if self.request.target.starts_with(b"/") {
+            let changed = match normal_path(&self.request.target[..end]) {
+                Ok(std::borrow::Cow::Borrowed(_)) => None,
+                Ok(std::borrow::Cow::Owned(path)) => Some(path),
+                Err(_) => return Err(()),
+            };
+            if let Some(path) = changed {
+                self.request.target.splice(..end, path);
+            }
+        }
+        let target = &self.request.target;
+        let end = path_end(target);
+        let ask = Ask {
+            host: host_of(&self.request.authority),
+            path: &target[..end],
+            query: target.get(end + 1..).unwrap_or_default(),
+            method: self.request.method.as_bytes(),
+            fields: &self.request.fields,
+            client: self.client_ip(),
+        };
+        Ok(self.site.routes.find(&ask))
+    }
+
+    /// Answers with a page of our own about what went wrong; the connection ends with it.
+    pub(super) fn refuse(&mut self, status: u16, told: Told) -> (Next, Told) {
+        let cause = told.detail.as_deref().filter(|_| told.why == Why::BadRequest);
+        let cause = cause.unwrap_or(told.why.as_str());
+        let empty = Fields::default();
+        let asked = if self.requests > 0 { &self.request.fields } else { &empty };
+        let reply = Reply::failure(status, cause, &self.request_id, asked);
+        self.reply(&reply, told)
+    }
+
+    /// Writes an answer of our own. The connection goes on if nothing of the request is left unread.
+    pub(super) fn reply(&mut self, reply: &Reply, mut told: Told) -> (Next, Told) {
+        let is_head = self.request.method == Method::Head;
+        let version = self.request.version;
+        let unread = self.request.framing != Framing::None;
+        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout);
+        let persistent = !unread && !ends && self.may_persist();
+        let local = self.local;
+        let body = reply.fill(&mut self.response, local, is_head);
+        let onward = Onward { framing: self.response.framing, version, persistent };
+        self.stream.answer(local, &self.response, onward);
+        // What the client does not take at once is kept, so nobody needs to be woken for it.
+        let cx = &mut Context::from_waker(Waker::noop());
+        // A client that is gone is noticed with the next request, or by the end of its connection.
+        let _ = self.stream.put(cx, body, true);
+        self.stream.finish(None);
+        told.status = Some(reply.status);
+        told.down = body.len() as u64;
+        let next = match (persistent, unread || ends) {
+            (true, _) => Next::Request,
+            (false, false) => Next::Close(told.why),
+            (false, true) => Next::Linger(told.why),
+        };
+        (next, told)
+    }
+}
+
+/// Where the path of a target ends and its query may begin.
+pub(super) fn path_end(target: &[u8]) -> usize {
+    target.iter().position(|byte| *byte == b'?').unwrap_or(target.len())
+}
+
+/// The host of an authority, without its port.
+pub(super) fn host_of(authority: &[u8]) -> &[u8] {
+    let after_brackets = authority.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
+    match authority[after_brackets..].iter().position(|byte| *byte == b':') {
+        Some(at) => &authority[..after_brackets + at],
+        None => authority,
+    }
+}

@@ -1,0 +1,280 @@
+//! One client connection of HTTP/2: many requests at the same time, each a session of its own on a stream.
+//! It must never let a client make work that it does not pay for: floods, silence and slowness end the connection.
+//! All sessions run within the connection's task, so that what many of them have written goes out with one write.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use evenkeel_wire::Refusal;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::Site;
+use super::alarm::Alarm;
+use super::forwarded::port_of;
+use super::h2::{self as multiplexed, Floods, Guarded, SEND_BUFFER, Watch, incoming_request};
+use super::local::Local;
+use super::record::{Told, publish};
+use super::session::{Next, Session};
+use super::stream::Stream;
+use crate::observe::ended::{ClientAddress, Why};
+use crate::socket::Socket;
+use crate::tcp::{Cut, Outcome};
+
+/// How long a client may take to answer our last word (GOAWAY) before we close without it.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// What was configured for HTTP/2 with clients.
+#[derive(Debug, Clone)]
+pub(crate) struct Http2 {
+    pub(crate) streams_max: u32,
+    pub(crate) stream_window: u32,
+    pub(crate) connection_window: u32,
+    pub(crate) floods: Floods,
+}
+
+/// Serves a client that speaks HTTP/2; `ahead` is what has been read of it already.
+pub(super) async fn serve(
+    socket: Socket,
+    ahead: Vec<u8>,
+    site: &Site,
+    client: ClientAddress,
+    local: &Local,
+    cut: &Cut,
+) -> Outcome {
+    let Some(rules) = &site.rules.http2 else {
+        return Outcome::without_backend(Why::BadRequest, None);
+    };
+    let local_port = port_of(&socket);
+    let watch = Watch::new();
+    let io = Guarded::new(socket, ahead, rules.floods.clone(), Rc::clone(&watch));
+    let greeting = builder(rules, site.rules.head.head_max).handshake(io);
+    let connection = tokio::select! {
+        biased;
+        greeted = tokio::time::timeout(site.rules.head_timeout, greeting) => greeted,
+        () = cut.asked() => return Outcome::without_backend(Why::DrainCut, None),
+    };
+    let connection = match connection {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return ended_badly(&error),
+        Err(_) => return Outcome::without_backend(Why::HeadTimeout, None),
+    };
+    let requests = FuturesUnordered::new();
+    let mut alarm = Alarm::default();
+    let cuts = Slab::new();
+    let mut conversation =
+        Conversation { connection, watch, cuts, parting: None, why: None, begun: 0 };
+    let desk = StreamDesk { site, client, local, local_port: local_port.as_deref() };
+    let mut requests = requests;
+    poll_fn(|cx| {
+        loop {
+            match conversation.poll_request(cx, site.rules.requests_max) {
+                Poll::Ready(Some((head, respond))) => {
+                    let cut = Rc::new(Cut::default());
+                    let key = conversation.cuts.insert(Rc::clone(&cut));
+                    requests.push(desk.answer(head, respond, cut, key));
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        while let Poll::Ready(Some(key)) = requests.poll_next_unpin(cx) {
+            conversation.cuts.try_remove(key);
+        }
+        let over = conversation.poll_over(cx, cut, &site.rules, requests.is_empty(), &mut alarm);
+        if over { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    conversation.outcome()
+}
+
+fn builder(rules: &Http2, head_max: usize) -> Builder {
+    let mut builder = Builder::new();
+    let resets = rules.floods.resets as usize;
+    builder
+        .max_concurrent_streams(rules.streams_max)
+        .initial_window_size(rules.stream_window)
+        .initial_connection_window_size(rules.connection_window)
+        .max_header_list_size(u32::try_from(head_max).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        // Streams that a client gave up before we looked at them (CVE-2023-44487), and streams that it made us
+        // give up (CVE-2025-8671).
+        .max_pending_accept_reset_streams(resets)
+        .max_local_error_reset_streams(Some(resets))
+        .enable_connect_protocol();
+    builder
+}
+
+type Arrival = http::Request<RecvStream>;
+
+/// The connection, and what is known of its end.
+struct Conversation {
+    connection: Connection<Guarded<Socket>, Bytes>,
+    watch: Rc<Watch>,
+    cuts: Slab<Rc<Cut>>,
+    /// We have said goodbye, and close by this time.
+    parting: Option<Instant>,
+    why: Option<(Why, Option<String>)>,
+    begun: u32,
+}
+
+impl Conversation {
+    /// The next request; none when the connection has ended.
+    fn poll_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        requests_max: u32,
+    ) -> Poll<Option<(Arrival, SendResponse<Bytes>)>> {
+        match self.connection.poll_accept(cx) {
+            Poll::Ready(Some(Ok(arrival))) => {
+                self.begun += 1;
+                if self.begun == requests_max {
+                    self.connection.graceful_shutdown();
+                }
+                Poll::Ready(Some(arrival))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                if self.why.is_none() {
+                    let Outcome { why, detail, .. } = ended_badly(&error);
+                    self.why = Some((why, detail));
+                }
+                Poll::Ready(None)
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Whether it is over for other reasons than its own; if not, the task is woken when it may be.
+    fn poll_over(
+        &mut self,
+        cx: &mut Context<'_>,
+        cut: &Cut,
+        rules: &super::Rules,
+        is_idle: bool,
+        alarm: &mut Alarm,
+    ) -> bool {
+        if let (Some(flood), None) = (self.watch.flood(), &self.why) {
+            self.part_at_once(cx, Reason::ENHANCE_YOUR_CALM);
+            self.why = Some((Why::LimitFrames, Some(format!("too many {flood} frames"))));
+        }
+        if cut.is_asked(cx) {
+            self.cuts.iter().for_each(|(_, cut)| cut.ask());
+            self.why.get_or_insert((Why::DrainCut, None));
+            return is_idle;
+        }
+        if cut.is_finishing() && self.parting.is_none() && self.why.is_none() {
+            self.connection.graceful_shutdown();
+            self.why = Some((Why::ClientFinished, None));
+            cx.waker().wake_by_ref();
+        }
+        if self.parting.is_some() {
+            return alarm.is_over(cx, self.parting);
+        }
+        let owed = self.watch.incomplete().map(|since| since + rules.head_timeout);
+        if alarm.is_over(cx, owed) {
+            self.why = Some((Why::HeadTimeout, None));
+            self.part_at_once(cx, Reason::ENHANCE_YOUR_CALM);
+        }
+        // Requests under way have limits of their own. What they left behind, and nobody takes, has not.
+        let quiet = rules.idle_timeout.filter(|_| is_idle);
+        if alarm.is_over(cx, quiet.map(|idle| self.watch.active() + idle)) {
+            self.why.get_or_insert((Why::IdleTimeout, None));
+            self.part_at_once(cx, Reason::NO_ERROR);
+        }
+        false
+    }
+
+    /// Says goodbye, and waits for no request any more.
+    fn part_at_once(&mut self, cx: &Context<'_>, reason: Reason) {
+        self.connection.abrupt_shutdown(reason);
+        self.parting = Some(Instant::now() + PARTING);
+        self.cuts.iter().for_each(|(_, cut)| cut.ask());
+        cx.waker().wake_by_ref();
+    }
+
+    fn outcome(self) -> Outcome {
+        let (why, detail) = self.why.unwrap_or((Why::ClientFinished, None));
+        // Each request has left a line; an end that says more gets one as well.
+        let is_plain = matches!(why, Why::ClientFinished | Why::IdleTimeout | Why::ClientReset);
+        let spoke = self.begun > 0 && is_plain;
+        Outcome { spoke, ..Outcome::without_backend(why, detail) }
+    }
+}
+
+/// How a connection ended on which the rules of HTTP/2 were broken, or which broke itself.
+fn ended_badly(error: &h2::Error) -> Outcome {
+    if error.is_io() {
+        return Outcome::without_backend(Why::ClientReset, None);
+    }
+    if error.is_remote() {
+        return Outcome::without_backend(Why::ClientFinished, None);
+    }
+    let why = match error.reason() {
+        Some(Reason::ENHANCE_YOUR_CALM) => Why::LimitFrames,
+        _ => Why::BadRequest,
+    };
+    Outcome::without_backend(why, Some(error.to_string()))
+}
+
+/// What all streams of a connection share.
+#[derive(Clone, Copy)]
+struct StreamDesk<'a> {
+    site: &'a Site,
+    client: ClientAddress,
+    local: &'a Local,
+    /// The port that the client connected to.
+    local_port: Option<&'a str>,
+}
+
+impl StreamDesk<'_> {
+    /// Answers one request to its end.
+    async fn answer(
+        self,
+        arrival: Arrival,
+        respond: SendResponse<Bytes>,
+        cut: Rc<Cut>,
+        key: usize,
+    ) -> usize {
+        let (head, body) = arrival.into_parts();
+        let limits = &self.site.rules.head;
+        let ends = body.is_end_stream();
+        let stream = multiplexed::Stream::of_client(respond, body, *limits);
+        let stream = Stream::H2(Box::new(stream));
+        let mut session = Session::new(self.site, self.local, &cut, self.client, stream);
+        session.local_port = self.local_port.map(str::to_owned);
+        if let Err(refusal) = incoming_request(&head, ends, limits, &mut session.request) {
+            session.refuse_stream(refusal);
+            return key;
+        }
+        drop(head);
+        match Box::pin(session.answer()).await {
+            Next::Request | Next::Close(_) | Next::Linger(_) => {}
+            Next::Abort(_) => session.stream.break_off(),
+            Next::Tunnel { backend, place } => {
+                Box::pin(session.tunnel(*backend, place, None)).await;
+            }
+        }
+        key
+    }
+}
+
+impl Session<'_> {
+    /// Answers a request that has no single reading; the others on its connection go on.
+    fn refuse_stream(&mut self, refusal: Refusal) {
+        let began = Instant::now();
+        self.requests += 1;
+        self.request_id = self.local.request_id();
+        let detail = Some(refusal.reason.as_str().to_owned());
+        let told = Told { detail, ..Told::new(Why::BadRequest) };
+        let (_, told) = self.refuse(refusal.reason.status(), told);
+        publish(self.site, self.client, began, &self.request_id, &self.request, told);
+    }
+}

@@ -1,0 +1,163 @@
+//! What comes after a switch of protocols (WebSocket, CONNECT): bytes both ways, until both sides have finished.
+//! Two plain connections become a relay, which splices; a stream of HTTP/2 on either side is pumped like a body.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use evenkeel_wire::{Framing, Limits};
+use tokio::time::Instant;
+
+use super::alarm::Alarm;
+use super::h1;
+use super::local::Local;
+use super::pump::{Jam, Pump};
+use super::record::{Told, publish};
+use super::session::Session;
+use super::stream::Stream;
+use crate::observe::ended::Why;
+use crate::tcp::relay::{Carried, End, Relay, Times};
+use crate::tcp::{Cut, Scratch};
+use crate::upstream::InFlight;
+
+impl Session<'_> {
+    /// Carries bytes between two sides that speak something else now, and records it. `scratch` is there when the
+    /// client's side is a whole connection.
+    pub(super) async fn tunnel(
+        mut self,
+        backend: Stream,
+        place: InFlight,
+        scratch: Option<&RefCell<Scratch>>,
+    ) -> Why {
+        let began = Instant::now();
+        let status = if matches!(self.stream, Stream::H1(_)) { 101 } else { 200 };
+        let idle = self.site.rules.tunnel_timeout;
+        let (end, carried) = match (self.stream, backend, scratch) {
+            (Stream::H1(mut client), Stream::H1(mut backend), Some(scratch)) => {
+                let from_client = client.input.take_rest();
+                client.rest(self.local);
+                let from_backend = backend.input.take_rest();
+                backend.rest(self.local);
+                let (client, backend) = (client.socket, backend.socket);
+                let mut relay = Relay::resumed(client, backend, from_client, from_backend);
+                let times = Times { idle, only_client_counts: false, deadline: None };
+                let end = relay.run(scratch, self.site.rules.buffer_max, &times, self.cut).await;
+                (end, relay.carried())
+            }
+            (client, backend, _) => {
+                let both = Both { client, backend, local: self.local, active: began, idle };
+                both.pump(&self.site.rules.head, self.cut, &mut self.alarm).await
+            }
+        };
+        let told = Told {
+            status: Some(status),
+            upstream: Some(Arc::clone(&place.upstream.rules.name)),
+            backend: Some(Arc::clone(&place.backend.name)),
+            up: carried.up,
+            down: carried.down,
+            ..Told::new(crate::tcp::why(end))
+        };
+        let why = told.why;
+        publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
+        why
+    }
+}
+
+/// Two sides, of which one at least is no plain connection: each direction is a body without a known end.
+struct Both<'a> {
+    client: Stream,
+    backend: Stream,
+    local: &'a Local,
+    active: Instant,
+    idle: Option<Duration>,
+}
+
+impl Both<'_> {
+    async fn pump(mut self, limits: &Limits, cut: &Cut, alarm: &mut Alarm) -> (End, Carried) {
+        for stream in [&mut self.client, &mut self.backend] {
+            stream.begin_body(Framing::UntilClose, limits);
+            if let Stream::H1(h1::Stream { output, .. }) = stream {
+                output.begin(self.local, Framing::UntilClose, |_| {});
+            }
+        }
+        let before = self.client.carried();
+        let (mut up, mut down) = (Pump::new(u64::MAX), Pump::new(u64::MAX));
+        let (mut first, mut seen) = (None, before);
+        let end = poll_fn(|cx| {
+            if let Poll::Ready(end) = self.poll_up(cx, &mut up, &mut first) {
+                return Poll::Ready(end);
+            }
+            if let Poll::Ready(end) = self.poll_down(cx, &mut down, &mut first) {
+                return Poll::Ready(end);
+            }
+            if let (true, true, Some(first)) = (up.is_done(), down.is_done(), first) {
+                return Poll::Ready(first);
+            }
+            if cut.is_asked(cx) {
+                return Poll::Ready(End::Cut);
+            }
+            let carried = self.client.carried() + self.backend.carried();
+            if carried != seen {
+                (seen, self.active) = (carried, Instant::now());
+            }
+            let over = alarm.is_over(cx, self.idle.map(|idle| self.active + idle));
+            if over { Poll::Ready(End::Idle) } else { Poll::Pending }
+        })
+        .await;
+        if !matches!(end, End::ClientFinished | End::BackendFinished) {
+            self.client.break_off();
+            self.backend.break_off();
+        }
+        let up = self.client.carried() - before;
+        (end, Carried { up, down: self.backend.carried(), first_byte: None })
+    }
+
+    fn poll_up(
+        &mut self,
+        cx: &mut Context<'_>,
+        up: &mut Pump,
+        first: &mut Option<End>,
+    ) -> Poll<End> {
+        if up.is_done() {
+            return Poll::Pending;
+        }
+        match ready!(up.poll(cx, &mut self.client, &mut self.backend, self.local)) {
+            Ok(()) => {
+                first.get_or_insert(End::ClientFinished);
+                finish_writing(&self.backend);
+                Poll::Pending
+            }
+            Err(Jam::From(_)) => Poll::Ready(End::ClientReset),
+            Err(Jam::To | Jam::TooLong) => Poll::Ready(End::BackendReset),
+        }
+    }
+
+    fn poll_down(
+        &mut self,
+        cx: &mut Context<'_>,
+        down: &mut Pump,
+        first: &mut Option<End>,
+    ) -> Poll<End> {
+        if down.is_done() {
+            return Poll::Pending;
+        }
+        match ready!(down.poll(cx, &mut self.backend, &mut self.client, self.local)) {
+            Ok(()) => {
+                first.get_or_insert(End::BackendFinished);
+                finish_writing(&self.client);
+                Poll::Pending
+            }
+            Err(Jam::From(_)) => Poll::Ready(End::BackendReset),
+            Err(Jam::To | Jam::TooLong) => Poll::Ready(End::ClientReset),
+        }
+    }
+}
+
+/// A stream of HTTP/2 ends with its last frame; a connection has to be told.
+fn finish_writing(stream: &Stream) {
+    if let Stream::H1(stream) = stream {
+        stream.socket.finish_writing();
+    }
+}
