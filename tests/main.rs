@@ -16,6 +16,7 @@ mod failover;
 mod half_close;
 mod health;
 mod http_files;
+mod http_forward_auth;
 mod http_forwarded;
 mod http_forwarding;
 mod http_gates;

@@ -32,3 +32,17 @@ section! {
         pass: bool = false,
     }
 }
+
+section! {
+    /// `forward-auth` of a route: another server is asked first whether a request may pass. Any status from 200 to 299 is a yes; all other answers go to the client. If it cannot be asked, nothing passes.
+    pub struct ForwardAuth {
+        /// The upstream to ask, within its own `response-timeout`.
+        upstream: String = required,
+        /// The path to ask for, with a GET. `X-Forwarded-Method`, `-Proto`, `-Host`, `-Uri` and `-For` say what the client asks; `Cookie`, `Authorization` and `Accept` are the client's.
+        path: String = "/".to_owned(),
+        /// Headers of a yes that the request gets. What a client sends by these names is always dropped.
+        copy_headers: Vec<String> = Vec::new(),
+        /// The largest body of an answer.
+        answer_max: Bytes = Bytes::kib(64),
+    }
+}

@@ -137,6 +137,8 @@ section! {
         requests_max: Option<u32> = None,
         /// Who is let in: the users of a file, with their passwords.
         basic_auth: Option<BasicAuth> = None,
+        /// Another server that is asked first whether a request may pass.
+        forward_auth: Option<ForwardAuth> = None,
         /// What changes in the headers that a backend gets.
         request_headers: HeaderEdits = HeaderEdits::default(),
         /// What changes in the headers that the client gets.

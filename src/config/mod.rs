@@ -20,7 +20,7 @@ mod verify;
 
 use indexmap::IndexMap;
 
-pub use gate::{BasicAuth, RateLimit};
+pub use gate::{BasicAuth, ForwardAuth, RateLimit};
 pub use http::{HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};

@@ -18,7 +18,7 @@ use super::stream::Stream;
 use crate::tcp::Cut;
 
 /// Interim answers (1xx) to one request; more are a flood.
-const INTERIM_MAX: u32 = 32;
+pub(super) const INTERIM_MAX: u32 = 32;
 
 /// Why an exchange did not come to its end.
 #[derive(Debug)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_wire::Framing;
+use evenkeel_wire::{Framing, Response};
 use tokio::time::Instant;
 
 use super::Edits;
@@ -144,7 +144,7 @@ impl Session<'_> {
             return Some(self.failed(fault, told, true));
         }
         if up_is_done && let Stream::H1(backend) = backend {
-            self.keep(backend, carried + 1, &place);
+            self.keep(backend, &self.response, carried + 1, &place);
         }
         let next = match (onward.persistent, up_is_done) {
             (true, _) => Next::Request,
@@ -213,9 +213,15 @@ impl Session<'_> {
     }
 
     /// Keeps the connection for the next request, unless its backend has said that it ends, or said too much.
-    fn keep(&self, mut backend: h1::Stream, requests: u32, place: &InFlight) {
+    pub(super) fn keep(
+        &self,
+        mut backend: h1::Stream,
+        response: &Response,
+        requests: u32,
+        place: &InFlight,
+    ) {
         if let Some(rules) = &place.upstream.rules.keep_alive
-            && self.response.persistent
+            && response.persistent
             && backend.input.is_empty()
         {
             backend.rest(self.local);
@@ -235,7 +241,11 @@ impl Session<'_> {
         Told { backend, up, ..self.told(order, Why::Answered, efforts) }
     }
 
-    fn not_connected(&mut self, order: &Order<'_>, failed: ConnectFailed) -> (Next, Told) {
+    pub(super) fn not_connected(
+        &mut self,
+        order: &Order<'_>,
+        failed: ConnectFailed,
+    ) -> (Next, Told) {
         let ConnectFailed { why, detail, backend, efforts } = failed;
         let status = if why == Why::ConnectTimeout { 504 } else { 503 };
         let told = Told { detail, backend, ..self.told(order, why, efforts) };

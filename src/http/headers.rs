@@ -56,6 +56,12 @@ fn strip_named(fields: &mut Fields) {
     }
 }
 
+/// Strips what `Connection` names now, and `Connection` with it: what is added afterwards is safe from it.
+pub(super) fn strip_connection(fields: &mut Fields) {
+    strip_named(fields);
+    fields.remove(Known::Connection);
+}
+
 /// Strips what was said to us only.
 pub(super) fn strip_request(request: &mut Request) {
     strip_named(&mut request.fields);

@@ -37,7 +37,7 @@ use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use files::Folder;
 pub(crate) use forwarded::Forwards;
-pub(crate) use gate::{AuthRules, Gate, Rate, RateRules, Rules as GateRules};
+pub(crate) use gate::{AuthRules, ForwardAuth, Gate, Rate, RateRules, Rules as GateRules};
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
 pub(crate) use rewrite::{PathChange, Rewrite};
@@ -70,6 +70,8 @@ pub(crate) struct Action<U> {
     pub(crate) target: Target<U>,
     /// What is demanded of a request.
     pub(crate) gate: GateRules,
+    /// Who is asked before the request goes anywhere.
+    pub(crate) forward_auth: Option<ForwardAuth<U>>,
     /// What the backend is asked for in place of what the client asked for.
     pub(crate) rewrite: Rewrite,
     /// In place of what the listener says.
@@ -115,6 +117,7 @@ impl<U> Action<U> {
         Action {
             target,
             gate: GateRules::default(),
+            forward_auth: None,
             rewrite: Rewrite::default(),
             forwards: None,
             request: Edits::default(),
@@ -128,7 +131,7 @@ impl<U> Action<U> {
     pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> Action<V> {
         let target = match self.target {
             Target::Upstream(upstream) => Target::Upstream(find(&upstream)),
-            Target::Files { folder, or } => Target::Files { folder, or: or.as_ref().map(find) },
+            Target::Files { folder, or } => Target::Files { folder, or: or.as_ref().map(&find) },
             Target::Redirect { to, status } => Target::Redirect { to, status },
             Target::Reply { status, content_type, body } => {
                 Target::Reply { status, content_type, body }
@@ -137,6 +140,7 @@ impl<U> Action<U> {
         Action {
             target,
             gate: self.gate,
+            forward_auth: self.forward_auth.map(|auth| auth.with(&find)),
             rewrite: self.rewrite,
             forwards: self.forwards,
             request: self.request,

@@ -134,6 +134,11 @@ impl<'a> Session<'a> {
         {
             return turned_away;
         }
+        if let Some(auth) = &action.forward_auth
+            && let Err(turned_away) = Box::pin(self.ask_first(auth)).await
+        {
+            return turned_away;
+        }
         let Ok(target) = action
             .rewrite
             .target(&self.request.target, |path| site.routes.rest(index, path).to_vec())
@@ -250,23 +255,27 @@ impl<'a> Session<'a> {
         self.reply(&reply, told)
     }
 
-    /// Writes an answer of our own. The connection goes on if nothing of the request is left unread.
-    pub(super) fn reply(&mut self, reply: &Reply, mut told: Told) -> (Next, Told) {
+    /// Writes an answer of our own.
+    pub(super) fn reply(&mut self, reply: &Reply, told: Told) -> (Next, Told) {
         let is_head = self.request.method == Method::Head;
+        let body = reply.fill(&mut self.response, self.local, is_head);
+        self.say(body, told)
+    }
+
+    /// Writes the answer whose head is in `response`. The connection goes on if nothing of the request is left unread.
+    pub(super) fn say(&mut self, body: &[u8], mut told: Told) -> (Next, Told) {
         let version = self.request.version;
         let unread = self.request.framing != Framing::None;
         let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout);
         let persistent = !unread && !ends && self.may_persist();
-        let local = self.local;
-        let body = reply.fill(&mut self.response, local, is_head);
         let onward = Onward { framing: self.response.framing, version, persistent };
-        self.stream.answer(local, &self.response, onward);
+        self.stream.answer(self.local, &self.response, onward);
         // What the client does not take at once is kept, so nobody needs to be woken for it.
         let cx = &mut Context::from_waker(Waker::noop());
         // A client that is gone is noticed with the next request, or by the end of its connection.
         let _ = self.stream.put(cx, body, true);
         self.stream.finish(None);
-        told.status = Some(reply.status);
+        told.status = Some(self.response.status);
         told.down = body.len() as u64;
         let next = match (persistent, unread || ends) {
             (true, _) => Next::Request,

@@ -108,7 +108,7 @@ reasons! {
     LimitRate "limit-rate" Limit,
     /// HTTP: the route already serves its `requests-max` requests.
     LimitRoute "limit-route" Limit,
-    /// HTTP: the route asks for a user and password, and there were none, or wrong ones.
+    /// HTTP: the request was not let in: no password or a wrong one, or the upstream of `forward-auth` said no.
     Unauthorized "unauthorized" Client,
     /// HTTP: the body of the request is larger than `body-max`.
     LimitBody "limit-body" Limit,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{BasicAuth, HttpListener, RateLimit, Route, Template, Users};
+use crate::config::{BasicAuth, ForwardAuth, HttpListener, RateLimit, Route, Template, Users};
 use crate::http;
 
 pub(super) fn of_listener(config: &HttpListener) -> http::GateRules {
@@ -38,6 +38,15 @@ fn auth(config: &BasicAuth) -> http::AuthRules {
         Users::default()
     });
     http::AuthRules { users: Arc::new(users), realm: config.realm.clone(), pass: config.pass }
+}
+
+pub(super) fn forward_auth(config: &ForwardAuth) -> http::ForwardAuth<Arc<str>> {
+    http::ForwardAuth {
+        upstream: config.upstream.as_str().into(),
+        path: config.path.as_bytes().into(),
+        copy: config.copy_headers.iter().map(|name| name.as_bytes().into()).collect(),
+        answer_max: usize::try_from(config.answer_max.0).unwrap_or(usize::MAX),
+    }
 }
 
 pub(super) fn rewrite(config: &Route) -> http::Rewrite {

@@ -162,3 +162,19 @@ fn added_headers_are_judged_like_set_ones() {
     one_says(&add("a = \"{hots}\""), "\"hots\" is not a variable here");
     one_says(&add("a = \"{header.a b}\""), "\"a b\" is not a name");
 }
+
+#[test]
+fn a_server_to_ask_first_is_an_upstream_with_a_path() {
+    let ask = |more: &str| on_route(&format!("forward-auth = {{ upstream = \"api\"{more} }}"));
+    assert_eq!(ask(", path = \"/v?a=b\", copy-headers = \"X-A\", answer-max = \"1MiB\""), [""; 0]);
+    let unknown = on_route("forward-auth = { upstream = \"apii\" }");
+    one_says(&unknown, "there is no upstream \"apii\"");
+    one_says(&on_route("forward-auth = { path = \"/\" }"), "\"upstream\" is missing");
+    for path in ["", "verify", "/a b", "/a#b", "/*", "/a?b#c", "/../a"] {
+        one_says(&ask(&format!(", path = \"{path}\"")), &format!("\"{path}\" is not a path"));
+    }
+    one_says(&ask(", copy-headers = \"a b\""), "\"a b\" is not the name of a header");
+    let framing = ask(", copy-headers = [\"X-A\", \"Content-Length\"]");
+    one_says(&framing, "\"Content-Length\" cannot be changed by a route");
+    one_says(&ask(", answer-max = \"2MiB\""), "answer-max must be at most 1MiB, not 2MiB");
+}

@@ -1,10 +1,12 @@
 //! What a route may demand of requests and change in their paths: limits that let somebody in, files of users that can
 //! be read, prefixes that a path of the route can have.
 
-use super::Complaints;
+use super::http::header_name;
+use super::{Complaints, names_upstream};
 use crate::config::problem::shown;
 use crate::config::{
-    BasicAuth, HttpListener, PathPattern, RateLimit, Route, Template, Time, Users, Variable,
+    BasicAuth, Bytes, Config, ForwardAuth, HttpListener, PathPattern, RateLimit, Route, Template,
+    Time, Users, Variable,
 };
 
 /// More would take more memory than anybody means.
@@ -16,13 +18,16 @@ pub(super) fn listener(listener: &HttpListener, complaints: &mut Complaints) {
     }
 }
 
-pub(super) fn route(route: &Route, complaints: &mut Complaints) {
+pub(super) fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
     if let Some(limit) = &route.rate_limit {
         complaints.below(&["rate-limit"], |complaints| rate_limit(limit, complaints));
     }
     complaints.at_least_one("requests-max", route.requests_max);
     if let Some(auth) = &route.basic_auth {
         complaints.below(&["basic-auth"], |complaints| basic_auth(auth, complaints));
+    }
+    if let Some(auth) = &route.forward_auth {
+        complaints.below(&["forward-auth"], |complaints| forward_auth(config, auth, complaints));
     }
     paths(route, complaints);
     user_is_known(route, complaints);
@@ -63,6 +68,24 @@ fn basic_auth(auth: &BasicAuth, complaints: &mut Complaints) {
     for problem in Users::from_file(&auth.users_file).err().into_iter().flatten() {
         let advice = "write each user with `htpasswd -B FILE USER`";
         complaints.error(&["users-file"], problem, advice);
+    }
+}
+
+fn forward_auth(config: &Config, auth: &ForwardAuth, complaints: &mut Complaints) {
+    names_upstream(config, &["upstream"], &auth.upstream, complaints);
+    let (path, query) = auth.path.split_once('?').unwrap_or((&auth.path, ""));
+    let is_path = matches!(path.parse(), Ok(PathPattern::Exact(_)));
+    if !is_path || !query.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        let message = format!("\"{}\" is not a path", shown(&auth.path));
+        complaints.error(&["path"], message, "write what to ask for: \"/verify\"");
+    }
+    for (index, name) in auth.copy_headers.iter().enumerate() {
+        header_name(&["copy-headers", &index.to_string()], name, complaints);
+    }
+    let most = Bytes::kib(1024);
+    if auth.answer_max > most {
+        let message = format!("answer-max must be at most {most}, not {}", auth.answer_max);
+        complaints.error(&["answer-max"], message, "");
     }
 }
 

@@ -89,7 +89,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
         complaints.error(&["header", name], message, "");
     }
     files(config, route, complaints);
-    gate::route(route, complaints);
+    gate::route(config, route, complaints);
     match &route.redirect {
         Some(to) => redirect(to, route.redirect_status, complaints),
         None if route.redirect_status != Route::default().redirect_status => {
@@ -213,7 +213,7 @@ fn header_text(keys: &[&str], name: &str, value: &str, complaints: &mut Complain
     template(keys, value, Template::IN_HEADERS, complaints);
 }
 
-fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints) {
+pub(super) fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints) {
     if !evenkeel_wire::is_name(name.as_bytes()) {
         let message = format!("\"{}\" is not the name of a header", shown(name));
         complaints.error(keys, message, "");

@@ -3,6 +3,7 @@
 //! Nothing here may grow with what clients send.
 
 mod auth;
+mod forward_auth;
 mod rate;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use crate::limits::{ClientKey, Places};
 use crate::observe::ended::Why;
 pub(crate) use auth::Rules as AuthRules;
 use auth::{Auth, Checked};
+pub(crate) use forward_auth::ForwardAuth;
 pub(crate) use rate::Rate;
 use rate::RateTable;
 

@@ -56,12 +56,12 @@ pub(super) fn outgoing_request(
     request: &Request,
     Heading { target, host, upgrade }: Heading<'_>,
 ) -> Option<http::Request<()>> {
-    let authority = Authority::from_maybe_shared(host.to_vec()).ok()?;
+    let authority = Authority::try_from(host).ok()?;
     let is_connect = request.method == evenkeel_wire::Method::Connect;
     let mut parts = http::uri::Parts::default();
     parts.authority = Some(authority);
     if !is_connect {
-        let path = PathAndQuery::from_maybe_shared(target.to_vec()).ok()?;
+        let path = PathAndQuery::try_from(target).ok()?;
         (parts.scheme, parts.path_and_query) = (Some(http::uri::Scheme::HTTP), Some(path));
     }
     let method = if upgrade.is_some() { b"CONNECT" } else { request.method.as_bytes() };
