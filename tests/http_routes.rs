@@ -193,17 +193,39 @@ fn a_switch_of_protocols_goes_to_the_changed_path() {
 }
 
 #[test]
-fn a_file_gets_the_headers_of_its_route() {
+fn what_a_route_sets_or_removes_goes_in_every_spelling() {
+    let route = "request-headers = { set = { X-User = \"ann\" }, remove = \"X-Role\" }";
+    let forged = "x-user: root\r\nX_User: root\r\nX_USER: root\r\nx_role: root\r\nX-Role: root\r\nX-Users: 1";
+    let asked = &asked(route, &[&format!("GET / HTTP/1.1\r\nHost: a\r\n{forged}\r\n\r\n")])[0];
+    assert_eq!((asked.field("x-user"), asked.field("x-users")), (Some("ann"), Some("1")));
+    assert!(!format!("{asked:?}").contains("root"), "{asked:?}");
+}
+
+#[test]
+fn what_we_answer_ourselves_gets_the_headers_of_its_route() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a"), "x").unwrap();
-    let route = format!(
-        "[[http.web.route]]\npath = \"/f/*\"\nfiles = \"{}\"\nresponse-headers = {{ add = {{ X-A = [\"{{method}}\", \"2\"] }} }}",
-        folder.path().display()
-    );
-    let recorder = Recorder::answering(|_| ok(b""));
-    let (_running, door) = serve(&config(&[recorder.address()], "", &route));
-    let answer = Client::connect(door).get("/f/a");
-    let values: Vec<_> = answer.fields.iter().filter(|(name, _)| name == "x-a").collect();
-    assert_eq!(values.len(), 2);
-    assert_eq!(answer.field("x-a"), Some("GET"));
+    let files = format!("files = \"{}\"", folder.path().display());
+    let reply = "reply = { status = 200, body = \"x\" }";
+    for target in [&*files, "redirect = \"/x\"", reply] {
+        let route = format!(
+            "[[http.web.route]]\npath = \"/f/*\"\n{target}\nresponse-headers = {{ set = {{ Content-Type = \"text/x\" }}, \
+             remove = \"Last-Modified\", add = {{ X-A = [\"{{method}}\", \"2\"] }} }}"
+        );
+        let recorder = Recorder::answering(|_| ok(b""));
+        let (_running, door) = serve(&config(&[recorder.address()], "", &route));
+        let answer = Client::connect(door).get("/f/a");
+        let values = |name: &str| -> Vec<_> {
+            let these = answer.fields.iter().filter(|(known, _)| known == name);
+            these.map(|(_, value)| value.clone()).collect()
+        };
+        assert_eq!(values("x-a"), ["GET", "2"], "{target}");
+        assert_eq!(values("content-type"), ["text/x"], "{target}");
+        assert_eq!(answer.field("last-modified"), None, "{target}");
+    }
+    let route = format!("[[http.web.route]]\n{reply}");
+    let (_running, door) = serve(&config(&[Recorder::echoing().address()], "", &route));
+    let answer = Client::connect(door).get("/");
+    let types = answer.fields.iter().filter(|(name, _)| name == "content-type");
+    assert_eq!(types.count(), 1);
 }

@@ -114,9 +114,7 @@ impl Session<'_> {
         let body = if is_head { Framing::None } else { Framing::Length(length) };
         begin(&mut self.response, status, self.local);
         add_fields(&mut self.response.fields, status, &regular, &part, is_head);
-        for (name, value) in changes.fields() {
-            self.response.fields.push(name, value);
-        }
+        changes.apply(&mut self.response.fields);
         let onward = Onward { framing: body, version: self.request.version, persistent };
         self.stream.answer(self.local, &self.response, onward);
         let mut told = Told { status: Some(status), ..Told::new(Why::Replied) };

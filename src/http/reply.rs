@@ -56,7 +56,7 @@ impl Reply {
         if !has_body(self.status) {
             return &[];
         }
-        if !self.body.is_empty() {
+        if !self.body.is_empty() && !self.content_type.is_empty() {
             response.fields.push(b"Content-Type", self.content_type.as_bytes());
         }
         let length = self.body.len() as u64;

@@ -15,7 +15,7 @@ use super::local::Local;
 use super::record::{Told, publish};
 use super::reply::Reply;
 use super::stream::Stream;
-use super::{Action, Site, Target};
+use super::{Action, Edits, Site, Target};
 use crate::config::Part;
 use crate::observe::ended::{ClientAddress, Why};
 use crate::route::{Ask, normal_path};
@@ -167,14 +167,16 @@ impl<'a> Session<'a> {
                 if by_client && to.starts_with("//") {
                     to = format!("/{}", to.trim_start_matches('/'));
                 }
-                self.redirect(*status, to)
+                let mut reply = Reply::plain(*status, "text/plain", Vec::new());
+                reply.fields.push(("Location", to));
+                self.reply_with(&reply, &action.response)
             }
             Target::Reply { status, content_type, body } => {
                 let mut reply = Reply::plain(*status, "", body.as_bytes().to_vec());
                 if !body.is_empty() {
                     reply.fields.push(("Content-Type", content_type.clone()));
                 }
-                self.reply(&reply, Told::new(Why::Replied))
+                self.reply_with(&reply, &action.response)
             }
         }
     }
@@ -253,6 +255,15 @@ impl<'a> Session<'a> {
         let asked = if self.requests > 0 { &self.request.fields } else { &empty };
         let reply = Reply::failure(status, cause, &self.request_id, asked);
         self.reply(&reply, told)
+    }
+
+    /// Writes what a route answers by itself, changed as it says.
+    fn reply_with(&mut self, reply: &Reply, edits: &Edits) -> (Next, Told) {
+        let is_head = self.request.method == Method::Head;
+        let body = reply.fill(&mut self.response, self.local, is_head);
+        let changes = self.changes(edits);
+        changes.apply(&mut self.response.fields);
+        self.say(body, Told::new(Why::Replied))
     }
 
     /// Writes an answer of our own.

@@ -21,14 +21,12 @@ pub(super) struct Changes<'e> {
 impl Changes<'_> {
     /// Takes away, sets, adds, in this order.
     pub(super) fn apply(&self, fields: &mut Fields) {
-        self.edits.remove.iter().for_each(|name| fields.remove_named(name));
-        self.set.iter().for_each(|(name, value)| fields.set(name, value));
+        self.edits.remove.iter().for_each(|name| remove_alike(fields, name));
+        for (name, value) in &self.set {
+            remove_alike(fields, name);
+            fields.push(name, value);
+        }
         self.add.iter().for_each(|(name, value)| fields.push(name, value));
-    }
-
-    /// The fields that come.
-    pub(super) fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.set.iter().chain(&self.add).map(|(name, value)| (*name, &value[..]))
     }
 }
 
@@ -110,6 +108,16 @@ fn field_value(bytes: Vec<u8>) -> Vec<u8> {
     bytes.trim_ascii().to_vec()
 }
 
+/// Takes out every field of this name, and of those that some servers read as the same: where fields become variables
+/// of a program, `X_User` is `X-User` (RFC 3875 4.1.18).
+pub(super) fn remove_alike(fields: &mut Fields, name: &[u8]) {
+    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    let is_alike = |other: &[u8]| {
+        other.len() == name.len() && other.iter().map(plain).eq(name.iter().map(plain))
+    };
+    fields.retain(|field| !is_alike(field.name));
+}
+
 /// The value of a cookie; of several by one name, the first.
 pub(super) fn cookie<'f>(fields: &'f Fields, name: &[u8]) -> Option<&'f [u8]> {
     let is_cookie = |field: &Field<'_>| field.known == Known::Cookie;
@@ -142,6 +150,16 @@ mod tests {
         let value = |text: &str| String::from_utf8(field_value(text.into())).unwrap();
         assert_eq!(value("a\r\nX-Admin: 1\0"), "aX-Admin: 1");
         assert_eq!(value(" \t a \u{7f}\u{1b}[31mé "), "a [31mé");
+    }
+
+    #[test]
+    fn look_alikes_of_a_header_go_with_it() {
+        let mut fields = Fields::default();
+        let names = ["X-Auth-User", "x_auth_user", "X-AUTH_USER", "X-Auth-Users", "X-Auth"];
+        names.iter().for_each(|name| fields.push(name.as_bytes(), b"1"));
+        remove_alike(&mut fields, b"x-auth-user");
+        let left: Vec<_> = fields.iter().map(|field| field.name).collect();
+        assert_eq!(left, [&b"X-Auth-Users"[..], b"X-Auth"]);
     }
 
     proptest::proptest! {

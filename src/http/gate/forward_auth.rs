@@ -20,6 +20,7 @@ use crate::http::record::Told;
 use crate::http::rewrite::Rewrite;
 use crate::http::session::{Next, Session};
 use crate::http::stream::Stream;
+use crate::http::variables::remove_alike;
 use crate::http::{Edits, local::Local};
 use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts};
@@ -275,26 +276,5 @@ fn poll_body(
                 }
             }
         }
-    }
-}
-
-/// Takes out every field of this name, and of those that some servers read as the same.
-fn remove_alike(fields: &mut Fields, name: &[u8]) {
-    let plain = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    fields.retain(|field| !field.name.iter().map(plain).eq(name.iter().map(plain)));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn look_alikes_of_a_copied_header_go_with_it() {
-        let mut fields = Fields::default();
-        let names = ["X-Auth-User", "x_auth_user", "X-AUTH_USER", "X-Auth-Users", "X-Auth"];
-        names.iter().for_each(|name| fields.push(name.as_bytes(), b"1"));
-        remove_alike(&mut fields, b"x-auth-user");
-        let left: Vec<_> = fields.iter().map(|field| field.name).collect();
-        assert_eq!(left, [&b"X-Auth-Users"[..], b"X-Auth"]);
     }
 }
