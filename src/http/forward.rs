@@ -4,23 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_wire::{Framing, Response};
+use evenkeel_wire::Framing;
 use tokio::time::Instant;
 
 use super::Edits;
 use super::exchange::{Exchange, Fault, no_answer};
 use super::forwarded::Forwards;
-use super::h1::{self, BodyFailed};
+use super::h1::BodyFailed;
 use super::headers::{Heading, strip_request};
 use super::pump::Pump;
-use super::reach::Reached;
+use super::reach::{Reach, Reached, keep};
 use super::record::Told;
 use super::rewrite::Rewrite;
 use super::session::{Next, Session};
 use super::stream::Stream;
 use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts};
-use crate::upstream::idle::Kept;
 use crate::upstream::{InFlight, Upstream};
 
 /// How often a request may go again because the connection that it went out on turned out to be over.
@@ -75,7 +74,10 @@ impl Session<'_> {
         let mut again = 0;
         loop {
             let reached = {
-                let reach = self.reach(order, &mut tried, &mut efforts, again == 0);
+                let (local, limits, upstream) = (self.local, self.site.rules.head, order.upstream);
+                let key = upstream.source_key(self.client_ip());
+                let reach = Reach { local, upstream, key, limits };
+                let reach = reach.backend(&mut tried, &mut efforts, again == 0);
                 let patience = tokio::time::timeout_at(order.began + order.response_timeout, reach);
                 tokio::select! {
                     biased;
@@ -85,7 +87,7 @@ impl Session<'_> {
             };
             let (reached, place) = match reached {
                 Ok(Ok(found)) => found,
-                Ok(Err(failed)) => return self.not_connected(order, failed),
+                Ok(Err(failed)) => return self.not_connected(order.upstream, failed),
                 Err(_) => {
                     let mut told = self.told(order, Why::ResponseTimeout, efforts);
                     told.detail = Some("no backend could be reached in time".to_owned());
@@ -144,7 +146,7 @@ impl Session<'_> {
             return Some(self.failed(fault, told, true));
         }
         if up_is_done && let Stream::H1(backend) = backend {
-            self.keep(backend, &self.response, carried + 1, &place);
+            keep(self.local, backend, &self.response, carried + 1, &place);
         }
         let next = match (onward.persistent, up_is_done) {
             (true, _) => Next::Request,
@@ -212,26 +214,12 @@ impl Session<'_> {
         Some(self.failed(fault, told, false))
     }
 
-    /// Keeps the connection for the next request, unless its backend has said that it ends, or said too much.
-    pub(super) fn keep(
-        &self,
-        mut backend: h1::Stream,
-        response: &Response,
-        requests: u32,
-        place: &InFlight,
-    ) {
-        if let Some(rules) = &place.upstream.rules.keep_alive
-            && response.persistent
-            && backend.input.is_empty()
-        {
-            backend.rest(self.local);
-            let kept = Kept { socket: backend.socket, requests };
-            self.local.idle.borrow_mut().keep(&place.backend, kept, rules);
-        }
+    fn told(&self, order: &Order<'_>, why: Why, efforts: Efforts) -> Told {
+        self.told_by(order.upstream, why, efforts)
     }
 
-    pub(super) fn told(&self, order: &Order<'_>, why: Why, efforts: Efforts) -> Told {
-        let upstream = Some(Arc::clone(&order.upstream.rules.name));
+    pub(super) fn told_by(&self, upstream: &Arc<Upstream>, why: Why, efforts: Efforts) -> Told {
+        let upstream = Some(Arc::clone(&upstream.rules.name));
         Told { upstream, efforts, ..Told::new(why) }
     }
 
@@ -243,12 +231,12 @@ impl Session<'_> {
 
     pub(super) fn not_connected(
         &mut self,
-        order: &Order<'_>,
+        upstream: &Arc<Upstream>,
         failed: ConnectFailed,
     ) -> (Next, Told) {
         let ConnectFailed { why, detail, backend, efforts } = failed;
         let status = if why == Why::ConnectTimeout { 504 } else { 503 };
-        let told = Told { detail, backend, ..self.told(order, why, efforts) };
+        let told = Told { detail, backend, ..self.told_by(upstream, why, efforts) };
         self.refuse(status, told)
     }
 

@@ -20,6 +20,7 @@ mod serve;
 mod session;
 mod stream;
 mod streams;
+mod subrequest;
 mod switch;
 mod tunnel;
 mod variables;

@@ -6,18 +6,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_wire::{Limits, Response};
 use tokio::time::Instant;
 
-use super::forward::Order;
 use super::h1;
 use super::h2::{self as multiplexed, Opening, Place};
-use super::session::Session;
+use super::local::Local;
 use super::stream::Stream;
 use crate::observe::ended::Why;
 use crate::socket::Socket;
 use crate::upstream::connect::{ConnectFailed, Efforts, Way};
 use crate::upstream::idle::Kept;
-use crate::upstream::{Backend, InFlight};
+use crate::upstream::{Backend, InFlight, Upstream};
 
 /// A backend that can be asked.
 pub(super) struct Reached {
@@ -32,17 +32,25 @@ enum There {
     Shared(Place),
 }
 
-impl Session<'_> {
+/// Where to look for a way to a backend.
+pub(super) struct Reach<'a> {
+    pub(super) local: &'a Local,
+    pub(super) upstream: &'a Arc<Upstream>,
+    /// What decides for hashing algorithms.
+    pub(super) key: u64,
+    /// Of the answer.
+    pub(super) limits: Limits,
+}
+
+impl Reach<'_> {
     /// Picks a backend and finds a way to it.
-    pub(super) async fn reach(
+    pub(super) async fn backend(
         &self,
-        order: &Order<'_>,
         tried: &mut Vec<Arc<Backend>>,
         efforts: &mut Efforts,
         may_use_kept: bool,
     ) -> Result<(Reached, InFlight), ConnectFailed> {
-        let (local, upstream) = (self.local, order.upstream);
-        let key = upstream.source_key(self.client_ip());
+        let Reach { local, upstream, key, limits } = *self;
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;
@@ -59,7 +67,6 @@ impl Session<'_> {
                 None => None,
             };
             let (way, place) = upstream.reach(key, tried, efforts, there).await?;
-            let limits = self.site.rules.head;
             let reached = match way {
                 Way::Kept(There::Kept(Kept { socket, requests })) => {
                     Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: requests }
@@ -84,14 +91,32 @@ impl Session<'_> {
     }
 }
 
-fn of_stream(place: Place, limits: evenkeel_wire::Limits) -> Reached {
+/// Keeps a connection for the next request, unless its backend has said that it ends, or said too much.
+pub(super) fn keep(
+    local: &Local,
+    mut backend: h1::Stream,
+    response: &Response,
+    requests: u32,
+    place: &InFlight,
+) {
+    if let Some(rules) = &place.upstream.rules.keep_alive
+        && response.persistent
+        && backend.input.is_empty()
+    {
+        backend.rest(local);
+        let kept = Kept { socket: backend.socket, requests };
+        local.idle.borrow_mut().keep(&place.backend, kept, rules);
+    }
+}
+
+fn of_stream(place: Place, limits: Limits) -> Reached {
     let carried = place.requests();
     let stream = multiplexed::Stream::to_backend(place, limits);
     Reached { stream: Stream::H2(Box::new(stream)), carried }
 }
 
 /// Begins HTTP/2 on a fresh connection, and takes the first place on it.
-async fn greet(socket: Socket, opening: Opening, limits: evenkeel_wire::Limits) -> Option<Place> {
+async fn greet(socket: Socket, opening: Opening, limits: Limits) -> Option<Place> {
     let (sender, connection) = multiplexed::greet(socket, limits.head_max).await.ok()?;
     let shared = opening.open(sender);
     let over = Rc::clone(&shared);
