@@ -76,7 +76,13 @@ pub(super) fn strip_request(request: &mut Request, trusted: bool) {
                 | Known::XRequestId
         )
     };
-    request.fields.retain(|field| !is_ours(field.known) && (trusted || !forwarding(field.known)));
+    // That a client takes trailers may be told on, where the next hop has a way to say it.
+    let is_told = |field: &Field<'_>| {
+        field.known == Known::Te && field.value.eq_ignore_ascii_case(b"trailers")
+    };
+    request.fields.retain(|field| {
+        (!is_ours(field.known) || is_told(&field)) && (trusted || !forwarding(field.known))
+    });
 }
 
 /// Strips what the backend said to us only. `keep_length` is for answers that tell a length and have no body.
@@ -151,17 +157,30 @@ pub(super) fn write_request(
     out.extend_from_slice(if is_connect { &request.authority } else { &request.target });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     line(out, b"Host", host);
-    let merged = |field: &Field<'_>| field.known == Known::XForwardedFor;
-    for field in request.fields.iter().filter(|field| !merged(field)) {
+    // Forwarded for is merged with our own, and TE would have to be named in Connection.
+    let passes = |field: &Field<'_>| !matches!(field.known, Known::XForwardedFor | Known::Te);
+    for field in request.fields.iter().filter(passes) {
         line(out, field.name, field.value);
     }
     framing_line(out, request.framing);
     if let Some(protocol) = upgrade {
         line(out, b"Connection", b"upgrade");
         line(out, b"Upgrade", protocol);
+        if !request.protocol.is_empty() && protocol.eq_ignore_ascii_case(b"websocket") {
+            line(out, b"Sec-WebSocket-Key", &websocket_key(forwarded.request_id));
+        }
     }
     forwarded_fields(request, forwarded, |name, value| line(out, name, value));
     out.extend_from_slice(b"\r\n");
+}
+
+/// The nonce that a WebSocket handshake needs on HTTP/1 and has not on HTTP/2 (RFC 8441 5.1): 16 bytes in base64.
+/// Hexadecimal digits are base64 as well; it only has to differ from request to request (RFC 6455 4.1).
+fn websocket_key(request_id: &str) -> [u8; 24] {
+    let mut key = *b"AAAAAAAAAAAAAAAAAAAAAA==";
+    let digits = request_id.bytes().rev().take(21);
+    key.iter_mut().zip(digits).for_each(|(place, digit)| *place = digit);
+    key
 }
 
 /// `X-Forwarded-*` as most servers read them; a trusted client's own words stay, and it is added to their list.

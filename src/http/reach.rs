@@ -93,14 +93,14 @@ fn of_stream(place: Place, limits: evenkeel_wire::Limits) -> Reached {
 /// Begins HTTP/2 on a fresh connection, and takes the first place on it.
 async fn greet(socket: Socket, opening: Opening, limits: evenkeel_wire::Limits) -> Option<Place> {
     let (sender, connection) = multiplexed::greet(socket, limits.head_max).await.ok()?;
-    let shared = opening.open(sender);
-    let over = Rc::clone(&shared);
+    let place = opening.open(sender);
+    let over = place.connection();
     // It ends when the last request on it has, and nobody can begin another.
     tokio::task::spawn_local(async move {
         let _ = connection.await;
         over.retire();
     });
-    shared.take(usize::MAX)
+    Some(place)
 }
 
 fn not_greeted(place: &InFlight, efforts: Efforts) -> ConnectFailed {
