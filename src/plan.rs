@@ -13,7 +13,7 @@ use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::idle::Keep;
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
-use crate::{http, limits, listen, tcp, upstream};
+use crate::{http, limits, listen, tcp, tls, upstream};
 
 /// A whole config, compiled.
 #[derive(Debug, Clone)]
@@ -42,6 +42,7 @@ pub(crate) struct ListenerPlan {
     pub(crate) name: Arc<str>,
     pub(crate) listen: listen::Settings,
     pub(crate) door: limits::Rules,
+    pub(crate) tls: Option<tls::Settings>,
     pub(crate) job: Job,
 }
 
@@ -217,6 +218,7 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
             client_connections_max: config.client_connections_max,
             client_connections_per_second: config.client_connections_per_second,
         },
+        tls: None,
         job: Job::Tcp {
             upstream: config.upstream.as_str().into(),
             rules: tcp::Rules {
@@ -232,6 +234,7 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
 fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
     let size = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
     let rules = http::Rules {
+        scheme: if config.tls.is_some() { "https" } else { "http" },
         head: evenkeel_wire::Limits {
             head_max: size(config.head_max),
             line_max: size(config.line_max),
@@ -266,7 +269,28 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
             client_connections_max: config.client_connections_max,
             client_connections_per_second: config.client_connections_per_second,
         },
+        tls: config.tls.as_ref().map(|tls| tls_settings(tls, &config.http)),
         job: Job::Http { rules: Box::new(rules), routes },
+    }
+}
+
+fn tls_settings(config: &config::Tls, versions: &[config::HttpVersion]) -> tls::Settings {
+    let files =
+        |pair: config::Certificate| tls::Files { certificate: pair.certificate, key: pair.key };
+    // The best first: clients may name several, and ours is the choice.
+    let known = [config::HttpVersion::Http2, config::HttpVersion::Http11];
+    tls::Settings {
+        identities: config.every_certificate().into_iter().map(files).collect(),
+        min_version: match config.min_version {
+            config::TlsVersion::Tls12 => tls::Version::Tls12,
+            config::TlsVersion::Tls13 => tls::Version::Tls13,
+        },
+        handshake_timeout: config.handshake_timeout.0,
+        protocols: known
+            .into_iter()
+            .filter(|version| versions.contains(version))
+            .filter_map(config::HttpVersion::alpn)
+            .collect(),
     }
 }
 

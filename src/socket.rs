@@ -4,13 +4,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags, Shutdown, sockopt};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 
 /// A connected (or connecting) non-blocking stream socket, registered with the worker's event loop.
 #[derive(Debug)]
@@ -132,10 +133,17 @@ impl Socket {
         if first.is_empty() || second.is_empty() {
             return self.poll_write(cx, if first.is_empty() { second } else { first });
         }
-        let pieces = [io::IoSlice::new(first), io::IoSlice::new(second)];
+        self.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
+    }
+
+    fn poll_write_pieces(
+        &self,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let nothing = &mut rustix::net::SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(self.fd.get_ref(), &pieces, nothing, SendFlags::NOSIGNAL) {
+            match rustix::net::sendmsg(self.fd.get_ref(), pieces, nothing, SendFlags::NOSIGNAL) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(rustix::io::Errno::AGAIN) => {
                     ready!(self.fd.poll_write_ready(cx))?.clear_ready();
@@ -150,6 +158,20 @@ impl Socket {
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.fd.poll_read_ready(cx))?.retain_ready();
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the next byte and leaves it where it is; none is the end of the stream.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            let byte = &mut [0_u8];
+            match rustix::net::recv(self.fd.get_ref(), &mut *byte, RecvFlags::PEEK) {
+                Ok((_, count)) => return Poll::Ready(Ok((count > 0).then_some(byte[0]))),
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
     }
 
     /// Whether an idle connection is as it was left: nothing has come, and it has not ended. Mostly known
@@ -200,6 +222,51 @@ impl Socket {
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.get_ref().as_fd()
+    }
+}
+
+/// For libraries that speak through a stream of tokio's kind, such as TLS.
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let count = ready!(Socket::poll_read(&self, cx, into.initialize_unfilled()))?;
+        into.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Socket::poll_write(&self, cx, from)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // The kernel takes so many at a time, and refuses more (UIO_MAXIOV, readv(2)).
+        self.poll_write_pieces(cx, &pieces[..pieces.len().min(1024)])
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish_writing();
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -134,8 +134,8 @@ impl Exchange<'_> {
             return Ok(());
         }
         let before = self.client.input.carried;
-        let from = (&self.client.socket, &mut self.client.input);
-        let to = (&self.backend.socket, &mut self.backend.output);
+        let from = (&mut self.client.socket, &mut self.client.input);
+        let to = (&mut self.backend.socket, &mut self.backend.output);
         let outcome = self.up.poll(cx, from, to, self.local);
         if self.client.input.carried != before {
             self.active = Instant::now();
@@ -191,8 +191,8 @@ impl Exchange<'_> {
 
     fn poll_down(&mut self, cx: &mut Context<'_>, down: &mut Pump) -> Poll<Result<(), Fault>> {
         let before = self.backend.input.carried;
-        let from = (&self.backend.socket, &mut self.backend.input);
-        let to = (&self.client.socket, &mut self.client.output);
+        let from = (&mut self.backend.socket, &mut self.backend.input);
+        let to = (&mut self.client.socket, &mut self.client.output);
         let outcome = down.poll(cx, from, to, self.local);
         if self.backend.input.carried != before {
             self.active = Instant::now();

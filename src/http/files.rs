@@ -177,7 +177,7 @@ impl Session<'_> {
             match rustix::io::preadv2(file, &mut pieces, at, ReadWriteFlags::NOWAIT) {
                 Ok(count) => {
                     let outcome =
-                        self.stream.output.put(cx, &self.stream.socket, &scratch[..count]);
+                        self.stream.output.put(cx, &mut self.stream.socket, &scratch[..count]);
                     Poll::Ready(outcome.map(|()| Some(count)).map_err(|_| Why::ClientGone))
                 }
                 Err(_) => Poll::Ready(Ok(None)),
@@ -188,7 +188,7 @@ impl Session<'_> {
 
     async fn put(&mut self, bytes: &[u8]) -> Result<(), Why> {
         poll_fn(|cx| {
-            let outcome = self.stream.output.put(cx, &self.stream.socket, bytes);
+            let outcome = self.stream.output.put(cx, &mut self.stream.socket, bytes);
             Poll::Ready(outcome.map_err(|_| Why::ClientGone))
         })
         .await

@@ -15,6 +15,7 @@ use super::headers::{
 };
 use super::record::Told;
 use super::serve::{Next, Session};
+use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts, Way};
 use crate::upstream::idle::Kept;
@@ -89,7 +90,7 @@ impl Session<'_> {
         efforts: Efforts,
     ) -> Tried {
         let (socket, carried) = match way {
-            Way::Fresh(socket) => (socket, 0),
+            Way::Fresh(socket) => (Link::Plain(socket), 0),
             Way::Kept(Kept { socket, requests }) => (socket, requests),
         };
         let backend = self.begin(Stream::new(socket), upgrade);
@@ -134,7 +135,7 @@ impl Session<'_> {
     fn begin(&self, mut backend: Stream, upgrade: Option<&[u8]>) -> Stream {
         let forwarded = Forwarded {
             client: &self.peer,
-            scheme: "http",
+            scheme: self.site.rules.scheme,
             trusted: self.client_is_trusted(),
             request_id: &self.request_id,
         };

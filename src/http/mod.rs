@@ -8,9 +8,11 @@ mod forward;
 mod h1;
 mod headers;
 mod local;
+mod plain;
 mod record;
 mod reply;
 mod serve;
+mod tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +27,14 @@ use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use files::Folder;
 pub(crate) use local::Local;
+pub(crate) use plain::refuse_plain;
 pub(crate) use serve::serve;
 
 /// What was configured for one HTTP listener.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
+    /// `http` or `https`, as clients ask.
+    pub(crate) scheme: &'static str,
     pub(crate) head: Limits,
     pub(crate) head_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,

@@ -20,10 +20,9 @@ use super::record::{Told, publish};
 use super::reply::Reply;
 use super::{Action, Edits, Site, Target};
 use crate::config::{Part, Template, Variable};
+use crate::link::Link;
 use crate::observe::ended::{ClientAddress, Why};
 use crate::route::{Ask, normal_path};
-use crate::socket::Socket;
-use crate::tcp::relay::{Relay, Times};
 use crate::tcp::{Cut, Outcome, Scratch};
 use crate::upstream::{InFlight, Upstream};
 
@@ -32,6 +31,13 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes thrown away meanwhile.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Whether anything comes after what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Yes,
+    No,
+}
 
 /// What becomes of the connection after a request.
 pub(super) enum Next {
@@ -44,13 +50,13 @@ pub(super) enum Next {
     /// The end at once: something begun cannot be finished.
     Abort(Why),
     /// Bytes both ways, beginning with `rest` for the client.
-    Tunnel { backend: Socket, place: InFlight, rest: Vec<u8> },
+    Tunnel { backend: Link, place: InFlight, rest: Vec<u8> },
 }
 
 /// How the requests of a connection came to their end.
 enum Over {
     Ended(Why),
-    Tunnel { backend: Socket, place: InFlight, rest: Vec<u8> },
+    Tunnel { backend: Link, place: InFlight, rest: Vec<u8> },
 }
 
 /// A client connection while it is served.
@@ -73,28 +79,14 @@ pub(super) struct Session<'a> {
 
 /// Serves one client from its first byte to its last.
 pub(crate) async fn serve(
-    socket: Socket,
+    link: Link,
     site: &Site,
     client: ClientAddress,
     local: &Local,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Outcome {
-    let mut session = Session {
-        site,
-        local,
-        cut,
-        client,
-        peer: String::new(),
-        stream: Stream::new(socket),
-        request: Request::default(),
-        response: Response::default(),
-        alarm: Alarm::default(),
-        requests: 0,
-        request_id: String::new(),
-        carried_before: 0,
-    };
-    session.peer = session.client_ip().map_or_else(String::new, |ip| ip.to_string());
+    let mut session = Session::new(link, site, client, local, cut);
     let why = match session.run().await {
         Over::Ended(why) => why,
         Over::Tunnel { backend, place, rest } => {
@@ -104,12 +96,40 @@ pub(crate) async fn serve(
     Outcome { spoke: session.requests > 0, ..Outcome::without_backend(why, None) }
 }
 
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        link: Link,
+        site: &'a Site,
+        client: ClientAddress,
+        local: &'a Local,
+        cut: &'a Cut,
+    ) -> Session<'a> {
+        let mut session = Session {
+            site,
+            local,
+            cut,
+            client,
+            peer: String::new(),
+            stream: Stream::new(link),
+            request: Request::default(),
+            response: Response::default(),
+            alarm: Alarm::default(),
+            requests: 0,
+            request_id: String::new(),
+            carried_before: 0,
+        };
+        session.peer = session.client_ip().map_or_else(String::new, |ip| ip.to_string());
+        session
+    }
+}
+
 impl Session<'_> {
     /// Request after request.
     async fn run(&mut self) -> Over {
         let mut since = Instant::now();
         loop {
             if let Err(why) = self.next_request(since).await {
+                self.stream.socket.close_notify();
                 return Over::Ended(why);
             }
             // Boxed, so that a connection between two requests does not carry the room for one.
@@ -118,11 +138,11 @@ impl Session<'_> {
             match next {
                 Next::Request => {}
                 Next::Close(why) => {
-                    self.flush().await;
+                    self.flush(Last::Yes).await;
                     return Over::Ended(why);
                 }
                 Next::Linger(why) => {
-                    self.flush().await;
+                    self.flush(Last::Yes).await;
                     Box::pin(self.linger()).await;
                     return Over::Ended(why);
                 }
@@ -131,7 +151,7 @@ impl Session<'_> {
                     return Over::Ended(why);
                 }
                 Next::Tunnel { backend, place, rest } => {
-                    self.flush().await;
+                    self.flush(Last::No).await;
                     return Over::Tunnel { backend, place, rest };
                 }
             }
@@ -230,13 +250,13 @@ impl Session<'_> {
         self.end_with(since, refusal.reason.status(), told).await;
     }
 
-    async fn end_with(&mut self, since: Instant, status: u16, told: Told) {
+    pub(super) async fn end_with(&mut self, since: Instant, status: u16, told: Told) {
         self.request_id = self.local.request_id();
         self.request.clear();
         self.requests += 1;
         let (_, told) = self.refuse(status, told);
         publish(self.site, self.client, since, &self.request_id, &self.request, told);
-        self.flush().await;
+        self.flush(Last::Yes).await;
         Box::pin(self.linger()).await;
     }
 
@@ -371,7 +391,7 @@ impl Session<'_> {
                 Part::Variable(Variable::Path) => &target[..end],
                 Part::Variable(Variable::Query) => target.get(end + 1..).unwrap_or_default(),
                 Part::Variable(Variable::RequestId) => self.request_id.as_bytes(),
-                Part::Variable(Variable::Scheme) => b"http",
+                Part::Variable(Variable::Scheme) => self.site.rules.scheme.as_bytes(),
                 Part::Variable(Variable::Uri) => target,
             });
         }
@@ -385,7 +405,8 @@ impl Session<'_> {
 
     /// Answers with a page of our own about what went wrong; the connection ends with it.
     pub(super) fn refuse(&mut self, status: u16, told: Told) -> (Next, Told) {
-        let cause = told.detail.as_deref().filter(|_| told.why == Why::BadRequest);
+        let cause =
+            told.detail.as_deref().filter(|_| matches!(told.why, Why::BadRequest | Why::TlsFailed));
         let cause = cause.unwrap_or(told.why.as_str());
         let empty = Fields::default();
         let asked = if self.requests > 0 { &self.request.fields } else { &empty };
@@ -398,7 +419,7 @@ impl Session<'_> {
         let is_head = self.request.method == Method::Head;
         let version = self.request.version;
         let unread = self.request.framing != Framing::None;
-        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout);
+        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout | Why::TlsFailed);
         let persistent = !unread && !ends && self.may_persist();
         let onward = Onward { framing: Framing::None, version, persistent };
         let local = self.local;
@@ -415,15 +436,17 @@ impl Session<'_> {
         (next, told)
     }
 
-    /// Hands everything written to the kernel, for as long as the client takes some now and then.
-    async fn flush(&mut self) {
+    /// Hands everything written to the kernel, for as long as the client takes some now and then; and after the
+    /// last, says that it was the last.
+    async fn flush(&mut self, last: Last) {
         let patience = self.site.rules.idle_timeout.unwrap_or(Duration::from_secs(60));
         let due = Instant::now() + patience;
         poll_fn(|cx| {
-            if self.stream.poll_flush(cx).is_ready()
-                || self.cut.is_asked(cx)
-                || self.alarm.is_over(cx, Some(due))
-            {
+            let mut done = self.stream.poll_flush(cx).is_ready();
+            if done && last == Last::Yes {
+                done = self.stream.socket.poll_close_notify(cx).is_ready();
+            }
+            if done || self.cut.is_asked(cx) || self.alarm.is_over(cx, Some(due)) {
                 return Poll::Ready(());
             }
             Poll::Pending
@@ -450,35 +473,6 @@ impl Session<'_> {
             if over { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
-    }
-
-    /// Relays bytes between two sides that speak something else now.
-    async fn tunnel(
-        mut self,
-        backend: Socket,
-        place: &InFlight,
-        rest: Vec<u8>,
-        scratch: &RefCell<Scratch>,
-    ) -> Outcome {
-        let began = Instant::now();
-        let ahead = self.stream.input.take_rest();
-        self.stream.rest(self.local);
-        let mut relay = Relay::resumed(self.stream.socket, backend, ahead, rest);
-        let idle = self.site.rules.tunnel_timeout;
-        let times = Times { idle, only_client_counts: false, deadline: None };
-        let end = relay.run(scratch, self.site.rules.buffer_max, &times, self.cut).await;
-        let carried = relay.carried();
-        let told = Told {
-            status: Some(101),
-            upstream: Some(Arc::clone(&place.upstream.rules.name)),
-            backend: Some(Arc::clone(&place.backend.name)),
-            up: carried.up,
-            down: carried.down,
-            ..Told::new(crate::tcp::why(end))
-        };
-        let why = told.why;
-        publish(self.site, self.client, began, &self.request_id, &self.request, told);
-        Outcome { spoke: true, ..Outcome::without_backend(why, None) }
     }
 }
 

@@ -8,25 +8,28 @@ use super::{File, expect_none, files, scan};
 
 /// Which rooms of `src/` a room may import; itself always. A longer name is stricter than its room's: `tcp/relay`.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("config", &[]),
     ("socket", &[]),
+    ("link", &["socket"]),
+    ("tls", &["link", "socket"]),
+    ("tls/certificate", &[]),
+    ("config", &["tls"]),
     ("observe", &["config"]),
     ("limits", &["observe"]),
     ("listen", &["config", "observe", "socket"]),
-    ("upstream", &["observe", "socket"]),
+    ("upstream", &["link", "observe", "socket"]),
     ("discover", &["observe", "upstream"]),
     ("health", &["observe", "socket", "upstream"]),
     ("tcp", &["observe", "socket", "upstream"]),
     ("tcp/relay", &["socket"]),
     ("route", &["config"]),
-    ("http", &["config", "observe", "route", "socket", "tcp", "upstream"]),
-    ("http/h1", &["socket"]),
-    ("connection", &["http", "limits", "observe", "socket", "tcp", "upstream"]),
+    ("http", &["config", "link", "observe", "route", "socket", "tcp", "upstream"]),
+    ("http/h1", &["link"]),
+    ("connection", &["http", "limits", "link", "observe", "socket", "tcp", "tls", "upstream"]),
     (
         "plan",
         &[
             "config", "discover", "health", "http", "limits", "listen", "observe", "route",
-            "socket", "tcp", "upstream",
+            "socket", "tcp", "tls", "upstream",
         ],
     ),
     (
@@ -44,6 +47,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "route",
             "socket",
             "tcp",
+            "tls",
             "upstream",
         ],
     ),

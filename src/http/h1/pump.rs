@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::{BodyFailed, Input, Output, Piece};
 use crate::http::local::Local;
-use crate::socket::Socket;
+use crate::link::Link;
 
 /// Pieces moved in one turn before other connections of the worker get theirs.
 const PIECES_PER_TURN: u32 = 16;
@@ -50,8 +50,8 @@ impl Pump {
     pub(in crate::http) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: (&Socket, &mut Input),
-        to: (&Socket, &mut Output),
+        from: (&mut Link, &mut Input),
+        to: (&mut Link, &mut Output),
         local: &Local,
     ) -> Poll<Result<(), Jam>> {
         let ((source, input), (sink, output)) = (from, to);
