@@ -31,4 +31,7 @@ mod resets;
 mod round_robin;
 mod source_addresses;
 mod timeouts;
+mod tls;
+mod tls_config;
+mod tls_memory;
 mod transfers;

@@ -3,6 +3,7 @@
 
 mod dead_routes;
 mod http;
+mod tls;
 mod upstream;
 
 use std::collections::{HashMap, HashSet};

@@ -153,7 +153,7 @@ impl Session<'_> {
     fn begin(&self, backend: &mut Stream, upgrade: Option<&[u8]>) -> Result<(), Fault> {
         let forwarded = Forwarded {
             client: &self.peer,
-            scheme: "http",
+            scheme: self.site.rules.scheme,
             trusted: self.client_is_trusted(),
             request_id: &self.request_id,
         };

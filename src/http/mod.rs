@@ -9,6 +9,7 @@ mod h1;
 mod h2;
 mod headers;
 mod local;
+mod plain;
 mod pump;
 mod reach;
 mod record;
@@ -34,12 +35,15 @@ use crate::upstream::Upstream;
 pub(crate) use files::Folder;
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
+pub(crate) use plain::refuse_plain;
 pub(crate) use serve::serve;
 pub(crate) use streams::Http2;
 
 /// What was configured for one HTTP listener.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
+    /// `http` or `https`, as clients ask.
+    pub(crate) scheme: &'static str,
     pub(crate) head: Limits,
     pub(crate) head_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
@@ -50,6 +54,8 @@ pub(crate) struct Rules {
     pub(crate) requests_max: u32,
     pub(crate) connect: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
+    /// Whether HTTP/1 is spoken with clients.
+    pub(crate) http1: bool,
     /// HTTP/2 with clients; none when it is not spoken.
     pub(crate) http2: Option<Http2>,
 }

@@ -242,7 +242,7 @@ impl<'a> Session<'a> {
                 Part::Variable(Variable::Path) => &target[..end],
                 Part::Variable(Variable::Query) => target.get(end + 1..).unwrap_or_default(),
                 Part::Variable(Variable::RequestId) => self.request_id.as_bytes(),
-                Part::Variable(Variable::Scheme) => b"http",
+                Part::Variable(Variable::Scheme) => self.site.rules.scheme.as_bytes(),
                 Part::Variable(Variable::Uri) => target,
             });
         }
@@ -256,7 +256,8 @@ impl<'a> Session<'a> {
 
     /// Answers with a page of our own about what went wrong; the connection ends with it.
     pub(super) fn refuse(&mut self, status: u16, told: Told) -> (Next, Told) {
-        let cause = told.detail.as_deref().filter(|_| told.why == Why::BadRequest);
+        let cause =
+            told.detail.as_deref().filter(|_| matches!(told.why, Why::BadRequest | Why::TlsFailed));
         let cause = cause.unwrap_or(told.why.as_str());
         let empty = Fields::default();
         let asked = if self.requests > 0 { &self.request.fields } else { &empty };
@@ -269,7 +270,7 @@ impl<'a> Session<'a> {
         let is_head = self.request.method == Method::Head;
         let version = self.request.version;
         let unread = self.request.framing != Framing::None;
-        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout);
+        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout | Why::TlsFailed);
         let persistent = !unread && !ends && self.may_persist();
         let local = self.local;
         let body = reply.fill(&mut self.response, local, is_head);
