@@ -12,11 +12,13 @@ use tokio::time::Instant;
 
 use crate::http;
 use crate::limits::{Admitted, Door};
+use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
 use crate::socket::Socket;
 use crate::tcp::{self, Cut, Outcome, Scratch};
+use crate::tls::{Acceptor, Failed};
 use crate::upstream::Upstream;
 
 /// What all connections of one listener share.
@@ -24,6 +26,8 @@ use crate::upstream::Upstream;
 pub(crate) struct Service {
     pub(crate) listener: Arc<str>,
     pub(crate) door: Door,
+    /// Who takes clients through a handshake; none where they speak in clear.
+    pub(crate) tls: Option<Acceptor>,
     pub(crate) job: Job,
     pub(crate) log: AccessLog,
     pub(crate) tally: Arc<Tally>,
@@ -92,8 +96,21 @@ impl Guest {
                         tcp::serve(socket, rules, upstream, key, &desk.scratch, &cut).await
                     }
                     Job::Http(site) => {
-                        let client = self.record.client;
-                        http::serve(socket, site, client, &desk.http, &desk.scratch, &cut).await
+                        let (client, tls) = (self.record.client, &self.record.service.tls);
+                        let link = match tls {
+                            None => Ok(Link::Plain(socket)),
+                            // Boxed, so that the room for a handshake is given back when it is done.
+                            Some(tls) => {
+                                Box::pin(secure(tls, socket, site, client, &desk, &cut)).await
+                            }
+                        };
+                        match link {
+                            Ok(link) => {
+                                http::serve(link, site, client, &desk.http, &desk.scratch, &cut)
+                                    .await
+                            }
+                            Err(outcome) => *outcome,
+                        }
                     }
                 },
                 Err(error) => {
@@ -105,6 +122,34 @@ impl Guest {
             self.record.end(outcome);
         }
     }
+}
+
+/// Takes a client through its handshake; if that fails, the connection has come to this outcome. It is boxed,
+/// because room for it would be kept for as long as a connection lasts.
+async fn secure(
+    tls: &Acceptor,
+    socket: Socket,
+    site: &http::Site,
+    client: ClientAddress,
+    desk: &Desk,
+    cut: &Cut,
+) -> Result<Link, Box<Outcome>> {
+    let accepted = tokio::select! {
+        accepted = tls.accept(socket) => accepted,
+        () = cut.asked() => return Err(Outcome::without_backend(Why::DrainCut, None).into()),
+    };
+    let (why, detail) = match accepted {
+        Ok(link) => return Ok(link),
+        Err(Failed::PlainHttp(socket)) => {
+            return Err(http::refuse_plain(socket, site, client, &desk.http, cut).await.into());
+        }
+        Err(Failed::Silent) => (Why::ClientFinished, None),
+        Err(Failed::Late(most)) => {
+            (Why::TlsFailed, Some(format!("the handshake was not done after {most:?}")))
+        }
+        Err(Failed::Handshake(error)) => (Why::TlsFailed, Some(error.to_string())),
+    };
+    Err(Outcome::without_backend(why, detail).into())
 }
 
 fn ip(client: ClientAddress) -> Option<IpAddr> {
@@ -196,6 +241,7 @@ mod tests {
         Arc::new(Service {
             listener: "public".into(),
             door: Door::new(Rules::default(), Places::new(None)),
+            tls: None,
             job: Job::Tcp { rules, upstream: Upstream::new(plan.upstreams[0].rules.clone()) },
             log,
             tally: Arc::default(),

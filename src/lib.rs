@@ -31,6 +31,7 @@ mod discover;
 mod health;
 mod http;
 mod limits;
+mod link;
 mod listen;
 mod observe;
 mod plan;
@@ -38,6 +39,7 @@ mod process;
 mod route;
 mod socket;
 mod tcp;
+mod tls;
 mod upstream;
 
 pub use config::Config;

@@ -15,7 +15,7 @@ use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::idle::Keep;
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
-use crate::{http, limits, listen, tcp, upstream};
+use crate::{http, limits, listen, tcp, tls, upstream};
 
 /// A whole config, compiled.
 #[derive(Debug, Clone)]
@@ -44,6 +44,7 @@ pub(crate) struct ListenerPlan {
     pub(crate) name: Arc<str>,
     pub(crate) listen: listen::Settings,
     pub(crate) door: limits::Rules,
+    pub(crate) tls: Option<tls::Settings>,
     pub(crate) job: Job,
 }
 
@@ -220,6 +221,7 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
             client_connections_max: config.client_connections_max,
             client_connections_per_second: config.client_connections_per_second,
         },
+        tls: None,
         job: Job::Tcp {
             upstream: config.upstream.as_str().into(),
             rules: tcp::Rules {
@@ -235,6 +237,7 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
 fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
     let size = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
     let rules = http::Rules {
+        scheme: if config.tls.is_some() { "https" } else { "http" },
         head: evenkeel_wire::Limits {
             head_max: size(config.head_max),
             line_max: size(config.line_max),
@@ -251,7 +254,8 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         trusted_proxies: config.trusted_proxies.clone(),
         forwards: http::Forwards { x_forwarded: config.x_forwarded, forwarded: config.forwarded },
         gate: gate::of_listener(config),
-        http2: Some(http2(&config.http2)),
+        http1: config.http.contains(&config::HttpVersion::Http11),
+        http2: config.http.contains(&config::HttpVersion::Http2).then(|| http2(&config.http2)),
     };
     let mut routes: Vec<_> = config.route.iter().map(|one| route(config, one)).collect();
     if let Some(upstream) = &config.upstream {
@@ -272,6 +276,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
             client_connections_max: config.client_connections_max,
             client_connections_per_second: config.client_connections_per_second,
         },
+        tls: config.tls.as_ref().map(|tls| tls_settings(tls, &config.http)),
         job: Job::Http { rules: Box::new(rules), routes },
     }
 }
@@ -290,6 +295,26 @@ fn http2(config: &config::Http2) -> http::Http2 {
             control: config.control_frames_per_second,
             continuations: config.continuations_max,
         },
+    }
+}
+
+fn tls_settings(config: &config::Tls, versions: &[config::HttpVersion]) -> tls::Settings {
+    let files =
+        |pair: config::Certificate| tls::Files { certificate: pair.certificate, key: pair.key };
+    // The best first: clients may name several, and ours is the choice.
+    let known = [config::HttpVersion::Http2, config::HttpVersion::Http11];
+    tls::Settings {
+        identities: config.every_certificate().into_iter().map(files).collect(),
+        min_version: match config.min_version {
+            config::TlsVersion::Tls12 => tls::Version::Tls12,
+            config::TlsVersion::Tls13 => tls::Version::Tls13,
+        },
+        handshake_timeout: config.handshake_timeout.0,
+        protocols: known
+            .into_iter()
+            .filter(|version| versions.contains(version))
+            .map(config::HttpVersion::alpn)
+            .collect(),
     }
 }
 

@@ -133,10 +133,17 @@ impl Socket {
         if first.is_empty() || second.is_empty() {
             return self.poll_write(cx, if first.is_empty() { second } else { first });
         }
-        let pieces = [io::IoSlice::new(first), io::IoSlice::new(second)];
+        self.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
+    }
+
+    fn poll_write_pieces(
+        &self,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let nothing = &mut rustix::net::SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(self.fd.get_ref(), &pieces, nothing, SendFlags::NOSIGNAL) {
+            match rustix::net::sendmsg(self.fd.get_ref(), pieces, nothing, SendFlags::NOSIGNAL) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(rustix::io::Errno::AGAIN) => {
                     ready!(self.fd.poll_write_ready(cx))?.clear_ready();
@@ -151,6 +158,20 @@ impl Socket {
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.fd.poll_read_ready(cx))?.retain_ready();
         Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the next byte and leaves it where it is; none is the end of the stream.
+    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            let byte = &mut [0_u8];
+            match rustix::net::recv(self.fd.get_ref(), &mut *byte, RecvFlags::PEEK) {
+                Ok((_, count)) => return Poll::Ready(Ok((count > 0).then_some(byte[0]))),
+                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
     }
 
     /// Whether an idle connection is as it was left: nothing has come, and it has not ended. Mostly known
@@ -222,11 +243,10 @@ impl AsyncWrite for Socket {
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        from: &[io::IoSlice<'_>],
+        pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let mut pieces = from.iter().map(|piece| &**piece).filter(|piece| !piece.is_empty());
-        let (first, second) = (pieces.next(), pieces.next());
-        self.poll_write_two(cx, first.unwrap_or_default(), second.unwrap_or_default())
+        // The kernel takes so many at a time, and refuses more (UIO_MAXIOV, readv(2)).
+        self.poll_write_pieces(cx, &pieces[..pieces.len().min(1024)])
     }
 
     fn is_write_vectored(&self) -> bool {

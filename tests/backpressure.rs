@@ -15,10 +15,10 @@ const CONNECTIONS: usize = 20;
 
 /// What the kernels on both sides of us may take of one connection: two send buffers of at most 4 MiB
 /// (`tcp_wmem`) and two receive windows, which grow while reading goes well.
-const KERNELS: usize = 32 << 20;
+pub(crate) const KERNELS: usize = 32 << 20;
 
 /// Writes until nothing has been taken for a second; how much was.
-fn fill(mut stream: TcpStream) -> usize {
+pub(crate) fn fill(mut stream: TcpStream) -> usize {
     stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a write timeout");
     let chunk = noise(1, 65_536);
     let mut taken = 0;

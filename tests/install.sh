@@ -16,6 +16,7 @@ have redis-server || missing+=(redis-server)
 { have redis-cli && have redis-benchmark; } || missing+=(redis-tools)
 have nginx || missing+=(nginx)
 have curl || missing+=(curl)
+have openssl || missing+=(openssl)
 have_netcat || missing+=(netcat-openbsd)
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -9,6 +9,10 @@ section! {
     pub struct HttpListener {
         /// Addresses to listen on: `IP:PORT`, `[IP6]:PORT`, `:PORT` for all addresses, `unix:/path`.
         listen: Vec<Address> = required,
+        /// Take clients through TLS, and so serve `https`: a table with a certificate and its key. Absent: in clear.
+        tls: Option<Tls> = None,
+        /// The versions of HTTP that are spoken; `"1.1"` includes 1.0. With `tls`, clients choose among them by ALPN.
+        http: Vec<HttpVersion> = vec![HttpVersion::Http11, HttpVersion::Http2],
         /// The upstream of every request that no route takes.
         upstream: Option<String> = None,
         /// Routes, tried in written order: `[[http.NAME.route]]`.
@@ -87,6 +91,41 @@ section! {
         control_frames_per_second: u32 = 10_000,
         /// CONTINUATION frames of one head.
         continuations_max: u32 = 8,
+    }
+}
+
+section! {
+    /// `tls` of a listener: the certificates that clients are shown, and what a handshake may be. Files are PEM; keys are not encrypted.
+    pub struct Tls {
+        /// The file of the certificate, followed by those that vouch for it.
+        certificate: Option<PathBuf> = None,
+        /// The file of its private key.
+        key: Option<PathBuf> = None,
+        /// More certificates. A client is shown the one for the name that it asks for (SNI), and the first of all if there is none.
+        certificates: Vec<Certificate> = Vec::new(),
+        /// The oldest version of TLS that is taken.
+        min_version: TlsVersion = TlsVersion::Tls12,
+        /// How long a handshake may take, from accepting the connection.
+        handshake_timeout: Time = Time::seconds(10),
+    }
+}
+
+section! {
+    /// One of `certificates`.
+    pub struct Certificate {
+        /// The file of the certificate, followed by those that vouch for it.
+        certificate: PathBuf = required,
+        /// The file of its private key.
+        key: PathBuf = required,
+    }
+}
+
+impl Tls {
+    /// Every certificate with its key, the first being the default.
+    pub(crate) fn every_certificate(&self) -> Vec<Certificate> {
+        let first = self.certificate.clone().zip(self.key.clone());
+        let first = first.map(|(certificate, key)| Certificate { certificate, key });
+        first.into_iter().chain(self.certificates.iter().cloned()).collect()
     }
 }
 

@@ -21,7 +21,7 @@ mod verify;
 use indexmap::IndexMap;
 
 pub use gate::{BasicAuth, ForwardAuth, RateLimit};
-pub use http::{HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route};
+pub use http::{Certificate, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route, Tls};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};

@@ -4,9 +4,11 @@
 use schemars::generate::SchemaSettings;
 
 use super::section::{Field, Section};
-use super::{Backend, Config, HashBalance, HeaderEdits, HttpListener, IdleConnections};
 use super::{
-    KeepaliveProbes, Log, Probe, Process, Reply, Route, TcpListener, Upstream, environment,
+    Backend, Certificate, Config, HashBalance, HeaderEdits, HttpListener, IdleConnections,
+};
+use super::{
+    KeepaliveProbes, Log, Probe, Process, Reply, Route, TcpListener, Tls, Upstream, environment,
 };
 
 const OPENING: &str = "\
@@ -56,6 +58,8 @@ impl Config {
         section::<Probe>("`health` as a table", &mut page);
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
         section::<HttpListener>("`[http.NAME]`", &mut page);
+        section::<Tls>("`tls` of an HTTP listener", &mut page);
+        section::<Certificate>("`certificates` of `tls`", &mut page);
         section::<Route>("`[[http.NAME.route]]`", &mut page);
         section::<HeaderEdits>("`request-headers` and `response-headers` of a route", &mut page);
         section::<Reply>("`reply` as a table", &mut page);

@@ -22,7 +22,7 @@ use toml::de::DeValue;
 
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashBy, HashOn};
-pub use choice::{AccessTo, IdleCounts, Level, LogFormat};
+pub use choice::{AccessTo, HttpVersion, IdleCounts, Level, LogFormat, TlsVersion};
 pub use files::TryUpstream;
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};

@@ -4,6 +4,7 @@
 mod dead_routes;
 mod gate;
 mod http;
+mod tls;
 mod upstream;
 
 use std::collections::{HashMap, HashSet};

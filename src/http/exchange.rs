@@ -122,7 +122,10 @@ impl Exchange<'_> {
         let to_head = self.response.status == 304 || matches!(self.request.method, Method::Head);
         strip_response(self.response, to_head);
         let version = self.request.version;
+        let bodiless = to_head || self.response.status == 204;
         let framing = match self.response.framing {
+            // The end of a stream says it in HTTP/2, and nothing but a length in HTTP/1.
+            Framing::None if !bodiless && version != Version::Http2 => Framing::Length(0),
             Framing::Chunked | Framing::UntilClose if version == Version::Http10 => {
                 Framing::UntilClose
             }

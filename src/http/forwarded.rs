@@ -54,7 +54,7 @@ impl Session<'_> {
 
     /// `http` or `https`, as the client asked.
     pub(super) fn scheme(&self) -> &'static str {
-        "http"
+        self.site.rules.scheme
     }
 
     /// Finds out who sent the request, and drops what nobody vouches for.
@@ -137,7 +137,7 @@ impl Session<'_> {
     /// Asks the kernel, once for a connection, for the port that the client connected to. A stream of HTTP/2 was told.
     fn find_local_port(&mut self) {
         if let (None, Stream::H1(stream)) = (&self.local_port, &self.stream) {
-            self.local_port = port_of(&stream.socket);
+            self.local_port = port_of(stream.socket.socket());
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use evenkeel_wire::{Fields, Framing, Known, Request, Response, Version, elements};
+use evenkeel_wire::{Field, Fields, Framing, Known, Request, Response, Version, elements};
 
 /// Whether a field ends at the next hop (RFC 9110 7.6.1) or is written anew by us.
 fn is_ours(known: Known) -> bool {
@@ -65,7 +65,11 @@ pub(super) fn strip_connection(fields: &mut Fields) {
 /// Strips what was said to us only.
 pub(super) fn strip_request(request: &mut Request) {
     strip_named(&mut request.fields);
-    request.fields.retain(|field| !is_ours(field.known));
+    // That a client takes trailers may be told on, where the next hop has a way to say it.
+    let is_told = |field: &Field<'_>| {
+        field.known == Known::Te && field.value.eq_ignore_ascii_case(b"trailers")
+    };
+    request.fields.retain(|field| !is_ours(field.known) || is_told(&field));
 }
 
 /// Strips what the backend said to us only. `keep_length` is for answers that tell a length and have no body.
@@ -127,15 +131,29 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request, heading: Headi
     out.extend_from_slice(if target.is_empty() { &request.authority } else { target });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     line(out, b"Host", host);
-    for field in request.fields.iter() {
+    // TE would have to be named in Connection.
+    for field in request.fields.iter().filter(|field| field.known != Known::Te) {
         line(out, field.name, field.value);
     }
     framing_line(out, request.framing);
     if let Some(protocol) = upgrade {
         line(out, b"Connection", b"upgrade");
         line(out, b"Upgrade", protocol);
+        if !request.protocol.is_empty() && protocol.eq_ignore_ascii_case(b"websocket") {
+            line(out, b"Sec-WebSocket-Key", &websocket_key(request));
+        }
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// The nonce that a WebSocket handshake needs on HTTP/1 and has not on HTTP/2 (RFC 8441 5.1): 16 bytes in base64.
+/// Letters and digits are base64 as well; it only has to differ from request to request (RFC 6455 4.1).
+fn websocket_key(request: &Request) -> [u8; 24] {
+    let mut key = *b"AAAAAAAAAAAAAAAAAAAAAA==";
+    let id = request.fields.first(Known::XRequestId).unwrap_or_default();
+    let letters = id.iter().rev().filter(|byte| byte.is_ascii_alphanumeric()).take(21);
+    key.iter_mut().zip(letters).for_each(|(place, letter)| *place = *letter);
+    key
 }
 
 /// How an answer goes to the client: what follows its head, and whether the connection goes on after it.

@@ -11,6 +11,7 @@ mod h1;
 mod h2;
 mod headers;
 mod local;
+mod plain;
 mod pump;
 mod reach;
 mod record;
@@ -41,6 +42,7 @@ pub(crate) use forwarded::Forwards;
 pub(crate) use gate::{AuthRules, ForwardAuth, Gate, Rate, RateRules, Rules as GateRules};
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
+pub(crate) use plain::refuse_plain;
 pub(crate) use rewrite::{PathChange, Rewrite};
 pub(crate) use serve::serve;
 pub(crate) use streams::Http2;
@@ -48,6 +50,8 @@ pub(crate) use streams::Http2;
 /// What was configured for one HTTP listener.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
+    /// `http` or `https`, as clients ask.
+    pub(crate) scheme: &'static str,
     pub(crate) head: Limits,
     pub(crate) head_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
@@ -61,6 +65,8 @@ pub(crate) struct Rules {
     pub(crate) forwards: Forwards,
     /// What is demanded of every request, whatever route it takes.
     pub(crate) gate: GateRules,
+    /// Whether HTTP/1 is spoken with clients.
+    pub(crate) http1: bool,
     /// HTTP/2 with clients; none when it is not spoken.
     pub(crate) http2: Option<Http2>,
 }

@@ -13,8 +13,8 @@ use super::h1;
 use super::h2::{self as multiplexed, Opening, Place};
 use super::local::Local;
 use super::stream::Stream;
+use crate::link::Link;
 use crate::observe::ended::Why;
-use crate::socket::Socket;
 use crate::upstream::connect::{ConnectFailed, Efforts, Way};
 use crate::upstream::idle::Kept;
 use crate::upstream::{Backend, InFlight, Upstream};
@@ -79,8 +79,11 @@ impl Reach<'_> {
                     of_stream(shared, limits)
                 }
                 Way::Fresh(socket) => match opening {
-                    None => Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: 0 },
-                    Some(opening) => match greet(socket, opening, limits).await {
+                    None => {
+                        let link = Link::Plain(socket);
+                        Reached { stream: Stream::H1(h1::Stream::new(link)), carried: 0 }
+                    }
+                    Some(opening) => match greet(Link::Plain(socket), opening, limits).await {
                         Some(shared) => of_stream(shared, limits),
                         None => return Err(not_greeted(&place, *efforts)),
                     },
@@ -116,16 +119,16 @@ fn of_stream(place: Place, limits: Limits) -> Reached {
 }
 
 /// Begins HTTP/2 on a fresh connection, and takes the first place on it.
-async fn greet(socket: Socket, opening: Opening, limits: Limits) -> Option<Place> {
-    let (sender, connection) = multiplexed::greet(socket, limits.head_max).await.ok()?;
-    let shared = opening.open(sender);
-    let over = Rc::clone(&shared);
+async fn greet(link: Link, opening: Opening, limits: Limits) -> Option<Place> {
+    let (sender, connection) = multiplexed::greet(link, limits.head_max).await.ok()?;
+    let place = opening.open(sender);
+    let over = place.connection();
     // It ends when the last request on it has, and nobody can begin another.
     tokio::task::spawn_local(async move {
         let _ = connection.await;
         over.retire();
     });
-    shared.take(usize::MAX)
+    Some(place)
 }
 
 fn not_greeted(place: &InFlight, efforts: Efforts) -> ConnectFailed {

@@ -16,8 +16,8 @@ use super::record::{Told, publish};
 use super::session::{Next, Session};
 use super::stream::Stream;
 use super::streams;
+use crate::link::Link;
 use crate::observe::ended::{ClientAddress, Why};
-use crate::socket::Socket;
 use crate::tcp::{Cut, Outcome, Scratch};
 use crate::upstream::InFlight;
 
@@ -26,6 +26,13 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Bytes thrown away meanwhile.
 const LINGER_BYTES: usize = 4 * 1024 * 1024;
+
+/// Whether anything comes after what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Yes,
+    No,
+}
 
 /// How the requests of a connection came to their end.
 enum Over {
@@ -49,14 +56,18 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// Serves one client from its first byte to its last.
 pub(crate) async fn serve(
-    socket: Socket,
+    link: Link,
     site: &Site,
     client: ClientAddress,
     local: &Local,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Outcome {
-    let stream = Stream::H1(h1::Stream::new(socket));
+    let ahead = Vec::new();
+    if link.protocol() == Some(b"h2") || !site.rules.http1 {
+        return Box::pin(streams::serve(link, ahead, site, client, local, cut)).await;
+    }
+    let stream = Stream::H1(h1::Stream::new(link));
     let mut session = Session::new(site, local, cut, client, stream);
     let over = session.run().await;
     let spoke = session.requests > 0;
@@ -66,12 +77,12 @@ pub(crate) async fn serve(
             Box::pin(session.tunnel(*backend, place, Some(scratch))).await
         }
         Over::Preface => {
-            let Stream::H1(h1::Stream { socket, mut input, .. }) = session.stream else {
+            let Stream::H1(h1::Stream { socket: link, mut input, .. }) = session.stream else {
                 return Outcome::without_backend(Why::InternalError, None);
             };
             let ahead = input.take_rest();
             input.rest(local);
-            return Box::pin(streams::serve(socket, ahead, site, client, local, cut)).await;
+            return Box::pin(streams::serve(link, ahead, site, client, local, cut)).await;
         }
     };
     Outcome { spoke, ..Outcome::without_backend(why, None) }
@@ -85,7 +96,12 @@ impl Session<'_> {
             match self.next_request(since).await {
                 Ok(Arrived::Request) => {}
                 Ok(Arrived::Preface) => return Over::Preface,
-                Err(why) => return Over::Ended(why),
+                Err(why) => {
+                    if let Stream::H1(stream) = &mut self.stream {
+                        stream.socket.close_notify();
+                    }
+                    return Over::Ended(why);
+                }
             }
             // Boxed, so that a connection between two requests does not carry the room for one.
             let next = Box::pin(self.answer()).await;
@@ -93,11 +109,11 @@ impl Session<'_> {
             match next {
                 Next::Request => {}
                 Next::Close(why) => {
-                    self.flush().await;
+                    self.flush(Last::Yes).await;
                     return Over::Ended(why);
                 }
                 Next::Linger(why) => {
-                    self.flush().await;
+                    self.flush(Last::Yes).await;
                     Box::pin(self.linger()).await;
                     return Over::Ended(why);
                 }
@@ -106,7 +122,7 @@ impl Session<'_> {
                     return Over::Ended(why);
                 }
                 Next::Tunnel { backend, place } => {
-                    self.flush().await;
+                    self.flush(Last::No).await;
                     return Over::Tunnel { backend, place };
                 }
             }
@@ -188,13 +204,13 @@ impl Session<'_> {
         self.end_with(since, refusal.reason.status(), told).await;
     }
 
-    async fn end_with(&mut self, since: Instant, status: u16, told: Told) {
+    pub(super) async fn end_with(&mut self, since: Instant, status: u16, told: Told) {
         self.request_id = self.local.request_id();
         self.request.clear();
         self.requests += 1;
         let (_, told) = self.refuse(status, told);
         publish(self.site, self.client, since, &self.request_id, &self.request, told);
-        self.flush().await;
+        self.flush(Last::Yes).await;
         Box::pin(self.linger()).await;
     }
 
@@ -205,15 +221,18 @@ impl Session<'_> {
         }
     }
 
-    /// Hands everything written to the kernel, for as long as the client takes some now and then.
-    async fn flush(&mut self) {
+    /// Hands everything written to the kernel, for as long as the client takes some now and then; and after the
+    /// last, says that it was the last.
+    async fn flush(&mut self, last: Last) {
         let patience = self.site.rules.idle_timeout.unwrap_or(Duration::from_secs(60));
         let due = Instant::now() + patience;
+        let Stream::H1(stream) = &mut self.stream else { return };
         poll_fn(|cx| {
-            if self.stream.poll_flush(cx).is_ready()
-                || self.cut.is_asked(cx)
-                || self.alarm.is_over(cx, Some(due))
-            {
+            let mut done = stream.poll_flush(cx).is_ready();
+            if done && last == Last::Yes {
+                done = stream.socket.poll_close_notify(cx).is_ready();
+            }
+            if done || self.cut.is_asked(cx) || self.alarm.is_over(cx, Some(due)) {
                 return Poll::Ready(());
             }
             Poll::Pending

@@ -249,7 +249,8 @@ impl<'a> Session<'a> {
 
     /// Answers with a page of our own about what went wrong; the connection ends with it.
     pub(super) fn refuse(&mut self, status: u16, told: Told) -> (Next, Told) {
-        let cause = told.detail.as_deref().filter(|_| told.why == Why::BadRequest);
+        let cause =
+            told.detail.as_deref().filter(|_| matches!(told.why, Why::BadRequest | Why::TlsFailed));
         let cause = cause.unwrap_or(told.why.as_str());
         let empty = Fields::default();
         let asked = if self.requests > 0 { &self.request.fields } else { &empty };
@@ -277,7 +278,7 @@ impl<'a> Session<'a> {
     pub(super) fn say(&mut self, body: &[u8], mut told: Told) -> (Next, Told) {
         let version = self.request.version;
         let unread = self.request.framing != Framing::None;
-        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout);
+        let ends = matches!(told.why, Why::BadRequest | Why::HeadTimeout | Why::TlsFailed);
         let persistent = !unread && !ends && self.may_persist();
         let onward = Onward { framing: self.response.framing, version, persistent };
         self.stream.answer(self.local, &self.response, onward);

@@ -37,7 +37,7 @@ impl Stream {
         scratch: &'a mut [u8],
     ) -> Poll<Result<Piece<'a>, BodyFailed>> {
         match self {
-            Stream::H1(stream) => stream.input.poll_piece(cx, &stream.socket, local, scratch),
+            Stream::H1(stream) => stream.input.poll_piece(cx, &mut stream.socket, local, scratch),
             Stream::H2(stream) => stream.poll_piece(cx),
         }
     }
@@ -88,7 +88,7 @@ impl Stream {
         match self {
             Stream::H1(stream) => {
                 let read = |bytes: &[u8]| response.read(bytes, method, limits);
-                stream.input.poll_head(cx, &stream.socket, local, limits.head_max, read)
+                stream.input.poll_head(cx, &mut stream.socket, local, limits.head_max, read)
             }
             Stream::H2(stream) => stream.poll_answer(cx, response, method, limits),
         }
@@ -140,7 +140,7 @@ impl Stream {
     /// Puts a part of the body; `ends` says that neither more of it nor trailers follow.
     pub(super) fn put(&mut self, cx: &mut Context<'_>, data: &[u8], ends: bool) -> io::Result<()> {
         match self {
-            Stream::H1(stream) => stream.output.put(cx, &stream.socket, data),
+            Stream::H1(stream) => stream.output.put(cx, &mut stream.socket, data),
             Stream::H2(stream) => stream.put(data, ends),
         }
     }

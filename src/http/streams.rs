@@ -24,8 +24,8 @@ use super::local::Local;
 use super::record::{Told, publish};
 use super::session::{Next, Session};
 use super::stream::Stream;
+use crate::link::Link;
 use crate::observe::ended::{ClientAddress, Why};
-use crate::socket::Socket;
 use crate::tcp::{Cut, Outcome};
 
 /// How long a client may take to answer our last word (GOAWAY) before we close without it.
@@ -42,7 +42,7 @@ pub(crate) struct Http2 {
 
 /// Serves a client that speaks HTTP/2; `ahead` is what has been read of it already.
 pub(super) async fn serve(
-    socket: Socket,
+    link: Link,
     ahead: Vec<u8>,
     site: &Site,
     client: ClientAddress,
@@ -52,9 +52,9 @@ pub(super) async fn serve(
     let Some(rules) = &site.rules.http2 else {
         return Outcome::without_backend(Why::BadRequest, None);
     };
-    let local_port = port_of(&socket);
+    let local_port = port_of(link.socket());
     let watch = Watch::new();
-    let io = Guarded::new(socket, ahead, rules.floods.clone(), Rc::clone(&watch));
+    let io = Guarded::new(link, ahead, rules.floods.clone(), Rc::clone(&watch));
     let greeting = builder(rules, site.rules.head.head_max).handshake(io);
     let connection = tokio::select! {
         biased;
@@ -116,7 +116,7 @@ type Arrival = http::Request<RecvStream>;
 
 /// The connection, and what is known of its end.
 struct Conversation {
-    connection: Connection<Guarded<Socket>, Bytes>,
+    connection: Connection<Guarded<Link>, Bytes>,
     watch: Rc<Watch>,
     cuts: Slab<Rc<Cut>>,
     /// We have said goodbye, and close by this time.

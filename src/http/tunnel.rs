@@ -17,6 +17,7 @@ use super::pump::{Jam, Pump};
 use super::record::{Told, publish};
 use super::session::Session;
 use super::stream::Stream;
+use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::tcp::relay::{Carried, End, Relay, Times};
 use crate::tcp::{Cut, Scratch};
@@ -35,12 +36,14 @@ impl Session<'_> {
         let status = if matches!(self.stream, Stream::H1(_)) { 101 } else { 200 };
         let idle = self.site.rules.tunnel_timeout;
         let (end, carried) = match (self.stream, backend, scratch) {
-            (Stream::H1(mut client), Stream::H1(mut backend), Some(scratch)) => {
-                let from_client = client.input.take_rest();
-                client.rest(self.local);
-                let from_backend = backend.input.take_rest();
-                backend.rest(self.local);
-                let (client, backend) = (client.socket, backend.socket);
+            (
+                Stream::H1(h1::Stream { socket: Link::Plain(client), mut input, .. }),
+                Stream::H1(h1::Stream { socket: Link::Plain(backend), input: mut answers, .. }),
+                Some(scratch),
+            ) => {
+                let (from_client, from_backend) = (input.take_rest(), answers.take_rest());
+                input.rest(self.local);
+                answers.rest(self.local);
                 let mut relay = Relay::resumed(client, backend, from_client, from_backend);
                 let times = Times { idle, only_client_counts: false, deadline: None };
                 let end = relay.run(scratch, self.site.rules.buffer_max, &times, self.cut).await;
@@ -126,7 +129,7 @@ impl Both<'_> {
         match ready!(up.poll(cx, &mut self.client, &mut self.backend, self.local)) {
             Ok(()) => {
                 first.get_or_insert(End::ClientFinished);
-                finish_writing(&self.backend);
+                finish_writing(&mut self.backend);
                 Poll::Pending
             }
             Err(Jam::From(_)) => Poll::Ready(End::ClientReset),
@@ -146,7 +149,7 @@ impl Both<'_> {
         match ready!(down.poll(cx, &mut self.backend, &mut self.client, self.local)) {
             Ok(()) => {
                 first.get_or_insert(End::BackendFinished);
-                finish_writing(&self.client);
+                finish_writing(&mut self.client);
                 Poll::Pending
             }
             Err(Jam::From(_)) => Poll::Ready(End::BackendReset),
@@ -156,7 +159,7 @@ impl Both<'_> {
 }
 
 /// A stream of HTTP/2 ends with its last frame; a connection has to be told.
-fn finish_writing(stream: &Stream) {
+fn finish_writing(stream: &mut Stream) {
     if let Stream::H1(stream) = stream {
         stream.socket.finish_writing();
     }

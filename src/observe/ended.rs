@@ -88,6 +88,8 @@ reasons! {
     QueueFull "queue-full" Limit,
     /// No place at a backend became free within `queue-timeout`.
     QueueTimeout "queue-timeout" Timeout,
+    /// TLS: the handshake failed, or was not done within `handshake-timeout`.
+    TlsFailed "tls-failed" Client,
     /// HTTP: a backend's answer went to the client as a whole.
     Answered "answered" Backend,
     /// HTTP: answered by Evenkeel itself, as the route says: a file, a redirect or a fixed reply.

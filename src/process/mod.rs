@@ -22,6 +22,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
 use crate::plan::{self, ListenerPlan, Plan};
 use crate::route::Routes;
+use crate::tls::Acceptor;
 use crate::upstream::Upstream;
 use control::{Control, Order};
 use worker::Acceptance;
@@ -36,6 +37,13 @@ pub enum StartError {
         /// What failed, and what to do.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A certificate or its key could not be used: the files have changed since the config was checked.
+    Certificate {
+        /// The listener, as its section is called.
+        listener: String,
+        /// What is wrong with them.
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The access log could not be opened, or a thread or the resolver not be started.
     System {
         /// The step that failed.
@@ -48,7 +56,10 @@ pub enum StartError {
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            StartError::Listen { listener, cause } => write!(f, "[{listener}] {cause}"),
+            StartError::Listen { listener, cause }
+            | StartError::Certificate { listener, cause } => {
+                write!(f, "[{listener}] {cause}")
+            }
             StartError::System { step, cause } => write!(f, "{step}: {cause}"),
         }
     }
@@ -57,7 +68,9 @@ impl std::fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::Listen { cause, .. } => Some(&**cause),
+            StartError::Listen { cause, .. } | StartError::Certificate { cause, .. } => {
+                Some(&**cause)
+            }
             StartError::System { cause, .. } => Some(cause),
         }
     }
@@ -92,13 +105,14 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let upstreams: Vec<_> =
         plan.upstreams.iter().map(|upstream| Upstream::new(upstream.rules.clone())).collect();
     let places = Places::new(Some(plan.connections_max));
+    let acceptors: Result<Vec<_>, _> = plan.listeners.iter().map(acceptor).collect();
     let mut doors = Vec::new();
-    for listener in &plan.listeners {
+    for (listener, tls) in plan.listeners.iter().zip(acceptors?) {
         let bound = listen::bind(&listener.listen, plan.workers).map_err(|error| {
             doors.iter().for_each(|(_, bound): &(_, Bound)| bound.address.remove_socket_file());
             refused(listener, error)
         })?;
-        let service = service(listener, &upstreams, &places, &log, &tally);
+        let service = service(listener, tls, &upstreams, &places, &log, &tally);
         doors.extend(bound.into_iter().map(|bound| (Arc::clone(&service), bound)));
     }
     let addresses = doors
@@ -122,15 +136,29 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
 }
 
 fn refused(listener: &ListenerPlan, error: BindError) -> StartError {
-    let section = match listener.job {
+    StartError::Listen { listener: section(listener), cause: Box::new(error) }
+}
+
+/// Who takes the clients of a listener through their handshakes, if they speak TLS.
+fn acceptor(listener: &ListenerPlan) -> Result<Option<Acceptor>, StartError> {
+    let loaded = listener.tls.as_ref().map(Acceptor::load).transpose();
+    loaded.map_err(|flaw| StartError::Certificate {
+        listener: section(listener),
+        cause: Box::new(flaw),
+    })
+}
+
+fn section(listener: &ListenerPlan) -> String {
+    let kind = match listener.job {
         plan::Job::Tcp { .. } => "tcp",
         plan::Job::Http { .. } => "http",
     };
-    StartError::Listen { listener: format!("{section}.{}", listener.name), cause: Box::new(error) }
+    format!("{kind}.{}", listener.name)
 }
 
 fn service(
     plan: &ListenerPlan,
+    tls: Option<Acceptor>,
     upstreams: &[Arc<Upstream>],
     places: &Arc<Places>,
     log: &AccessLog,
@@ -158,6 +186,7 @@ fn service(
     Arc::new(Service {
         listener: Arc::clone(&plan.name),
         door: Door::new(plan.door.clone(), Arc::clone(places)),
+        tls,
         job,
         log: log.clone(),
         tally: Arc::clone(tally),

@@ -252,7 +252,7 @@ impl Relay {
 }
 
 /// Resets a connection as soon as its peer has what was sent before, or after a moment of patience.
-async fn reset_after_delivery(socket: &Socket) {
+pub(crate) async fn reset_after_delivery(socket: &Socket) {
     let patience = Instant::now() + DELIVERY_BEFORE_RESET;
     let mut pause = Duration::from_millis(1);
     while socket.unsent() > 0 && Instant::now() < patience {

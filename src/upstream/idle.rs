@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Backend;
-use crate::socket::Socket;
+use crate::link::Link;
 
 /// What was configured for kept connections of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +24,7 @@ pub(crate) struct Keep {
 /// An open connection without a request, and what it has carried.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) socket: Socket,
+    pub(crate) socket: Link,
     /// Requests it has carried.
     pub(crate) requests: u32,
 }
@@ -47,7 +47,7 @@ impl IdleConnections {
     pub(crate) fn take(&mut self, backend: &Arc<Backend>) -> Option<Kept> {
         let stack = self.by_backend.get_mut(&Arc::as_ptr(backend))?;
         let now = Instant::now();
-        while let Some((kept, until)) = stack.newest_last.pop() {
+        while let Some((mut kept, until)) = stack.newest_last.pop() {
             if now < until && kept.socket.is_quiet() {
                 return Some(kept);
             }
@@ -75,7 +75,7 @@ impl IdleConnections {
     pub(crate) fn sweep(&mut self) {
         let now = Instant::now();
         self.by_backend.retain(|_, stack| {
-            stack.newest_last.retain(|(kept, until)| now < *until && kept.socket.is_quiet());
+            stack.newest_last.retain_mut(|(kept, until)| now < *until && kept.socket.is_quiet());
             !stack.newest_last.is_empty()
         });
     }

@@ -30,8 +30,8 @@ impl Answer {
 }
 
 /// A client connection that sends what it is told and reads answers one by one.
-pub(crate) struct Client {
-    pub(crate) stream: BufReader<TcpStream>,
+pub(crate) struct Client<S: Read = TcpStream> {
+    pub(crate) stream: BufReader<S>,
 }
 
 impl Client {
@@ -41,8 +41,10 @@ impl Client {
         stream.set_nodelay(true).expect("no delay");
         Client { stream: BufReader::new(stream) }
     }
+}
 
-    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Client {
+impl<S: Read + Write> Client<S> {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Client<S> {
         // A proxy that refuses may have closed already; what it said is still to be read.
         let _ = self.stream.get_mut().write_all(bytes.as_ref());
         self

@@ -3,9 +3,11 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod program;
 pub(crate) mod servers;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -48,8 +48,8 @@ impl Program {
         let file = folder.path().join("evenkeel.toml");
         std::fs::write(&file, config).expect("write the config");
         let program = Program::spawn(command(&file), folder);
-        let sections = format!("\n{config}");
-        let listeners = sections.matches("\n[tcp.").count() + sections.matches("\n[http.").count();
+        let begins = |line: &&str| line.starts_with("[tcp.") || line.starts_with("[http.");
+        let listeners = config.lines().filter(begins).count();
         program.until_said_times("listening on ", listeners);
         program
     }
@@ -105,6 +105,14 @@ impl Program {
             self.output().matches('\n').count() >= count
         });
         self.output().lines().map(str::to_owned).collect()
+    }
+
+    /// Memory of the process that is in use, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("a running process");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB")
     }
 
     pub(crate) fn folder(&self) -> &Path {

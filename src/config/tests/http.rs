@@ -17,6 +17,7 @@ keep-alive = "off"
 
 [http.web]
 listen = [":80", "unix:run/web.sock"]
+http = "1.1"
 upstream = "app"
 trusted-proxies = "10.0.0.0/8"
 head-timeout = "5s"
@@ -101,6 +102,7 @@ fn every_http_key_is_read() {
     assert_eq!(config.upstream["other"].keep_alive, KeepAlive::Off);
     let web = &config.http["web"];
     assert_eq!((web.headers_max, web.requests_max, web.connect), (50, 1, true));
+    assert_eq!(web.http, [HttpVersion::Http11]);
     assert_eq!((web.idle_timeout, web.body_max), (Limit::OFF, Bytes(0)));
     let [api, files, old, gone, robots] = &web.route[..] else { panic!("{:?}", web.route) };
     assert_eq!(api.header.keys().collect::<Vec<_>>(), ["x-version", "X-Debug"]);
@@ -159,6 +161,8 @@ fn an_http_listener_of_an_included_file_is_part_of_the_config() {
 #[test]
 fn a_listener_that_leads_nowhere_is_refused() {
     one_says(&said_of(""), "11:7 this listener leads nowhere");
+    one_says(&said_of("upstream = \"app\"\nhttp = []"), "no version of HTTP is named");
+    one_says(&said_of("upstream = \"app\"\nhttp = \"3\""), "\"3\" is not a version of HTTP");
     one_says(&said_of("upstream = \"ap\""), "13:12 there is no upstream \"ap\"");
 }
 

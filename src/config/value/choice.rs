@@ -84,6 +84,36 @@ choice! {
     }
 }
 
+choice! {
+    /// A version of HTTP.
+    pub enum HttpVersion ("a version of HTTP") {
+        /// HTTP/1.1, and HTTP/1.0 with it.
+        Http11 = "1.1",
+        /// HTTP/2.
+        Http2 = "2",
+    }
+}
+
+impl HttpVersion {
+    /// Its name in ALPN (IANA, RFC 7301).
+    pub(crate) fn alpn(self) -> &'static [u8] {
+        match self {
+            HttpVersion::Http11 => b"http/1.1",
+            HttpVersion::Http2 => b"h2",
+        }
+    }
+}
+
+choice! {
+    /// A version of TLS.
+    pub enum TlsVersion ("a version of TLS") {
+        /// TLS 1.2 (RFC 5246).
+        Tls12 = "1.2",
+        /// TLS 1.3 (RFC 8446).
+        Tls13 = "1.3",
+    }
+}
+
 /// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessTo {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use evenkeel_wire::Known;
 
-use super::{Complaints, dead_routes, door, gate, names_upstream};
+use super::{Complaints, dead_routes, door, gate, names_upstream, tls};
 use crate::config::problem::shown;
 use crate::config::{Bytes, Config, HeaderEdits, Http2, HttpListener, Reply, Route, Template};
 use crate::config::{Time, Variable};
@@ -18,6 +18,13 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
     }
     if let Some(upstream) = &listener.upstream {
         names_upstream(config, &["upstream"], upstream, complaints);
+    }
+    if listener.http.is_empty() {
+        let advice = "write [\"1.1\", \"2\"]";
+        complaints.error(&["http"], "no version of HTTP is named", advice);
+    }
+    if let Some(tls) = &listener.tls {
+        complaints.below(&["tls"], |complaints| self::tls::verify(tls, complaints));
     }
     let idle = listener.idle_timeout.0.map(Time);
     complaints.beyond_zero("idle-timeout", idle, "write \"off\" for never");

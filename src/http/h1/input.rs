@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use evenkeel_wire::{ChunkLimits, Chunked, Fields, Framing, Limits, Read, Refusal, Step};
 
 use crate::http::local::Local;
-use crate::socket::Socket;
+use crate::link::Link;
 
 /// Bytes of the extensions of one chunk. Signed uploads to S3 need 85.
 const CHUNK_EXTENSION_MAX: usize = 256;
@@ -95,7 +95,7 @@ impl Input {
     pub(in crate::http) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Link,
         local: &Local,
         most: usize,
         mut read: impl FnMut(&[u8]) -> Result<Read, Refusal>,
@@ -119,6 +119,10 @@ impl Input {
                 Ok(_) => {
                     let fresh = &self.unused()[known..];
                     worth_reading = fresh.contains(&b'\n') || self.end - self.start >= most;
+                }
+                // TLS cut off between two messages takes nothing away from anybody; many clients end like that.
+                Err(error) if known == 0 && error.kind() == io::ErrorKind::UnexpectedEof => {
+                    return Poll::Ready(Err(HeadFailed::Ended));
                 }
                 Err(_) => return Poll::Ready(Err(HeadFailed::Broken)),
             }
@@ -150,7 +154,7 @@ impl Input {
     pub(in crate::http) fn poll_piece<'a>(
         &'a mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Link,
         local: &Local,
         scratch: &'a mut [u8],
     ) -> Poll<Result<Piece<'a>, BodyFailed>> {
@@ -202,7 +206,7 @@ impl Input {
     fn poll_chunk(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Link,
         local: &Local,
     ) -> Poll<Result<Piece<'_>, BodyFailed>> {
         loop {
@@ -243,7 +247,7 @@ impl Input {
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Link,
         local: &Local,
         most: usize,
     ) -> Poll<io::Result<usize>> {

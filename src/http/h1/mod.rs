@@ -10,24 +10,24 @@ pub(super) use input::{BodyFailed, HeadFailed, Input, Piece};
 pub(super) use output::Output;
 
 use super::local::Local;
-use crate::socket::Socket;
+use crate::link::Link;
 
 /// A connection that speaks HTTP/1: its socket and its two halves.
 #[derive(Debug)]
 pub(super) struct Stream {
-    pub(super) socket: Socket,
+    pub(super) socket: Link,
     pub(super) input: Input,
     pub(super) output: Output,
 }
 
 impl Stream {
-    pub(super) fn new(socket: Socket) -> Stream {
+    pub(super) fn new(socket: Link) -> Stream {
         Stream { socket, input: Input::default(), output: Output::default() }
     }
 
     /// Hands everything written to the kernel.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.output.poll_flush(cx, &self.socket)
+        self.output.poll_flush(cx, &mut self.socket)
     }
 
     /// Gives back the buffers in which nothing is.

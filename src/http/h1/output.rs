@@ -7,13 +7,15 @@ use std::task::{Context, Poll, ready};
 use evenkeel_wire::{Fields, Framing, write_chunk_size};
 
 use crate::http::local::{BUFFER, Local};
-use crate::socket::Socket;
+use crate::link::Link;
 
 /// What is to be written.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Output {
     pending: Vec<u8>,
     written: usize,
+    /// Whether TLS still holds some of what was written.
+    held: bool,
     frame: Frame,
     /// Bytes of bodies so far.
     pub(in crate::http) carried: u64,
@@ -54,14 +56,14 @@ impl Output {
     }
 
     pub(in crate::http) fn is_flushed(&self) -> bool {
-        self.pending.len() == self.written
+        self.pending.len() == self.written && !self.held
     }
 
     /// Puts a part of the body. Little is kept until the flush; much is handed to the kernel at once.
     pub(in crate::http) fn put(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Link,
         data: &[u8],
     ) -> io::Result<()> {
         match &mut self.frame {
@@ -115,11 +117,14 @@ impl Output {
     pub(in crate::http) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Link,
     ) -> Poll<io::Result<()>> {
         while self.written < self.pending.len() {
             self.written += ready!(socket.poll_write(cx, &self.pending[self.written..]))?;
         }
+        self.held = socket.holds_back();
+        ready!(socket.poll_flush(cx))?;
+        self.held = false;
         self.pending.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
@@ -137,7 +142,7 @@ impl Output {
     fn write_through(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &Socket,
+        socket: &mut Link,
         mut data: &[u8],
     ) -> io::Result<()> {
         while !data.is_empty() {
@@ -147,10 +152,11 @@ impl Output {
                 return Ok(());
             };
             let count = count?;
+            self.held = socket.holds_back();
             let of_waiting = count.min(waiting.len());
             self.written += of_waiting;
             data = &data[count - of_waiting..];
-            if self.is_flushed() {
+            if self.written == self.pending.len() {
                 self.pending.clear();
                 self.written = 0;
             }

@@ -15,7 +15,7 @@ pub(super) use stream::Stream;
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 
-use crate::socket::Socket;
+use crate::link::Link;
 
 /// Payload of one DATA frame that every peer takes (RFC 9113 6.5.2, SETTINGS_MAX_FRAME_SIZE).
 pub(super) const FRAME: usize = 16 * 1024;
@@ -31,15 +31,15 @@ const BACKEND_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// Begins HTTP/2 on a connection to a backend, without asking whether it speaks it (RFC 9113 3.3).
 pub(super) async fn greet(
-    socket: Socket,
+    link: Link,
     head_max: usize,
-) -> Result<(SendRequest<Bytes>, Connection<Socket, Bytes>), h2::Error> {
+) -> Result<(SendRequest<Bytes>, Connection<Link, Bytes>), h2::Error> {
     Builder::new()
         .enable_push(false)
         .initial_window_size(BACKEND_STREAM_WINDOW)
         .initial_connection_window_size(BACKEND_CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(head_max).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
-        .handshake(socket)
+        .handshake(link)
         .await
 }

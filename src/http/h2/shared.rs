@@ -77,7 +77,8 @@ impl Opening {
         let shared = Rc::new(Shared {
             sender: RefCell::new(None),
             state: Cell::new(State::Opening),
-            streams: Cell::new(0),
+            // The place of whoever opens it.
+            streams: Cell::new(1),
             requests: Cell::new(0),
             used: Cell::new(Instant::now()),
             changed: Notify::new(),
@@ -85,12 +86,12 @@ impl Opening {
         (Opening { shared: Rc::clone(&shared) }, shared)
     }
 
-    /// Hands it to everybody who waits for it.
-    pub(in crate::http) fn open(self, sender: SendRequest<Bytes>) -> Rc<Shared> {
+    /// Hands it to everybody who waits for it; the first place is for whoever opened it.
+    pub(in crate::http) fn open(self, sender: SendRequest<Bytes>) -> Place {
         *self.shared.sender.borrow_mut() = Some(sender);
         self.shared.state.set(State::Open);
         self.shared.changed.notify_waiters();
-        Rc::clone(&self.shared)
+        Place { shared: Rc::clone(&self.shared) }
     }
 }
 
@@ -121,6 +122,11 @@ impl Place {
     pub(super) fn sender(&self) -> Option<SendRequest<Bytes>> {
         self.shared.requests.set(self.shared.requests.get() + 1);
         self.shared.sender.borrow().clone()
+    }
+
+    /// The connection, for whoever keeps it going.
+    pub(in crate::http) fn connection(&self) -> Rc<Shared> {
+        Rc::clone(&self.shared)
     }
 
     /// Requests that the connection has carried, this one included once it has begun.
