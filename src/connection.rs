@@ -44,7 +44,7 @@ pub(crate) enum Job {
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) scratch: RefCell<Scratch>,
-    pub(crate) http: http::Local,
+    pub(crate) http: Rc<http::Local>,
 }
 
 /// An accepted client that has been let in. Dropped unserved, it still leaves its record.

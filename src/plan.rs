@@ -356,6 +356,7 @@ fn route(
     let action = http::Action {
         gate: gate::of_route(config),
         forward_auth: config.forward_auth.as_ref().map(gate::forward_auth),
+        mirror: config.mirror.as_ref().map(gate::mirror),
         rewrite: gate::rewrite(config),
         forwards: gate::forwards(listener, config),
         request: edits(&config.request_headers),

@@ -21,6 +21,7 @@ mod http_forward_auth;
 mod http_forwarded;
 mod http_forwarding;
 mod http_gates;
+mod http_mirror;
 mod http_routes;
 mod http_smuggling;
 mod limits;

@@ -46,3 +46,17 @@ section! {
         answer_max: Bytes = Bytes::kib(64),
     }
 }
+
+section! {
+    /// `mirror` of a route: another upstream gets a copy of some requests, once the client has its answer. What it answers is thrown away.
+    pub struct Mirror {
+        /// The upstream that gets the copies.
+        upstream: String = required,
+        /// The share of the requests that is copied.
+        share: Percent = Percent(100),
+        /// The largest body that is copied; requests with a larger one are not. At most 1MiB.
+        body_max: Bytes = Bytes::kib(64),
+        /// Copies on their way at the same time; beyond it none is made.
+        requests_max: u32 = 100,
+    }
+}

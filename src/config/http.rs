@@ -178,6 +178,8 @@ section! {
         basic_auth: Option<BasicAuth> = None,
         /// Another server that is asked first whether a request may pass.
         forward_auth: Option<ForwardAuth> = None,
+        /// Another upstream that gets a copy of some requests.
+        mirror: Option<Mirror> = None,
         /// What changes in the headers that a backend gets.
         request_headers: HeaderEdits = HeaderEdits::default(),
         /// What changes in the headers that the client gets.

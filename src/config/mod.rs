@@ -20,7 +20,7 @@ mod verify;
 
 use indexmap::IndexMap;
 
-pub use gate::{BasicAuth, ForwardAuth, RateLimit};
+pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
 pub use http::{Certificate, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route, Tls};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};

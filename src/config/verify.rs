@@ -256,6 +256,7 @@ fn used(config: &Config) -> HashSet<&str> {
         used.extend(listener.upstream.as_deref());
         for route in &listener.route {
             used.extend(route.upstream.as_deref());
+            used.extend(route.mirror.as_ref().map(|mirror| mirror.upstream.as_str()));
             used.extend(route.forward_auth.as_ref().map(|auth| auth.upstream.as_str()));
             used.extend(route.r#try.as_ref().map(|tried| tried.0.as_str()));
         }

@@ -12,6 +12,7 @@ use super::exchange::{Exchange, Fault, no_answer};
 use super::forwarded::Forwards;
 use super::h1::BodyFailed;
 use super::headers::{Heading, strip_request};
+use super::mirror::Mirror;
 use super::pump::Pump;
 use super::reach::{Reach, Reached, keep};
 use super::record::Told;
@@ -40,6 +41,8 @@ pub(super) struct Order<'a> {
     pub(super) response_timeout: Duration,
     pub(super) body_max: u64,
     pub(super) began: Instant,
+    /// Who gets a copy of some requests.
+    pub(super) mirror: Option<&'a Mirror<Arc<Upstream>>>,
 }
 
 /// One try to have a request answered.
@@ -48,6 +51,8 @@ struct Attempt<'a> {
     upgrade: Option<&'a [u8]>,
     efforts: Efforts,
     may_go_again: bool,
+    /// Who gets a copy of this request.
+    mirror: Option<&'a Mirror<Arc<Upstream>>>,
 }
 
 /// Whether a request may go to a backend a second time.
@@ -70,6 +75,7 @@ impl Session<'_> {
         strip_request(&mut self.request);
         self.stamp(order.forwards);
         self.changes(order.request).apply(&mut self.request.fields);
+        let mirror = order.mirror.filter(|mirror| mirror.takes(&self.request));
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
         let mut again = 0;
         loop {
@@ -95,7 +101,7 @@ impl Session<'_> {
                 }
             };
             let upgrade = upgrade.as_deref();
-            let attempt = Attempt { upgrade, efforts, may_go_again: again < AGAIN_MAX };
+            let attempt = Attempt { upgrade, efforts, may_go_again: again < AGAIN_MAX, mirror };
             match self.try_at(order, reached, place, attempt).await {
                 Some(over) => return over,
                 None => again += 1,
@@ -117,6 +123,9 @@ impl Session<'_> {
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let changes = self.changes(order.response);
         let mut exchange = self.exchange(order, backend);
+        if let Some(mirror) = attempt.mirror {
+            exchange.up.keep_copy(mirror.body_max);
+        }
         let asked = match begun {
             Ok(()) => exchange.ask().await,
             Err(fault) => Err(fault),
@@ -147,6 +156,9 @@ impl Session<'_> {
         }
         if up_is_done && let Stream::H1(backend) = backend {
             keep(self.local, backend, &self.response, carried + 1, &place);
+        }
+        if let (Some(mirror), Some(body)) = (attempt.mirror, up.into_copy()) {
+            self.send_copy(mirror, order, body);
         }
         let next = match (onward.persistent, up_is_done) {
             (true, _) => Next::Request,

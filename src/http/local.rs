@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
+use std::rc::{Rc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::reach::SharedConnections;
@@ -20,6 +21,7 @@ const SPARE_BUFFERS: usize = 256;
 /// One worker's share of everything that HTTP connections use in turn.
 #[derive(Debug)]
 pub(crate) struct Local {
+    this: Weak<Local>,
     pub(super) idle: RefCell<IdleConnections>,
     pub(super) shared: RefCell<SharedConnections>,
     /// Borrowed within a turn only.
@@ -33,9 +35,10 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new() -> Local {
+    pub(crate) fn new() -> Rc<Local> {
         use std::hash::{BuildHasher, RandomState};
-        Local {
+        Rc::new_cyclic(|this| Local {
+            this: Weak::clone(this),
             idle: RefCell::default(),
             shared: RefCell::default(),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
@@ -44,7 +47,12 @@ impl Local {
             id_prefix: RandomState::new().hash_one(0_u8),
             id_count: Cell::new(0),
             date: RefCell::new((u64::MAX, String::new())),
-        }
+        })
+    }
+
+    /// The same, for a task that may outlive its connection.
+    pub(super) fn own(&self) -> Option<Rc<Local>> {
+        self.this.upgrade()
     }
 
     /// Closes connections to backends that have been idle for too long, or that their backends have ended.

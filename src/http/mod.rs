@@ -11,6 +11,7 @@ mod h1;
 mod h2;
 mod headers;
 mod local;
+mod mirror;
 mod plain;
 mod pump;
 mod reach;
@@ -42,6 +43,7 @@ pub(crate) use forwarded::Forwards;
 pub(crate) use gate::{AuthRules, ForwardAuth, Gate, Rate, RateRules, Rules as GateRules};
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
+pub(crate) use mirror::Mirror;
 pub(crate) use plain::refuse_plain;
 pub(crate) use rewrite::{PathChange, Rewrite};
 pub(crate) use serve::serve;
@@ -79,6 +81,8 @@ pub(crate) struct Action<U> {
     pub(crate) gate: GateRules,
     /// Who is asked before the request goes anywhere.
     pub(crate) forward_auth: Option<ForwardAuth<U>>,
+    /// Who gets a copy of some requests.
+    pub(crate) mirror: Option<Mirror<U>>,
     /// What the backend is asked for in place of what the client asked for.
     pub(crate) rewrite: Rewrite,
     /// In place of what the listener says.
@@ -125,6 +129,7 @@ impl<U> Action<U> {
             target,
             gate: GateRules::default(),
             forward_auth: None,
+            mirror: None,
             rewrite: Rewrite::default(),
             forwards: None,
             request: Edits::default(),
@@ -148,6 +153,7 @@ impl<U> Action<U> {
             target,
             gate: self.gate,
             forward_auth: self.forward_auth.map(|auth| auth.with(&find)),
+            mirror: self.mirror.map(|mirror| mirror.with(&find)),
             rewrite: self.rewrite,
             forwards: self.forwards,
             request: self.request,

@@ -16,6 +16,14 @@ pub(super) struct Pump {
     state: State,
     /// Bytes the body may still have.
     left: u64,
+    /// A copy of what has passed, for as long as somebody wants it and it is small enough.
+    copy: Option<Copied>,
+}
+
+#[derive(Debug)]
+struct Copied {
+    bytes: Vec<u8>,
+    most: usize,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -39,7 +47,26 @@ pub(super) enum Jam {
 impl Pump {
     /// For a body of at most `most` bytes.
     pub(super) fn new(most: u64) -> Pump {
-        Pump { state: State::Moving, left: most }
+        Pump { state: State::Moving, left: most, copy: None }
+    }
+
+    /// Keeps a copy of a body of at most `most` bytes.
+    pub(super) fn keep_copy(&mut self, most: usize) {
+        self.copy = Some(Copied { bytes: Vec::new(), most });
+    }
+
+    /// The whole body, if a copy was kept.
+    pub(super) fn into_copy(self) -> Option<Vec<u8>> {
+        self.copy.filter(|_| self.state == State::Done).map(|copy| copy.bytes)
+    }
+
+    fn copy(&mut self, data: &[u8]) {
+        match &mut self.copy {
+            Some(copy) if copy.bytes.len() + data.len() <= copy.most => {
+                copy.bytes.extend_from_slice(data);
+            }
+            _ => self.copy = None,
+        }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -70,6 +97,7 @@ impl Pump {
             match from.poll_piece(cx, local, scratch) {
                 Poll::Ready(Ok(Piece::Data { data, ends })) => {
                     self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;
+                    self.copy(data);
                     to.put(cx, data, ends).map_err(|_| Jam::To)?;
                     if ends {
                         to.finish(None);

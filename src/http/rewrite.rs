@@ -62,6 +62,17 @@ impl Rewrite {
     }
 }
 
+impl Rewrite {
+    /// The `Host` for a backend of any upstream; none where each is asked for its own.
+    pub(super) fn same_host<'h>(&'h self, request: &'h Request) -> Option<&'h [u8]> {
+        match &self.host {
+            Some(HostHeader::Backend) => None,
+            Some(HostHeader::Fixed(host)) => Some(host.as_bytes()),
+            None => Some(&request.authority),
+        }
+    }
+}
+
 fn filled(template: &Template, path: &[u8], rest: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for part in &template.parts {

@@ -198,6 +198,7 @@ impl<'a> Session<'a> {
             response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
             body_max: action.body_max.unwrap_or(self.site.rules.body_max),
             began,
+            mirror: action.mirror.as_ref(),
         }
     }
 

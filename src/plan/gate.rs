@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use crate::config::{BasicAuth, ForwardAuth, HttpListener, RateLimit, Route, Template, Users};
+use crate::config::{
+    BasicAuth, ForwardAuth, HttpListener, Mirror, RateLimit, Route, Template, Users,
+};
 use crate::http;
 
 pub(super) fn of_listener(config: &HttpListener) -> http::GateRules {
@@ -47,6 +49,12 @@ pub(super) fn forward_auth(config: &ForwardAuth) -> http::ForwardAuth<Arc<str>> 
         copy: config.copy_headers.iter().map(|name| name.as_bytes().into()).collect(),
         answer_max: usize::try_from(config.answer_max.0).unwrap_or(usize::MAX),
     }
+}
+
+pub(super) fn mirror(config: &Mirror) -> http::Mirror<Arc<str>> {
+    let body_max = usize::try_from(config.body_max.0).unwrap_or(usize::MAX);
+    let upstream = config.upstream.as_str().into();
+    http::Mirror::new(upstream, config.share.0, body_max, config.requests_max)
 }
 
 pub(super) fn rewrite(config: &Route) -> http::Rewrite {

@@ -178,3 +178,15 @@ fn a_server_to_ask_first_is_an_upstream_with_a_path() {
     one_says(&framing, "\"Content-Length\" cannot be changed by a route");
     one_says(&ask(", answer-max = \"2MiB\""), "answer-max must be at most 1MiB, not 2MiB");
 }
+
+#[test]
+fn a_mirror_is_an_upstream_with_limits() {
+    let mirror = |more: &str| on_route(&format!("mirror = {{ upstream = \"api\"{more} }}"));
+    assert_eq!(mirror(", share = \"10%\", body-max = \"1MiB\", requests-max = 10_000"), [""; 0]);
+    one_says(&on_route("mirror = { upstream = \"apii\" }"), "there is no upstream \"apii\"");
+    one_says(&mirror(", share = 0"), "no request is ever copied");
+    one_says(&mirror(", body-max = \"2MiB\""), "body-max must be at most 1MiB, not 2MiB");
+    one_says(&mirror(", requests-max = 0"), "requests-max must be 1 to 10000, not 0");
+    let alone = said("reply = 204\nmirror = { upstream = \"api\" }");
+    one_says(&alone, "mirror counts only with an upstream");
+}

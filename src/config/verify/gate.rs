@@ -5,8 +5,8 @@ use super::http::header_name;
 use super::{Complaints, names_upstream};
 use crate::config::problem::shown;
 use crate::config::{
-    BasicAuth, Bytes, Config, ForwardAuth, HttpListener, PathPattern, RateLimit, Route, Template,
-    Time, Users, Variable,
+    BasicAuth, Bytes, Config, ForwardAuth, HttpListener, Mirror, PathPattern, RateLimit, Route,
+    Template, Time, Users, Variable,
 };
 
 /// More would take more memory than anybody means.
@@ -29,12 +29,16 @@ pub(super) fn route(config: &Config, route: &Route, complaints: &mut Complaints)
     if let Some(auth) = &route.forward_auth {
         complaints.below(&["forward-auth"], |complaints| forward_auth(config, auth, complaints));
     }
+    if let Some(mirror) = &route.mirror {
+        complaints.below(&["mirror"], |complaints| self::mirror(config, mirror, complaints));
+    }
     paths(route, complaints);
     user_is_known(route, complaints);
     if route.upstream.is_some() || route.r#try.is_some() {
         return;
     }
     let of_upstreams = [
+        ("mirror", route.mirror.is_some()),
         ("strip-prefix", route.strip_prefix.is_some()),
         ("replace-path", route.replace_path.is_some()),
         ("host-header", route.host_header.is_some()),
@@ -86,6 +90,20 @@ fn forward_auth(config: &Config, auth: &ForwardAuth, complaints: &mut Complaints
     if auth.answer_max > most {
         let message = format!("answer-max must be at most {most}, not {}", auth.answer_max);
         complaints.error(&["answer-max"], message, "");
+    }
+}
+
+fn mirror(config: &Config, mirror: &Mirror, complaints: &mut Complaints) {
+    names_upstream(config, &["upstream"], &mirror.upstream, complaints);
+    complaints.within("requests-max", mirror.requests_max, 1..=10_000);
+    if mirror.share.0 == 0 {
+        let advice = "write a share such as \"10%\", or remove the mirror";
+        complaints.error(&["share"], "no request is ever copied", advice);
+    }
+    let most = Bytes::kib(1024);
+    if mirror.body_max > most {
+        let message = format!("body-max must be at most {most}, not {}", mirror.body_max);
+        complaints.error(&["body-max"], message, "");
     }
 }
 
