@@ -195,7 +195,10 @@ mod tests {
         Arc::new(Service {
             listener: "public".into(),
             door: Door::new(Rules::default(), Places::new(None)),
-            job: Job::Tcp { rules, upstream: Upstream::new(plan.upstreams[0].rules.clone()) },
+            job: Job::Tcp {
+                rules,
+                upstream: Upstream::new(plan.upstreams[0].rules.clone()).unwrap(),
+            },
             log,
             tally: Arc::default(),
         })

@@ -8,6 +8,7 @@ use evenkeel_wire::Framing;
 use tokio::time::Instant;
 
 use super::Edits;
+use super::affinity::Belonging;
 use super::exchange::{Exchange, Fault};
 use super::h1::{BodyFailed, Pump, Stream};
 use super::headers::{
@@ -32,6 +33,8 @@ pub(super) struct Order<'a> {
     pub(super) response_timeout: Duration,
     pub(super) body_max: u64,
     pub(super) began: Instant,
+    /// What a split has to tell the client.
+    pub(super) set_cookie: Option<String>,
 }
 
 impl Session<'_> {
@@ -46,14 +49,15 @@ impl Session<'_> {
         let upgrade = self.upgrade_protocol();
         let trusted = self.client_is_trusted();
         strip_request(&mut self.request, trusted);
+        let belonging = self.belonging(order.upstream, order.set_cookie.clone());
         let set = self.filled(order.request);
         edit_request(&mut self.request, &order.request.remove, &set);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
         let mut may_use_kept = true;
         loop {
             let reached = {
-                let (local, key) = (self.local, order.upstream.source_key(self.client_ip()));
-                let reach = order.upstream.reach(key, &mut tried, &mut efforts, |backend| {
+                let (local, affinity) = (self.local, belonging.affinity);
+                let reach = order.upstream.reach(affinity, &mut tried, &mut efforts, |backend| {
                     if may_use_kept { local.idle.borrow_mut().take(backend) } else { None }
                 });
                 let patience = tokio::time::timeout_at(order.began + order.response_timeout, reach);
@@ -72,7 +76,7 @@ impl Session<'_> {
                     return self.refuse(504, told);
                 }
             };
-            match self.try_at(order, way, place, upgrade.as_deref(), efforts).await {
+            match self.try_at(order, way, place, upgrade.as_deref(), efforts, &belonging).await {
                 Some(over) => return over,
                 None => may_use_kept = false,
             }
@@ -87,6 +91,7 @@ impl Session<'_> {
         place: InFlight,
         upgrade: Option<&[u8]>,
         efforts: Efforts,
+        belonging: &Belonging,
     ) -> Tried {
         let (socket, carried) = match way {
             Way::Fresh(socket) => (socket, 0),
@@ -95,18 +100,23 @@ impl Session<'_> {
         let backend = self.begin(Stream::new(socket), upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let set = self.filled(order.response);
+        let sent = Instant::now();
         let mut exchange = self.exchange(order, backend);
         if let Err(fault) = exchange.ask().await {
             return self.not_answered(fault, order, &place, carried, efforts);
         }
         let first_byte = Instant::now();
-        place.upstream.note_traffic(&place.backend, true);
+        // While the client was still sending, the backend had nothing to answer.
+        let took = first_byte - sent.max(exchange.active);
+        place.upstream.note_answer(&place.backend, exchange.response.status, took);
         if exchange.response.status == 101 {
+            belonging.tell(&place, &mut exchange.response.fields);
             let backend = exchange.backend;
             return self.switch(backend, order, place, efforts);
         }
         let onward = exchange.onward(may_persist);
         edit(&mut exchange.response.fields, &order.response.remove, &set);
+        belonging.tell(&place, &mut exchange.response.fields);
         let answered = exchange.answer(onward).await;
         let Exchange { backend, up, up_broken, .. } = exchange;
         let up_is_done = up.is_done() && !up_broken;
@@ -179,6 +189,9 @@ impl Session<'_> {
         }
         if carried == 0 && silent {
             place.upstream.note_traffic(&place.backend, false);
+        }
+        if fault.is_of_the_backend() {
+            place.upstream.note_no_answer(&place.backend);
         }
         let told = self.told_of(order, place, efforts);
         Some(self.failed(fault, told, false))

@@ -1,17 +1,20 @@
 //! HTTP listeners: requests in, each on its route to a backend or to an answer of our own, one record for each.
 //! It is handed its rules, routes and upstreams; it must never look at the config as a whole or at the plan.
 
+mod affinity;
 mod alarm;
 mod exchange;
 mod files;
 mod forward;
 mod h1;
 mod headers;
+mod key;
 mod local;
 mod record;
 mod reply;
 mod serve;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
+pub(crate) use affinity::Split;
 pub(crate) use files::Folder;
 pub(crate) use local::Local;
 pub(crate) use serve::serve;
@@ -65,6 +69,7 @@ pub(crate) struct Edits {
 #[derive(Debug, Clone)]
 pub(crate) enum Target<U> {
     Upstream(U),
+    Split(Split<U>),
     /// Files, and somebody to ask for what is not among them.
     Files {
         folder: Folder,
@@ -87,10 +92,11 @@ impl<U> Action<U> {
         Action { target, request, response, response_timeout: None, body_max: None }
     }
 
-    /// The same with the upstream found by its name.
-    pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> Action<V> {
+    /// The same with the upstream found by its name. Fails only for the key of a cookie.
+    pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> io::Result<Action<V>> {
         let target = match self.target {
             Target::Upstream(upstream) => Target::Upstream(find(&upstream)),
+            Target::Split(split) => Target::Split(split.with(find)?),
             Target::Files { folder, or } => Target::Files { folder, or: or.as_ref().map(find) },
             Target::Redirect { to, status } => Target::Redirect { to, status },
             Target::Reply { status, content_type, body } => {
@@ -98,7 +104,7 @@ impl<U> Action<U> {
             }
         };
         let Action { request, response, response_timeout, body_max, .. } = self;
-        Action { target, request, response, response_timeout, body_max }
+        Ok(Action { target, request, response, response_timeout, body_max })
     }
 }
 

@@ -269,6 +269,13 @@ impl Session<'_> {
         };
         match &action.target {
             Target::Upstream(upstream) => self.forward(&self.order(action, upstream, began)).await,
+            Target::Split(split) => {
+                let Some((upstream, set_cookie)) = self.share(split) else {
+                    return self.refuse(503, Told::new(Why::NoBackend));
+                };
+                let order = Order { set_cookie, ..self.order(action, upstream, began) };
+                self.forward(&order).await
+            }
             Target::Files { folder, or } => {
                 let end = self.request.target.iter().position(|byte| *byte == b'?');
                 let path = &self.request.target[..end.unwrap_or(self.request.target.len())];
@@ -313,6 +320,7 @@ impl Session<'_> {
             response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
             body_max: action.body_max.unwrap_or(self.site.rules.body_max),
             began,
+            set_cookie: None,
         }
     }
 
