@@ -15,6 +15,7 @@ mod drain;
 mod failover;
 mod half_close;
 mod health;
+mod http_balancing;
 mod http_files;
 mod http_forwarding;
 mod http_smuggling;

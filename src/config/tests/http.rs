@@ -10,10 +10,17 @@ const ALL: &str = r#"
 backends = "127.0.0.1:9001"
 response-timeout = "5s"
 keep-alive = { max = 8, idle = "30s", requests = 100 }
+balance = { hash = "header:X-User", on = "ring" }
+sticky = { cookie = "s", key-file = "keys/sticky.key", max-age = "8h", same-site = "none", secure = "always" }
+eject-errors = { share = "40%", answers = 10, within = "5s" }
+eject-latency = 2.5
+health = { http = "/", method = "OPTIONS", headers = { X-Check = "1" }, status = 200, body = "hex:6f6b" }
 
 [upstream.other]
 backends = "127.0.0.1:9002"
 keep-alive = "off"
+sticky = "other"
+eject-errors = 50
 
 [http.web]
 listen = [":80", "unix:run/web.sock"]
@@ -59,6 +66,11 @@ redirect = "{scheme}://www.{host}{uri}"
 redirect-status = 308
 
 [[http.web.route]]
+path = "/new/*"
+split = ["app", { upstream = "other", weight = 3 }]
+split-cookie = { cookie = "side", max-age = "1d" }
+
+[[http.web.route]]
 path = "/gone"
 reply = 410
 
@@ -102,7 +114,7 @@ fn every_http_key_is_read() {
     let web = &config.http["web"];
     assert_eq!((web.headers_max, web.requests_max, web.connect), (50, 1, true));
     assert_eq!((web.idle_timeout, web.body_max), (Limit::OFF, Bytes(0)));
-    let [api, files, old, gone, robots] = &web.route[..] else { panic!("{:?}", web.route) };
+    let [api, files, old, new, gone, robots] = &web.route[..] else { panic!("{:?}", web.route) };
     assert_eq!(api.header.keys().collect::<Vec<_>>(), ["x-version", "X-Debug"]);
     assert_eq!(api.query["a"], "word");
     assert_eq!(api.request_headers.set["X-Client"], "{client.ip}");
@@ -110,8 +122,57 @@ fn every_http_key_is_read() {
     assert_eq!(files.files, Some(PathBuf::from("/srv/www")));
     assert_eq!(files.r#try, Some(TryUpstream("other".to_owned())));
     assert_eq!(old.redirect_status, 308);
+    let weights: Vec<_> =
+        new.split.iter().map(|share| (&share.upstream[..], share.weight)).collect();
+    assert_eq!(weights, [("app", 1), ("other", 3)]);
+    assert_eq!(new.split_cookie.as_ref().unwrap().max_age, Some(Time::seconds(86_400)));
     assert_eq!(gone.reply, Some(Reply::new(410)));
     assert_eq!(robots.reply.as_ref().unwrap().body, "User-agent: *\n");
+}
+
+#[test]
+fn every_key_of_balancing_requests_is_read() {
+    let config = Config::parse_with(ALL, &environment).unwrap();
+    let (app, other) = (&config.upstream["app"], &config.upstream["other"]);
+    let by = HashBy::Header("X-User".to_owned());
+    assert_eq!(app.balance, Balance::Hash { by, on: HashOn::Ring, bounded_load: None });
+    let sticky = app.sticky.as_ref().unwrap();
+    assert_eq!(sticky.key_file, Some(PathBuf::from("keys/sticky.key")));
+    assert_eq!((sticky.same_site, sticky.secure), (SameSite::None, Secure::Always));
+    assert_eq!(other.sticky, Some(Sticky::new("other".to_owned())));
+    let errors = EjectErrors { share: Percent(40), answers: 10, within: Time::seconds(5) };
+    assert_eq!(app.eject_errors, Some(errors));
+    assert_eq!(other.eject_errors, Some(EjectErrors::new(Percent(50))));
+    let Health::Active(check) = &app.health else { panic!("{:?}", app.health) };
+    assert_eq!(
+        (check.method, &check.body),
+        (ProbeMethod::Options, &Some(Bytestring(b"ok".to_vec())))
+    );
+    assert_eq!(check.headers["X-Check"], "1");
+}
+
+#[test]
+fn a_tcp_listener_is_warned_of_what_only_requests_have() {
+    let said = |upstream: &str, listener: &str| {
+        let text = format!(
+            "[upstream.app]\nbackends = \"a:1\"\n{upstream}\n[tcp.x]\nlisten = \":1\"\n\
+             upstream = \"app\"\n{listener}"
+        );
+        let config = Config::parse_with(&text, &environment).unwrap();
+        verify(&config)
+            .iter()
+            .map(|one| format!("{} {}", one.path.join("."), one.message))
+            .collect::<Vec<_>>()
+    };
+    let web = "[http.web]\nlisten = \":80\"\nupstream = \"app\"";
+    let hash = "balance = { hash = \"path\" }";
+    one_says(&said(hash, ""), "a TCP connection has no \"path\" for the hash of \"app\"");
+    one_says(&said(hash, web), "a TCP connection has no \"path\" for the hash of \"app\"");
+    assert_eq!(said("balance = \"hash\"", ""), [""; 0]);
+    for key in ["sticky = \"s\"", "eject-errors = 50", "eject-latency = 3"] {
+        one_says(&said(key, ""), "counts only for HTTP, and no HTTP listener uses this upstream");
+        assert_eq!(said(key, web), [""; 0]);
+    }
 }
 
 #[test]
