@@ -291,7 +291,7 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
     let target = if let Some(upstream) = &config.upstream {
         http::Target::Upstream(upstream.as_str().into())
     } else if !config.split.is_empty() {
-        http::Target::Split(balancing::split(config))
+        http::Target::Split(Box::new(balancing::split(config)))
     } else if let Some(root) = &config.files {
         let or = config.r#try.as_ref().map(|upstream| upstream.0.as_str().into());
         let (root, index, hidden) = (root.clone(), config.index.clone(), config.hidden);

@@ -239,6 +239,16 @@ fn sessions_of_a_drained_backend_go_on_and_no_new_ones_begin() {
 }
 
 #[test]
+fn a_key_file_that_cannot_be_read_is_named_instead_of_starting() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = keyed(folder.path(), "\"127.0.0.1:1\"");
+    std::fs::remove_file(folder.path().join("sticky.key")).expect("remove the key");
+    let error = crate::support::try_start(&text).expect_err("there is no key").to_string();
+    let path = folder.path().join("sticky.key");
+    assert!(error.starts_with(&format!("sticky: key-file {}: ", path.display())), "{error}");
+}
+
+#[test]
 fn forged_cookies_are_ignored_and_replaced() {
     let backends = four();
     let settings = "sticky = \"evenkeel\"";

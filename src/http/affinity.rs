@@ -7,9 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use evenkeel_balance::{Algorithm, Ask, Loads, Member, Table};
 use evenkeel_wire::{Fields, Known};
+use tokio::time::Instant;
 
+use super::Action;
+use super::forward::Order;
 use super::key::{cookie, key_part, remove_cookie};
-use super::serve::Session;
+use super::record::Told;
+use super::serve::{Next, Session};
+use crate::observe::ended::Why;
 use crate::upstream::cookie::{Cookie, CookieRules, Identity, Seen, time_of_day};
 use crate::upstream::{Affinity, InFlight, Upstream};
 
@@ -131,8 +136,22 @@ impl Session<'_> {
         Belonging { affinity, seen, client_uses_tls, set_cookie }
     }
 
+    /// Forwards the request to the upstream of a split that it goes to.
+    pub(super) async fn forward_share(
+        &mut self,
+        split: &Split<Arc<Upstream>>,
+        action: &Action<Arc<Upstream>>,
+        began: Instant,
+    ) -> (Next, Told) {
+        let Some((upstream, set_cookie)) = self.share(split) else {
+            return self.refuse(503, Told::new(Why::NoBackend));
+        };
+        let order = Order { set_cookie, ..self.order(action, upstream, began) };
+        self.forward(&order).await
+    }
+
     /// The upstream of a split that the request goes to, and the cookie that keeps its client there.
-    pub(super) fn share<'s>(
+    fn share<'s>(
         &mut self,
         split: &'s Split<Arc<Upstream>>,
     ) -> Option<(&'s Arc<Upstream>, Option<String>)> {

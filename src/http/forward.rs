@@ -67,7 +67,7 @@ impl Session<'_> {
                     () = self.cut.asked() => return (Next::Close(Why::DrainCut), Told::new(Why::DrainCut)),
                 }
             };
-            let (way, place) = match reached {
+            let found = match reached {
                 Ok(Ok(found)) => found,
                 Ok(Err(failed)) => return self.not_connected(order, failed),
                 Err(_) => {
@@ -76,7 +76,7 @@ impl Session<'_> {
                     return self.refuse(504, told);
                 }
             };
-            match self.try_at(order, way, place, upgrade.as_deref(), efforts, &belonging).await {
+            match self.try_at(order, found, upgrade.as_deref(), efforts, &belonging).await {
                 Some(over) => return over,
                 None => may_use_kept = false,
             }
@@ -87,8 +87,7 @@ impl Session<'_> {
     async fn try_at(
         &mut self,
         order: &Order<'_>,
-        way: Way<Kept>,
-        place: InFlight,
+        (way, place): (Way<Kept>, InFlight),
         upgrade: Option<&[u8]>,
         efforts: Efforts,
         belonging: &Belonging,

@@ -63,6 +63,8 @@ fn named<'a>(pairs: impl IntoIterator<Item = &'a [u8]>, name: &[u8]) -> Option<&
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn request(target: &str, fields: &[(&str, &str)]) -> Request {
@@ -122,6 +124,24 @@ mod tests {
         assert_eq!(cookie(&request, b"id"), Some(&b"1"[..]));
         assert_eq!(cookie(&request, b"y"), Some(&b"\"q=r\""[..]));
         assert_eq!(cookie(&request, b"ID"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_bytes_come_a_cookie_taken_out_is_gone_and_all_others_stay(
+            values in proptest::collection::vec("[ab=;, \t\"\\xff]{0,20}", 0..4),
+        ) {
+            let fields: Vec<_> = values.iter().map(|value| ("Cookie", value.as_str())).collect();
+            let mut request = request("/", &fields);
+            let pairs = |request: &Request| {
+                let all = request.fields.all(Known::Cookie).flat_map(cookies);
+                all.filter(|pair| named([*pair], b"a").is_none()).map(<[u8]>::to_vec).collect::<Vec<_>>()
+            };
+            let before = pairs(&request);
+            remove_cookie(&mut request, b"a");
+            prop_assert_eq!(cookie(&request, b"a"), None);
+            prop_assert_eq!(pairs(&request), before);
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub(crate) struct Edits {
 #[derive(Debug, Clone)]
 pub(crate) enum Target<U> {
     Upstream(U),
-    Split(Split<U>),
+    Split(Box<Split<U>>),
     /// Files, and somebody to ask for what is not among them.
     Files {
         folder: Folder,
@@ -96,7 +96,7 @@ impl<U> Action<U> {
     pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> io::Result<Action<V>> {
         let target = match self.target {
             Target::Upstream(upstream) => Target::Upstream(find(&upstream)),
-            Target::Split(split) => Target::Split(split.with(find)?),
+            Target::Split(split) => Target::Split(Box::new(split.with(find)?)),
             Target::Files { folder, or } => Target::Files { folder, or: or.as_ref().map(find) },
             Target::Redirect { to, status } => Target::Redirect { to, status },
             Target::Reply { status, content_type, body } => {

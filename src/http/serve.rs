@@ -269,13 +269,7 @@ impl Session<'_> {
         };
         match &action.target {
             Target::Upstream(upstream) => self.forward(&self.order(action, upstream, began)).await,
-            Target::Split(split) => {
-                let Some((upstream, set_cookie)) = self.share(split) else {
-                    return self.refuse(503, Told::new(Why::NoBackend));
-                };
-                let order = Order { set_cookie, ..self.order(action, upstream, began) };
-                self.forward(&order).await
-            }
+            Target::Split(split) => self.forward_share(split, action, began).await,
             Target::Files { folder, or } => {
                 let end = self.request.target.iter().position(|byte| *byte == b'?');
                 let path = &self.request.target[..end.unwrap_or(self.request.target.len())];
@@ -307,7 +301,7 @@ impl Session<'_> {
         }
     }
 
-    fn order<'o>(
+    pub(super) fn order<'o>(
         &self,
         action: &'o Action<Arc<Upstream>>,
         upstream: &'o Arc<Upstream>,

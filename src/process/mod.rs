@@ -92,14 +92,15 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let upstreams = plan.upstreams.iter().map(|upstream| Upstream::new(upstream.rules.clone()));
     let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>().map_err(system("sticky"))?;
     let places = Places::new(Some(plan.connections_max));
+    let services =
+        plan.listeners.iter().map(|listener| service(listener, &upstreams, &places, &log, &tally));
+    let services: Vec<_> = services.collect::<io::Result<_>>().map_err(system("split-cookie"))?;
     let mut doors = Vec::new();
-    for listener in &plan.listeners {
+    for (listener, service) in plan.listeners.iter().zip(services) {
         let bound = listen::bind(&listener.listen, plan.workers).map_err(|error| {
             doors.iter().for_each(|(_, bound): &(_, Bound)| bound.address.remove_socket_file());
             refused(listener, error)
         })?;
-        let service =
-            service(listener, &upstreams, &places, &log, &tally).map_err(system("split-cookie"))?;
         doors.extend(bound.into_iter().map(|bound| (Arc::clone(&service), bound)));
     }
     let addresses = doors

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use evenkeel_balance::Algorithm;
 use evenkeel_balance::health::Cause;
 use evenkeel_balance::latency::{Latencies, TooSlow};
 use evenkeel_balance::window::{TooManyErrors, Window};
@@ -63,7 +64,10 @@ impl Upstream {
     pub(crate) fn note_answer(&self, backend: &Backend, status: u16, took: Duration) {
         self.note_traffic(backend, true);
         let now = self.now();
-        backend.answered(now, took);
+        // Nobody else asks for it.
+        if self.rules.balance == Algorithm::LeastLatency {
+            backend.answered(now, took);
+        }
         if let Some(latencies) = &backend.answers.latencies {
             latencies.note(now, took);
         }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::*;
 
-const ALL: &str = r#"
+pub(super) const ALL: &str = r#"
 [upstream.app]
 backends = "127.0.0.1:9001"
 response-timeout = "5s"
@@ -100,7 +100,7 @@ fn said_of(more: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn one_says(said: &[String], expected: &str) {
+pub(super) fn one_says(said: &[String], expected: &str) {
     assert!(matches!(said, [one] if one.ends_with(expected)), "{said:#?}\nand not {expected:?}");
 }
 
@@ -128,51 +128,6 @@ fn every_http_key_is_read() {
     assert_eq!(new.split_cookie.as_ref().unwrap().max_age, Some(Time::seconds(86_400)));
     assert_eq!(gone.reply, Some(Reply::new(410)));
     assert_eq!(robots.reply.as_ref().unwrap().body, "User-agent: *\n");
-}
-
-#[test]
-fn every_key_of_balancing_requests_is_read() {
-    let config = Config::parse_with(ALL, &environment).unwrap();
-    let (app, other) = (&config.upstream["app"], &config.upstream["other"]);
-    let by = HashBy::Header("X-User".to_owned());
-    assert_eq!(app.balance, Balance::Hash { by, on: HashOn::Ring, bounded_load: None });
-    let sticky = app.sticky.as_ref().unwrap();
-    assert_eq!(sticky.key_file, Some(PathBuf::from("keys/sticky.key")));
-    assert_eq!((sticky.same_site, sticky.secure), (SameSite::None, Secure::Always));
-    assert_eq!(other.sticky, Some(Sticky::new("other".to_owned())));
-    let errors = EjectErrors { share: Percent(40), answers: 10, within: Time::seconds(5) };
-    assert_eq!(app.eject_errors, Some(errors));
-    assert_eq!(other.eject_errors, Some(EjectErrors::new(Percent(50))));
-    let Health::Active(check) = &app.health else { panic!("{:?}", app.health) };
-    assert_eq!(
-        (check.method, &check.body),
-        (ProbeMethod::Options, &Some(Bytestring(b"ok".to_vec())))
-    );
-    assert_eq!(check.headers["X-Check"], "1");
-}
-
-#[test]
-fn a_tcp_listener_is_warned_of_what_only_requests_have() {
-    let said = |upstream: &str, listener: &str| {
-        let text = format!(
-            "[upstream.app]\nbackends = \"a:1\"\n{upstream}\n[tcp.x]\nlisten = \":1\"\n\
-             upstream = \"app\"\n{listener}"
-        );
-        let config = Config::parse_with(&text, &environment).unwrap();
-        verify(&config)
-            .iter()
-            .map(|one| format!("{} {}", one.path.join("."), one.message))
-            .collect::<Vec<_>>()
-    };
-    let web = "[http.web]\nlisten = \":80\"\nupstream = \"app\"";
-    let hash = "balance = { hash = \"path\" }";
-    one_says(&said(hash, ""), "a TCP connection has no \"path\" for the hash of \"app\"");
-    one_says(&said(hash, web), "a TCP connection has no \"path\" for the hash of \"app\"");
-    assert_eq!(said("balance = \"hash\"", ""), [""; 0]);
-    for key in ["sticky = \"s\"", "eject-errors = 50", "eject-latency = 3"] {
-        one_says(&said(key, ""), "counts only for HTTP, and no HTTP listener uses this upstream");
-        assert_eq!(said(key, web), [""; 0]);
-    }
 }
 
 #[test]
