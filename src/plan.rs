@@ -1,6 +1,8 @@
 //! The config compiled into the parts that the rooms are handed: immutable, swapped whole.
 //! Everything that can be wrong with a config has been said by `config` before a plan is made.
 
+mod balancing;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,6 +114,8 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         name: name.into(),
         entries: config.backends.iter().map(entry).collect(),
         balance: algorithm(&config.balance),
+        key_part: balancing::key_part(&config.balance),
+        sticky: config.sticky.as_ref().map(balancing::cookie),
         connect_timeout: config.connect_timeout.0,
         retries: config.retries,
         response_timeout: config.response_timeout.0,
@@ -129,6 +133,7 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
             active: active.is_some(),
             passive,
         },
+        outliers: balancing::outliers(config, passive),
         eject_max_percent: config.eject_max_percent.0,
         fail_open_percent: config.fail_open.0,
         sources: config.source.clone(),
@@ -172,7 +177,7 @@ fn algorithm(balance: &Balance) -> Algorithm {
         Balance::PowerOfTwo => Algorithm::PowerOfTwo,
         Balance::LeastLatency => Algorithm::LeastLatency,
         Balance::First => Algorithm::First,
-        Balance::Hash { by: value::HashBy::Source, on, bounded_load } => Algorithm::Hash {
+        Balance::Hash { on, bounded_load, .. } => Algorithm::Hash {
             on: match on {
                 value::HashOn::Maglev => HashOn::Maglev,
                 value::HashOn::Ring => HashOn::Ring,
@@ -186,7 +191,7 @@ fn algorithm(balance: &Balance) -> Algorithm {
 fn probe(config: &config::Probe) -> Probe {
     let check = if let Some(path) = &config.http {
         let ranges = config.status.iter().map(|range| range.0..=range.1).collect();
-        Check::Http { path: path.clone(), host: config.host.clone(), status: ranges }
+        Check::Http(balancing::http_check(path, ranges, config))
     } else if config.send.is_some() || config.expect.is_some() {
         let bytes = |value: &Option<value::Bytestring>| {
             value.as_ref().map_or(Vec::new(), |value| value.0.clone())
@@ -329,6 +334,8 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
     };
     let target = if let Some(upstream) = &config.upstream {
         http::Target::Upstream(upstream.as_str().into())
+    } else if !config.split.is_empty() {
+        http::Target::Split(Box::new(balancing::split(config)))
     } else if let Some(root) = &config.files {
         let or = config.r#try.as_ref().map(|upstream| upstream.0.as_str().into());
         let (root, index, hidden) = (root.clone(), config.index.clone(), config.hidden);

@@ -16,6 +16,8 @@ mod failover;
 mod half_close;
 mod health;
 mod http2;
+mod http_balancing;
+mod http_ejection;
 mod http_files;
 mod http_forwarding;
 mod http_smuggling;

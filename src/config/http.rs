@@ -140,6 +140,10 @@ section! {
         client: Vec<ipnet::IpNet> = Vec::new(),
         /// The upstream that the requests go to.
         upstream: Option<String> = None,
+        /// Upstreams that share the requests by weight, in place of one.
+        split: Vec<SplitShare> = Vec::new(),
+        /// With `split`: a cookie that keeps a client with its upstream, by name or as a table.
+        split_cookie: Option<Sticky> = None,
         /// The folder whose files are the answers. The path of the request is looked up in it, without what stands before the `*` of the route's path.
         files: Option<PathBuf> = None,
         /// With `files`: the names to look for in a folder that is asked for.

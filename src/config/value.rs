@@ -5,6 +5,7 @@ mod address;
 mod balance;
 mod choice;
 mod files;
+mod hash_by;
 mod health;
 mod network;
 mod pattern;
@@ -20,9 +21,12 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
 pub use address::Address;
-pub use balance::{Balance, HashBalance, HashBy, HashOn};
-pub use choice::{AccessTo, HttpVersion, IdleCounts, Level, LogFormat, TlsVersion};
+pub use balance::{Balance, HashBalance, HashOn};
+pub use choice::{
+    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, TlsVersion,
+};
 pub use files::TryUpstream;
+pub use hash_by::HashBy;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
 pub use pattern::{HostPattern, PathPattern};
 pub use size::{Bytes, Percent};

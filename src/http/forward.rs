@@ -8,6 +8,7 @@ use evenkeel_wire::Framing;
 use tokio::time::Instant;
 
 use super::Edits;
+use super::affinity::Belonging;
 use super::exchange::{Exchange, Fault, no_answer};
 use super::h1::{self, BodyFailed};
 use super::headers::{Forwarded, edit, edit_request, strip_request};
@@ -35,6 +36,8 @@ pub(super) struct Order<'a> {
     pub(super) response_timeout: Duration,
     pub(super) body_max: u64,
     pub(super) began: Instant,
+    /// What a split has to tell the client.
+    pub(super) set_cookie: Option<String>,
 }
 
 /// One try to have a request answered.
@@ -43,6 +46,7 @@ struct Attempt<'a> {
     upgrade: Option<&'a [u8]>,
     efforts: Efforts,
     may_go_again: bool,
+    belonging: &'a Belonging,
 }
 
 /// Whether a request may go to a backend a second time.
@@ -64,13 +68,15 @@ impl Session<'_> {
         let upgrade = self.upgrade_protocol();
         let trusted = self.client_is_trusted();
         strip_request(&mut self.request, trusted);
+        let belonging = self.belonging(order.upstream, order.set_cookie.clone());
         let set = self.filled(order.request);
         edit_request(&mut self.request, &order.request.remove, &set);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
         let mut again = 0;
         loop {
             let reached = {
-                let reach = self.reach(order, &mut tried, &mut efforts, again == 0);
+                let reach =
+                    self.reach(order, belonging.affinity, &mut tried, &mut efforts, again == 0);
                 let patience = tokio::time::timeout_at(order.began + order.response_timeout, reach);
                 tokio::select! {
                     biased;
@@ -88,7 +94,8 @@ impl Session<'_> {
                 }
             };
             let upgrade = upgrade.as_deref();
-            let attempt = Attempt { upgrade, efforts, may_go_again: again < AGAIN_MAX };
+            let may_go_again = again < AGAIN_MAX;
+            let attempt = Attempt { upgrade, efforts, may_go_again, belonging: &belonging };
             match self.try_at(order, reached, place, attempt).await {
                 Some(over) => return over,
                 None => again += 1,
@@ -109,6 +116,7 @@ impl Session<'_> {
         let begun = self.begin(&mut backend, attempt.upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let set = self.filled(order.response);
+        let sent = Instant::now();
         let mut exchange = self.exchange(order, backend);
         let asked = match begun {
             Ok(()) => exchange.ask().await,
@@ -119,13 +127,17 @@ impl Session<'_> {
             return self.not_answered(fault, order, &place, again, efforts);
         }
         let first_byte = Instant::now();
-        place.upstream.note_traffic(&place.backend, true);
+        // While the client was still sending, the backend had nothing to answer.
+        let took = first_byte - sent.max(exchange.active);
+        place.upstream.note_answer(&place.backend, exchange.response.status, took);
         if exchange.is_switch() {
+            attempt.belonging.tell(&place, &mut exchange.response.fields);
             let backend = exchange.backend;
             return Some(self.switch(backend, order, place, efforts));
         }
         let onward = exchange.onward(may_persist);
         edit(&mut exchange.response.fields, &order.response.remove, &set);
+        attempt.belonging.tell(&place, &mut exchange.response.fields);
         let answered = exchange.answer(onward).await;
         let Exchange { backend, up, up_broken, .. } = exchange;
         let up_is_done = up.is_done() && !up_broken;
@@ -198,6 +210,9 @@ impl Session<'_> {
         }
         if again.carried == 0 && silent {
             place.upstream.note_traffic(&place.backend, false);
+        }
+        if fault.is_of_the_backend() {
+            place.upstream.note_no_answer(&place.backend);
         }
         let told = self.told_of(order, place, efforts);
         Some(self.failed(fault, told, false))

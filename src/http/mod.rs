@@ -1,6 +1,7 @@
 //! HTTP listeners: requests in, each on its route to a backend or to an answer of our own, one record for each.
 //! It is handed its rules, routes and upstreams; it must never look at the config as a whole or at the plan.
 
+mod affinity;
 mod alarm;
 mod exchange;
 mod files;
@@ -8,6 +9,7 @@ mod forward;
 mod h1;
 mod h2;
 mod headers;
+mod key;
 mod local;
 mod plain;
 mod pump;
@@ -21,6 +23,7 @@ mod streams;
 mod switch;
 mod tunnel;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +35,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
+pub(crate) use affinity::Split;
 pub(crate) use files::Folder;
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
@@ -83,6 +87,7 @@ pub(crate) struct Edits {
 #[derive(Debug, Clone)]
 pub(crate) enum Target<U> {
     Upstream(U),
+    Split(Box<Split<U>>),
     /// Files, and somebody to ask for what is not among them.
     Files {
         folder: Folder,
@@ -105,10 +110,11 @@ impl<U> Action<U> {
         Action { target, request, response, response_timeout: None, body_max: None }
     }
 
-    /// The same with the upstream found by its name.
-    pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> Action<V> {
+    /// The same with the upstream found by its name. Fails only for the key of a cookie.
+    pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> io::Result<Action<V>> {
         let target = match self.target {
             Target::Upstream(upstream) => Target::Upstream(find(&upstream)),
+            Target::Split(split) => Target::Split(Box::new(split.with(find)?)),
             Target::Files { folder, or } => Target::Files { folder, or: or.as_ref().map(find) },
             Target::Redirect { to, status } => Target::Redirect { to, status },
             Target::Reply { status, content_type, body } => {
@@ -116,7 +122,7 @@ impl<U> Action<U> {
             }
         };
         let Action { request, response, response_timeout, body_max, .. } = self;
-        Action { target, request, response, response_timeout, body_max }
+        Ok(Action { target, request, response, response_timeout, body_max })
     }
 }
 

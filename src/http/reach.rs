@@ -17,7 +17,7 @@ use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts, Way};
 use crate::upstream::idle::Kept;
-use crate::upstream::{Backend, InFlight};
+use crate::upstream::{Affinity, Backend, InFlight};
 
 /// A backend that can be asked.
 pub(super) struct Reached {
@@ -37,12 +37,12 @@ impl Session<'_> {
     pub(super) async fn reach(
         &self,
         order: &Order<'_>,
+        affinity: Affinity,
         tried: &mut Vec<Arc<Backend>>,
         efforts: &mut Efforts,
         may_use_kept: bool,
     ) -> Result<(Reached, InFlight), ConnectFailed> {
         let (local, upstream) = (self.local, order.upstream);
-        let key = upstream.source_key(self.client_ip());
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;
@@ -58,7 +58,7 @@ impl Session<'_> {
                 None if may_use_kept => local.idle.borrow_mut().take(backend).map(There::Kept),
                 None => None,
             };
-            let (way, place) = upstream.reach(key, tried, efforts, there).await?;
+            let (way, place) = upstream.reach(affinity, tried, efforts, there).await?;
             let limits = self.site.rules.head;
             let reached = match way {
                 Way::Kept(There::Kept(Kept { socket, requests })) => {

@@ -140,6 +140,7 @@ impl<'a> Session<'a> {
         };
         match &action.target {
             Target::Upstream(upstream) => self.forward(&self.order(action, upstream, began)).await,
+            Target::Split(split) => self.forward_share(split, action, began).await,
             Target::Files { folder, or } => {
                 let end = self.request.target.iter().position(|byte| *byte == b'?');
                 let path = &self.request.target[..end.unwrap_or(self.request.target.len())];
@@ -171,7 +172,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn order<'o>(
+    pub(super) fn order<'o>(
         &self,
         action: &'o Action<Arc<Upstream>>,
         upstream: &'o Arc<Upstream>,
@@ -184,6 +185,7 @@ impl<'a> Session<'a> {
             response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
             body_max: action.body_max.unwrap_or(self.site.rules.body_max),
             began,
+            set_cookie: None,
         }
     }
 

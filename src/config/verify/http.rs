@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use evenkeel_wire::Known;
 
-use super::{Complaints, dead_routes, door, names_upstream, tls};
+use super::{Complaints, balancing, dead_routes, door, names_upstream, tls};
 use crate::config::problem::shown;
 use crate::config::{Bytes, Config, HeaderEdits, Http2, HttpListener, Reply, Route, Template};
 use crate::config::{Time, Variable};
@@ -95,6 +95,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
         complaints.error(&["header", name], message, "");
     }
     files(config, route, complaints);
+    balancing::split(config, route, complaints);
     match &route.redirect {
         Some(to) => redirect(to, route.redirect_status, complaints),
         None if route.redirect_status != Route::default().redirect_status => {
@@ -120,6 +121,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
 fn target(route: &Route, complaints: &mut Complaints) {
     let targets = [
         ("upstream", route.upstream.is_some()),
+        ("split", !route.split.is_empty()),
         ("files", route.files.is_some()),
         ("redirect", route.redirect.is_some()),
         ("reply", route.reply.is_some()),
@@ -127,7 +129,7 @@ fn target(route: &Route, complaints: &mut Complaints) {
     let named: Vec<_> = targets.iter().filter(|(_, is_there)| *is_there).collect();
     match named[..] {
         [] => {
-            let advice = "add upstream, files, redirect or reply";
+            let advice = "add upstream, split, files, redirect or reply";
             complaints.error(&[], "this route has no target", advice);
         }
         [_] => {}
@@ -187,7 +189,7 @@ fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
     let mut seen = HashSet::new();
     for (name, value) in &edits.set {
         let keys = ["set", name.as_str()];
-        header_name(&keys, name, complaints);
+        header_name(&keys, name, "a route", complaints);
         if !seen.insert(name.to_ascii_lowercase()) {
             let message = format!("\"{}\" stands here twice", shown(name));
             complaints.error(&keys, message, "capitals make no difference: remove one of them");
@@ -201,7 +203,7 @@ fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
     }
     for (index, name) in edits.remove.iter().enumerate() {
         let keys = ["remove", &index.to_string()];
-        header_name(&keys, name, complaints);
+        header_name(&keys, name, "a route", complaints);
         if seen.contains(&name.to_ascii_lowercase()) {
             let message = format!("\"{}\" is both set and removed", shown(name));
             complaints.error(&keys, message, "set replaces what was there: remove it here");
@@ -209,7 +211,8 @@ fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
     }
 }
 
-fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints) {
+/// A name that may stand there, and none that frames a message.
+pub(super) fn header_name(keys: &[&str], name: &str, whose: &str, complaints: &mut Complaints) {
     if !evenkeel_wire::is_name(name.as_bytes()) {
         let message = format!("\"{}\" is not the name of a header", shown(name));
         complaints.error(keys, message, "");
@@ -229,7 +232,7 @@ fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints) {
             | Known::Upgrade
     );
     if is_ours {
-        let message = format!("\"{}\" cannot be changed by a route", shown(name));
+        let message = format!("\"{}\" cannot be changed by {whose}", shown(name));
         let advice = "it says where a message goes or ends, which is decided for each hop anew";
         complaints.error(keys, message, advice);
     }
