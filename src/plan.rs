@@ -6,6 +6,7 @@ mod balancing;
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_balance::budget::{self, Budget};
 use evenkeel_balance::{Algorithm, HashOn, health as verdict};
 
 use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template, value};
@@ -358,9 +359,30 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         response: edits(&config.response_headers),
         response_timeout: config.response_timeout.map(|time| time.0),
         body_max: config.body_max.map(|bytes| bytes.0),
+        hold: config.request_buffer.0,
+        retry: config.retry.as_ref().map(|retry| Arc::new(self::retry(retry))),
         ..http::Action::new(target)
     };
     (conditions, action)
+}
+
+fn retry(config: &config::RouteRetry) -> http::Retry {
+    let statuses = config.on.iter().filter_map(|on| match on {
+        config::RetryOn::Status(range) => Some(range.0..=range.1),
+        config::RetryOn::Gone | config::RetryOn::Late => None,
+    });
+    http::Retry {
+        times: config.times,
+        gone: config.on.contains(&config::RetryOn::Gone),
+        late: config.on.contains(&config::RetryOn::Late),
+        statuses: statuses.collect(),
+        try_timeout: config.try_timeout.map(|time| time.0),
+        budget: Budget::new(budget::Rules {
+            percent: config.budget.0,
+            per_second_min: config.at_least,
+            within: Duration::from_secs(10),
+        }),
+    }
 }
 
 fn edits(config: &config::HeaderEdits) -> http::Edits {

@@ -20,6 +20,7 @@ mod http_balancing;
 mod http_ejection;
 mod http_files;
 mod http_forwarding;
+mod http_retries;
 mod http_smuggling;
 mod limits;
 mod listeners;

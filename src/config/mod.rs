@@ -20,7 +20,9 @@ mod verify;
 use indexmap::IndexMap;
 
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
-pub use http::{Certificate, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route, Tls};
+pub use http::{
+    Certificate, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route, RouteRetry, Tls,
+};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};

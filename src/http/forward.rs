@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Edits;
 use super::affinity::Belonging;
+use super::again::{Course, Retry};
 use super::exchange::{Exchange, Fault, no_answer};
 use super::h1::{self, BodyFailed};
 use super::headers::{Forwarded, edit, edit_request, strip_request};
@@ -22,10 +23,7 @@ use crate::upstream::connect::{ConnectFailed, Efforts};
 use crate::upstream::idle::Kept;
 use crate::upstream::{InFlight, Upstream};
 
-/// How often a request may go again because the connection that it went out on turned out to be over.
-const AGAIN_MAX: u32 = 3;
-
-/// What one try came to; nothing when the backend certainly did not process the request, and it may go again.
+/// What one try came to; nothing when the request may go again.
 type Tried = Option<(Next, Told)>;
 
 /// What a route says about forwarding.
@@ -34,6 +32,9 @@ pub(super) struct Order<'a> {
     pub(super) request: &'a Edits,
     pub(super) response: &'a Edits,
     pub(super) response_timeout: Duration,
+    pub(super) retry: Option<&'a Retry>,
+    /// Bytes of a body that are held before a backend is picked.
+    pub(super) hold: u64,
     pub(super) body_max: u64,
     pub(super) began: Instant,
     /// What a split has to tell the client.
@@ -45,15 +46,7 @@ struct Attempt<'a> {
     /// The protocol to switch to.
     upgrade: Option<&'a [u8]>,
     efforts: Efforts,
-    may_go_again: bool,
     belonging: &'a Belonging,
-}
-
-/// Whether a request may go to a backend a second time.
-struct Again {
-    /// Requests that the connection had carried before.
-    carried: u32,
-    may: bool,
 }
 
 impl Session<'_> {
@@ -71,13 +64,20 @@ impl Session<'_> {
         let belonging = self.belonging(order.upstream, order.set_cookie.clone());
         let set = self.filled(order.request);
         edit_request(&mut self.request, &order.request.remove, &set);
+        let held = match self.hold(order.hold, order.body_max).await {
+            Ok(held) => held,
+            Err(fault) => {
+                let told = self.told(order, Why::Answered, Efforts::default());
+                return self.failed(fault, told, false);
+            }
+        };
+        let mut course = Course::new(order, held, &self.request);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
-        let mut again = 0;
         loop {
             let reached = {
-                let reach =
-                    self.reach(order, belonging.affinity, &mut tried, &mut efforts, again == 0);
-                let patience = tokio::time::timeout_at(order.began + order.response_timeout, reach);
+                let (affinity, may_use_kept) = (belonging.affinity, course.may_use_kept());
+                let reach = self.reach(order, affinity, &mut tried, &mut efforts, may_use_kept);
+                let patience = tokio::time::timeout_at(course.due(order), reach);
                 tokio::select! {
                     biased;
                     reached = patience => reached,
@@ -94,11 +94,13 @@ impl Session<'_> {
                 }
             };
             let upgrade = upgrade.as_deref();
-            let may_go_again = again < AGAIN_MAX;
-            let attempt = Attempt { upgrade, efforts, may_go_again, belonging: &belonging };
-            match self.try_at(order, reached, place, attempt).await {
+            let attempt = Attempt { upgrade, efforts, belonging: &belonging };
+            let backend = Arc::clone(&place.backend);
+            match self.try_at(order, reached, place, attempt, &mut course).await {
                 Some(over) => return over,
-                None => again += 1,
+                // Somebody else, if there is anybody.
+                None if course.is_elsewhere(tried.len(), order.upstream) => tried.push(backend),
+                None => {}
             }
         }
     }
@@ -110,6 +112,7 @@ impl Session<'_> {
         reached: Reached,
         place: InFlight,
         attempt: Attempt<'_>,
+        course: &mut Course<'_>,
     ) -> Tried {
         let Reached { stream: mut backend, carried } = reached;
         let efforts = attempt.efforts;
@@ -117,19 +120,25 @@ impl Session<'_> {
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let set = self.filled(order.response);
         let sent = Instant::now();
-        let mut exchange = self.exchange(order, backend);
+        let mut exchange = self.exchange(order, backend, course);
         let asked = match begun {
             Ok(()) => exchange.ask().await,
             Err(fault) => Err(fault),
         };
         if let Err(fault) = asked {
-            let again = Again { carried, may: attempt.may_go_again };
-            return self.not_answered(fault, order, &place, again, efforts);
+            let untouched = self.stream.carried() == self.carried_before;
+            if course.was_unread(&fault, carried, untouched) {
+                return None;
+            }
+            return self.not_answered(fault, order, &place, (carried, efforts), course);
         }
         let first_byte = Instant::now();
         // While the client was still sending, the backend had nothing to answer.
         let took = first_byte - sent.max(exchange.active);
         place.upstream.note_answer(&place.backend, exchange.response.status, took);
+        if course.may_retry_instead(exchange.response.status, &place.upstream) {
+            return None;
+        }
         if exchange.is_switch() {
             attempt.belonging.tell(&place, &mut exchange.response.fields);
             let backend = exchange.backend;
@@ -172,7 +181,12 @@ impl Session<'_> {
         backend.ask(self.local, &self.request, upgrade, &forwarded).map_err(no_answer)
     }
 
-    fn exchange<'e>(&'e mut self, order: &Order<'_>, backend: Stream) -> Exchange<'e> {
+    fn exchange<'e>(
+        &'e mut self,
+        order: &Order<'_>,
+        backend: Stream,
+        course: &Course<'_>,
+    ) -> Exchange<'e> {
         Exchange {
             rules: &self.site.rules,
             local: self.local,
@@ -182,37 +196,31 @@ impl Session<'_> {
             backend,
             request: &self.request,
             response: &mut self.response,
-            up: Pump::new(order.body_max),
+            up: Pump::holding(course.held.bytes.clone(), course.left(order.body_max)),
             up_broken: false,
-            active: order.began,
-            response_timeout: order.response_timeout,
+            active: course.began,
+            response_timeout: course.limit(order),
             deadline: self.site.rules.request_timeout.map(|most| order.began + most),
         }
     }
 
-    /// A kept connection may have ended just as it was used: then a request that changes nothing may go again.
+    /// What a fault of the backend, or of the client, comes to while nothing has been answered.
     fn not_answered(
         &mut self,
         fault: Fault,
         order: &Order<'_>,
         place: &InFlight,
-        again: Again,
-        efforts: Efforts,
+        (carried, efforts): (u32, Efforts),
+        course: &mut Course<'_>,
     ) -> Tried {
-        let silent = matches!(fault, Fault::BackendSilent);
-        let bodiless = self.request.framing == Framing::None;
-        let harmless = bodiless && self.request.method.is_idempotent();
-        // A body that has begun to flow cannot flow again.
-        let untouched = bodiless || self.stream.carried() == self.carried_before;
-        let unprocessed = matches!(fault, Fault::Unprocessed) && untouched;
-        if again.may && (unprocessed || (again.carried > 0 && silent && harmless)) {
-            return None;
-        }
-        if again.carried == 0 && silent {
+        if carried == 0 && matches!(fault, Fault::BackendSilent) {
             place.upstream.note_traffic(&place.backend, false);
         }
         if fault.is_of_the_backend() {
             place.upstream.note_no_answer(&place.backend);
+        }
+        if course.may_retry_after(&fault, &place.upstream) {
+            return None;
         }
         let told = self.told_of(order, place, efforts);
         Some(self.failed(fault, told, false))

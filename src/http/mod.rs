@@ -2,6 +2,7 @@
 //! It is handed its rules, routes and upstreams; it must never look at the config as a whole or at the plan.
 
 mod affinity;
+mod again;
 mod alarm;
 mod exchange;
 mod files;
@@ -9,6 +10,7 @@ mod forward;
 mod h1;
 mod h2;
 mod headers;
+mod hold;
 mod key;
 mod local;
 mod plain;
@@ -36,6 +38,7 @@ use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use affinity::Split;
+pub(crate) use again::Retry;
 pub(crate) use files::Folder;
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
@@ -74,6 +77,9 @@ pub(crate) struct Action<U> {
     pub(crate) response: Edits,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) body_max: Option<u64>,
+    /// Bytes of a body that are held before a backend is picked.
+    pub(crate) hold: u64,
+    pub(crate) retry: Option<Arc<Retry>>,
 }
 
 /// Fields that go and fields that come; going comes first.
@@ -107,7 +113,15 @@ pub(crate) enum Target<U> {
 impl<U> Action<U> {
     pub(crate) fn new(target: Target<U>) -> Action<U> {
         let (request, response) = (Edits::default(), Edits::default());
-        Action { target, request, response, response_timeout: None, body_max: None }
+        Action {
+            target,
+            request,
+            response,
+            response_timeout: None,
+            body_max: None,
+            hold: 0,
+            retry: None,
+        }
     }
 
     /// The same with the upstream found by its name. Fails only for the key of a cookie.
@@ -121,8 +135,8 @@ impl<U> Action<U> {
                 Target::Reply { status, content_type, body }
             }
         };
-        let Action { request, response, response_timeout, body_max, .. } = self;
-        Ok(Action { target, request, response, response_timeout, body_max })
+        let Action { request, response, response_timeout, body_max, hold, retry, .. } = self;
+        Ok(Action { target, request, response, response_timeout, body_max, hold, retry })
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+
 use super::h1::{BodyFailed, Piece};
 use super::local::Local;
 use super::stream::Stream;
@@ -16,6 +18,8 @@ pub(super) struct Pump {
     state: State,
     /// Bytes the body may still have.
     left: u64,
+    /// What has been read of it already, and goes first.
+    held: Bytes,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -39,7 +43,12 @@ pub(super) enum Jam {
 impl Pump {
     /// For a body of at most `most` bytes.
     pub(super) fn new(most: u64) -> Pump {
-        Pump { state: State::Moving, left: most }
+        Pump { state: State::Moving, left: most, held: Bytes::new() }
+    }
+
+    /// The same, beginning with what has been read already and counted by whoever read it.
+    pub(super) fn holding(held: Bytes, most: u64) -> Pump {
+        Pump { held, ..Pump::new(most) }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -67,6 +76,11 @@ impl Pump {
                 return Poll::Pending;
             }
             pieces += 1;
+            if !self.held.is_empty() {
+                let piece = self.held.split_to(self.held.len().min(room));
+                to.put(cx, &piece, false).map_err(|_| Jam::To)?;
+                continue;
+            }
             match from.poll_piece(cx, local, scratch) {
                 Poll::Ready(Ok(Piece::Data { data, ends })) => {
                     self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;

@@ -183,6 +183,8 @@ impl<'a> Session<'a> {
             request: &action.request,
             response: &action.response,
             response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
+            retry: action.retry.as_deref(),
+            hold: action.hold,
             body_max: action.body_max.unwrap_or(self.site.rules.body_max),
             began,
             set_cookie: None,

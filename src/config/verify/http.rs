@@ -115,7 +115,27 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
         complaints.below(&[key], |complaints| header_edits(edits, complaints));
     }
     complaints.beyond_zero("response-timeout", route.response_timeout, "leave it out");
+    let forwards = route.upstream.is_some() || !route.split.is_empty() || route.r#try.is_some();
+    let of_forwarding =
+        [("retry", route.retry.is_some()), ("request-buffer", route.request_buffer.0 > 0)];
+    for (key, _) in of_forwarding.iter().filter(|(_, is_there)| *is_there && !forwards) {
+        let message = format!("{key} counts only where requests go to an upstream");
+        complaints.warning(&[key], message, "add an upstream, or remove it");
+    }
+    if route.request_buffer > BUFFER_MAX {
+        let message = format!("request-buffer must be at most {BUFFER_MAX}");
+        complaints.error(&["request-buffer"], message, "each request may take this much memory");
+    }
+    if let Some(retry) = &route.retry {
+        complaints.below(&["retry"], |complaints| {
+            complaints.within("times", retry.times, 0..=10);
+            complaints.beyond_zero("try-timeout", retry.try_timeout, "leave it out");
+        });
+    }
 }
+
+/// The most of a body that one request may have held.
+const BUFFER_MAX: Bytes = Bytes::kib(64 * 1024);
 
 /// A route leads to one place.
 fn target(route: &Route, complaints: &mut Complaints) {
