@@ -242,7 +242,10 @@ mod tests {
             listener: "public".into(),
             door: Door::new(Rules::default(), Places::new(None)),
             tls: None,
-            job: Job::Tcp { rules, upstream: Upstream::new(plan.upstreams[0].rules.clone()) },
+            job: Job::Tcp {
+                rules,
+                upstream: Upstream::new(plan.upstreams[0].rules.clone()).unwrap(),
+            },
             log,
             tally: Arc::default(),
         })

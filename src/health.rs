@@ -1,10 +1,11 @@
 //! Active checks: try each backend on a timer and report what came of it. The verdict is made in `evenkeel-balance`.
 //! A check that fails for a lack of our own is no news about the backend and is not reported.
 
+mod http;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 
+pub(crate) use http::HttpCheck;
+
 use crate::socket::own_lack;
 use crate::upstream::{Backend, BackendAddress, Upstream};
 
 /// How often the list of backends is compared with the list of checks running.
 const LOOK_FOR_CHANGES: Duration = Duration::from_millis(200);
-
-/// The most that is read of an HTTP answer to find its status line.
-const STATUS_LINE_MAX: usize = 1024;
 
 /// What is checked and when.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ pub(crate) struct Probe {
 pub(crate) enum Check {
     Connect,
     Exchange { send: Vec<u8>, expect: Vec<u8> },
-    Http { path: String, host: Option<String>, status: Vec<RangeInclusive<u16>> },
+    Http(HttpCheck),
 }
 
 /// Checks every backend of an upstream for ever, also those that come later. Runs on the control thread.
@@ -124,19 +124,7 @@ impl Probe {
                 stream.write_all(send).await?;
                 expect_bytes(&mut stream, expect).await
             }
-            Check::Http { path, host, status } => {
-                let host = host.as_deref().unwrap_or(name);
-                let request = format!(
-                    "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: evenkeel-health\r\nConnection: close\r\n\r\n"
-                );
-                stream.write_all(request.as_bytes()).await?;
-                let got = read_status(&mut stream).await?;
-                if status.iter().any(|range| range.contains(&got)) {
-                    Ok(())
-                } else {
-                    Err(io::Error::other(format!("HTTP status {got}")))
-                }
-            }
+            Check::Http(check) => check.run(&mut stream, name).await,
         }
     }
 }
@@ -156,48 +144,9 @@ async fn expect_bytes(stream: &mut (impl AsyncRead + Unpin), expect: &[u8]) -> i
     Ok(())
 }
 
-/// The status of an HTTP/1 answer (RFC 9112, section 4).
-async fn read_status(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u16> {
-    let mut head = Vec::new();
-    let mut chunk = [0; 256];
-    while !head.contains(&b'\n') && head.len() < STATUS_LINE_MAX {
-        let count = stream.read(&mut chunk).await?;
-        if count == 0 {
-            break;
-        }
-        head.extend_from_slice(&chunk[..count]);
-    }
-    parse_status(&head).ok_or_else(|| io::Error::other("the answer is not HTTP/1"))
-}
-
-fn parse_status(head: &[u8]) -> Option<u16> {
-    let line = head.split(|byte| *byte == b'\n').next()?;
-    let rest = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
-    let digits = rest.get(..3)?;
-    if rest.get(3).is_some_and(|next| !matches!(next, b' ' | b'\r')) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok().filter(|status| (100..=599).contains(status))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_well_formed_status_line_has_a_status() {
-        assert_eq!(parse_status(b"HTTP/1.1 204 No Content\r\n"), Some(204));
-        assert_eq!(parse_status(b"HTTP/1.0 500\r\n"), Some(500));
-        for bad in [
-            &b"HTTP/2 200\r\n"[..],
-            b"HTTP/1.1 2000 x\r\n",
-            b"HTTP/1.1 +20 x\r\n",
-            b"SSH-2.0-x\r\n",
-            b"",
-        ] {
-            assert_eq!(parse_status(bad), None, "{bad:?}");
-        }
-    }
 
     #[test]
     fn jitter_stays_within_its_share_of_the_interval() {

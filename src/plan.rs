@@ -1,11 +1,13 @@
 //! The config compiled into the parts that the rooms are handed: immutable, swapped whole.
 //! Everything that can be wrong with a config has been said by `config` before a plan is made.
 
+mod balancing;
 mod gate;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use evenkeel_balance::budget::{self, Budget};
 use evenkeel_balance::{Algorithm, HashOn, health as verdict};
 
 use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template, value};
@@ -114,6 +116,8 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         name: name.into(),
         entries: config.backends.iter().map(entry).collect(),
         balance: algorithm(&config.balance),
+        key_part: balancing::key_part(&config.balance),
+        sticky: config.sticky.as_ref().map(balancing::cookie),
         connect_timeout: config.connect_timeout.0,
         retries: config.retries,
         response_timeout: config.response_timeout.0,
@@ -131,6 +135,7 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
             active: active.is_some(),
             passive,
         },
+        outliers: balancing::outliers(config, passive),
         eject_max_percent: config.eject_max_percent.0,
         fail_open_percent: config.fail_open.0,
         sources: config.source.clone(),
@@ -174,7 +179,7 @@ fn algorithm(balance: &Balance) -> Algorithm {
         Balance::PowerOfTwo => Algorithm::PowerOfTwo,
         Balance::LeastLatency => Algorithm::LeastLatency,
         Balance::First => Algorithm::First,
-        Balance::Hash { by: value::HashBy::Source, on, bounded_load } => Algorithm::Hash {
+        Balance::Hash { on, bounded_load, .. } => Algorithm::Hash {
             on: match on {
                 value::HashOn::Maglev => HashOn::Maglev,
                 value::HashOn::Ring => HashOn::Ring,
@@ -188,7 +193,7 @@ fn algorithm(balance: &Balance) -> Algorithm {
 fn probe(config: &config::Probe) -> Probe {
     let check = if let Some(path) = &config.http {
         let ranges = config.status.iter().map(|range| range.0..=range.1).collect();
-        Check::Http { path: path.clone(), host: config.host.clone(), status: ranges }
+        Check::Http(balancing::http_check(path, ranges, config))
     } else if config.send.is_some() || config.expect.is_some() {
         let bytes = |value: &Option<value::Bytestring>| {
             value.as_ref().map_or(Vec::new(), |value| value.0.clone())
@@ -336,6 +341,8 @@ fn route(
     };
     let target = if let Some(upstream) = &config.upstream {
         http::Target::Upstream(upstream.as_str().into())
+    } else if !config.split.is_empty() {
+        http::Target::Split(Box::new(balancing::split(config)))
     } else if let Some(root) = &config.files {
         let or = config.r#try.as_ref().map(|upstream| upstream.0.as_str().into());
         let (root, index, hidden) = (root.clone(), config.index.clone(), config.hidden);
@@ -363,9 +370,30 @@ fn route(
         response: edits(&config.response_headers),
         response_timeout: config.response_timeout.map(|time| time.0),
         body_max: config.body_max.map(|bytes| bytes.0),
+        hold: config.request_buffer.0,
+        retry: config.retry.as_ref().map(|retry| Arc::new(self::retry(retry))),
         ..http::Action::new(target)
     };
     (conditions, action)
+}
+
+fn retry(config: &config::RouteRetry) -> http::Retry {
+    let statuses = config.on.iter().filter_map(|on| match on {
+        config::RetryOn::Status(range) => Some(range.0..=range.1),
+        config::RetryOn::Gone | config::RetryOn::Late => None,
+    });
+    http::Retry {
+        times: config.times,
+        gone: config.on.contains(&config::RetryOn::Gone),
+        late: config.on.contains(&config::RetryOn::Late),
+        statuses: statuses.collect(),
+        try_timeout: config.try_timeout.map(|time| time.0),
+        budget: Budget::new(budget::Rules {
+            percent: config.budget.0,
+            per_second_min: config.at_least,
+            within: Duration::from_secs(10),
+        }),
+    }
 }
 
 fn edits(config: &config::HeaderEdits) -> http::Edits {

@@ -3,7 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use evenkeel::{Running, Why};
@@ -130,6 +130,36 @@ fn an_http_check_asks_for_its_path_and_host_and_judges_by_status() {
         site.answer_with(good);
         until_state(&running, site.backend.address, "healthy");
     }
+}
+
+#[test]
+fn an_http_check_sends_its_headers_and_looks_for_its_text_in_the_body() {
+    let good = Arc::new(AtomicBool::new(true));
+    let (its_good, asked) = (Arc::clone(&good), Arc::new(Mutex::new(String::new())));
+    let its_asked = Arc::clone(&asked);
+    let backend = Backend::serving(move |stream| {
+        *its_asked.lock().expect("no panic") = read_head(&stream)?;
+        let text = if its_good.load(SeqCst) { "I am ready." } else { "I am not yet." };
+        write!(&stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+        // Cut within the word: chunks are no part of the text.
+        let (first, rest) = text.split_at(7);
+        write!(&stream, "7\r\n{first}\r\n{:x}\r\n{rest}\r\n0\r\n\r\n", rest.len())
+    });
+    let checks = format!(
+        "health = {{ http = \"/\", method = \"OPTIONS\", body = \"ready\", \
+         headers = {{ Authorization = \"Basic eA==\", user-agent = \"me\" }}, {TIMES} }}"
+    );
+    let (running, _) = serve(&config(&[backend.address], &checks, ""));
+    until("it has been checked", || backend.accepted() > 4);
+    assert_eq!(backend_counts(&running, backend.address).state, "healthy");
+    let head = asked.lock().unwrap().clone();
+    assert!(head.starts_with("OPTIONS / HTTP/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\nAuthorization: Basic eA==\r\nuser-agent: me\r\n"), "{head}");
+    assert!(!head.contains("evenkeel-health"), "{head}");
+    good.store(false, SeqCst);
+    until_state(&running, backend.address, "unhealthy");
+    good.store(true, SeqCst);
+    until_state(&running, backend.address, "healthy");
 }
 
 #[test]

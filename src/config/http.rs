@@ -146,6 +146,10 @@ section! {
         client: Vec<ipnet::IpNet> = Vec::new(),
         /// The upstream that the requests go to.
         upstream: Option<String> = None,
+        /// Upstreams that share the requests by weight, in place of one.
+        split: Vec<SplitShare> = Vec::new(),
+        /// With `split`: a cookie that keeps a client with its upstream, by name or as a table.
+        split_cookie: Option<Sticky> = None,
         /// The folder whose files are the answers. The path of the request is looked up in it, without what stands before the `*` of the route's path.
         files: Option<PathBuf> = None,
         /// With `files`: the names to look for in a folder that is asked for.
@@ -188,6 +192,26 @@ section! {
         response_timeout: Option<Time> = None,
         /// In place of the listener's `body-max`.
         body_max: Option<Bytes> = None,
+        /// How much of a body is read before a backend is picked, so that a slow client keeps none waiting. `0` passes it on as it comes.
+        request_buffer: Bytes = Bytes(0),
+        /// When a request goes to a backend again: how often, or a table.
+        retry: Option<RouteRetry> = None,
+    }
+}
+
+section! {
+    /// `retry` of a route: when a request goes to a backend again. Only requests that mean the same twice (GET, HEAD, OPTIONS, TRACE, PUT, DELETE) do, without a body or with one that `request-buffer` held whole. Failed connects are `retries` of the upstream.
+    pub struct RouteRetry from times {
+        /// Further tries of one request.
+        times: u32 = required,
+        /// After what: `"gone"` (the backend ended before its answer began), `"late"` (nothing within `try-timeout`), or statuses, as `502` or `502-504`.
+        on: Vec<RetryOn> = vec![RetryOn::Gone, RetryOn::Late],
+        /// How long one try may take to begin its answer. All tries together have `response-timeout`.
+        try_timeout: Option<Time> = None,
+        /// The most retries, as a share of the requests of the last ten seconds.
+        budget: Percent = Percent(20),
+        /// Retries a second that there may be however few the requests are.
+        at_least: u32 = 3,
     }
 }
 

@@ -4,6 +4,7 @@
 
 #[macro_use]
 mod section;
+mod balancing;
 mod environment;
 mod gate;
 mod http;
@@ -20,8 +21,11 @@ mod verify;
 
 use indexmap::IndexMap;
 
+pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
-pub use http::{Certificate, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route, Tls};
+pub use http::{
+    Certificate, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route, RouteRetry, Tls,
+};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
@@ -82,6 +86,8 @@ section! {
         backends: Vec<Backend> = required,
         /// Which backend the next connection goes to.
         balance: Balance = Balance::RoundRobin,
+        /// HTTP: a cookie that keeps a client with its backend, by name or as a table.
+        sticky: Option<Sticky> = None,
         /// How long connecting to one backend may take.
         connect_timeout: Time = Time::seconds(3),
         /// Further backends to try when connecting to one failed and no byte has been sent.
@@ -102,6 +108,10 @@ section! {
         health: Health = Health::Passive,
         /// Consecutive failures (connect failures, resets before any byte passed) after which a backend is ejected.
         eject_after: u32 = 5,
+        /// HTTP: eject a backend for the share of its answers that are 5xx. Absent: not.
+        eject_errors: Option<EjectErrors> = None,
+        /// HTTP: eject a backend that is this many times slower than the others. Absent: not.
+        eject_latency: Option<EjectLatency> = None,
         /// How long the first ejection lasts; each further one in a row lasts that much longer.
         eject_time: Time = Time::seconds(10),
         /// The longest ejection.
@@ -146,12 +156,18 @@ section! {
         send: Option<Bytestring> = None,
         /// Bytes the answer must begin with, as text or as `hex:...`.
         expect: Option<Bytestring> = None,
-        /// Path of an HTTP GET.
+        /// Path of an HTTP request.
         http: Option<String> = None,
-        /// The `Host` of that GET. Default: the backend's address.
+        /// The method of that request.
+        method: ProbeMethod = ProbeMethod::Get,
+        /// The `Host` of that request. Default: the backend's address.
         host: Option<String> = None,
+        /// More headers of that request.
+        headers: IndexMap<String, String> = IndexMap::new(),
         /// The statuses that count as healthy, as `200` or `200-299`.
         status: Vec<StatusRange> = vec![StatusRange(200, 399)],
+        /// Text, or bytes as `hex:...`, that must occur in the first 64 KiB of the answer's body.
+        body: Option<Bytestring> = None,
         /// A port to check other than the one that carries traffic.
         port: Option<u16> = None,
         /// Time from one check to the next.

@@ -226,7 +226,8 @@ macro_rules! section {
     (@short [$short:ident]) => { Some(stringify!($short)) };
     (@shorthand $name:ident, $node:ident, $reader:ident, []) => {};
     (@shorthand $name:ident, $node:ident, $reader:ident, [$short:ident]) => {
-        if $node.get_ref().is_str() || $node.get_ref().is_integer() {
+        let node = $node.get_ref();
+        if node.is_str() || node.is_integer() || node.is_float() {
             let value = $crate::config::read::Value::read($node, $reader);
             return Some($name::new(value.or_else($crate::config::read::Value::blank)?));
         }

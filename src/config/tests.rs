@@ -1,6 +1,7 @@
 //! What a config file may rely on, as tests: from the text to the typed config, its problems and its
 //! derived pages.
 
+mod balancing;
 mod gate;
 mod http;
 

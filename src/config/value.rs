@@ -6,9 +6,11 @@ mod balance;
 mod choice;
 mod files;
 mod gate;
+mod hash_by;
 mod health;
 mod network;
 mod pattern;
+mod retry_on;
 mod size;
 mod template;
 mod time;
@@ -21,12 +23,16 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
 pub use address::Address;
-pub use balance::{Balance, HashBalance, HashBy, HashOn};
-pub use choice::{AccessTo, HttpVersion, IdleCounts, Level, LogFormat, TlsVersion};
+pub use balance::{Balance, HashBalance, HashOn};
+pub use choice::{
+    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, TlsVersion,
+};
 pub use files::TryUpstream;
 pub use gate::{CountBy, Forwarding, HostHeader};
+pub use hash_by::HashBy;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
 pub use pattern::{HostPattern, PathPattern};
+pub use retry_on::RetryOn;
 pub use size::{Bytes, Percent};
 pub use template::{Part, Template, Variable};
 pub use time::{Limit, Time};

@@ -1,6 +1,7 @@
 //! What a config must hold beyond its single values: names that exist, limits that make sense,
 //! addresses that do not collide. It looks only at the config, so one built in code is judged alike.
 
+mod balancing;
 mod dead_routes;
 mod gate;
 mod http;
@@ -36,9 +37,11 @@ pub fn verify(config: &Config) -> Vec<Complaint> {
         complaints.below(&["upstream", name], |complaints| {
             self::name(name, complaints);
             upstream::verify(upstream, complaints);
-            if !used.contains(name.as_str()) {
+            if !used.by_tcp.contains(name.as_str()) && !used.by_http.contains(name.as_str()) {
                 let message = format!("no listener uses the upstream \"{}\"", shown(name));
                 complaints.warning(&[], message, "point a listener at it, or remove it");
+            } else if !used.by_http.contains(name.as_str()) {
+                balancing::without_http(upstream, complaints);
             }
         });
     }
@@ -240,6 +243,7 @@ fn names_upstream(config: &Config, keys: &[&str], upstream: &str, complaints: &m
 
 fn tcp_listener(config: &Config, listener: &TcpListener, complaints: &mut Complaints) {
     names_upstream(config, &["upstream"], &listener.upstream, complaints);
+    balancing::tcp_use(config, &listener.upstream, complaints);
     let idle = listener.idle_timeout.0.map(Time);
     complaints.beyond_zero("idle-timeout", idle, "write \"off\" for never");
     let interval = listener.heartbeat_check_interval;
@@ -249,19 +253,25 @@ fn tcp_listener(config: &Config, listener: &TcpListener, complaints: &mut Compla
 }
 
 /// The upstreams that something leads to.
-fn used(config: &Config) -> HashSet<&str> {
-    let by_tcp = config.tcp.values().map(|listener| listener.upstream.as_str());
-    let mut used: HashSet<_> = by_tcp.collect();
+struct Used<'a> {
+    by_tcp: HashSet<&'a str>,
+    by_http: HashSet<&'a str>,
+}
+
+fn used(config: &Config) -> Used<'_> {
+    let by_tcp = config.tcp.values().map(|listener| listener.upstream.as_str()).collect();
+    let mut by_http = HashSet::new();
     for listener in config.http.values() {
-        used.extend(listener.upstream.as_deref());
+        by_http.extend(listener.upstream.as_deref());
         for route in &listener.route {
-            used.extend(route.upstream.as_deref());
-            used.extend(route.mirror.as_ref().map(|mirror| mirror.upstream.as_str()));
-            used.extend(route.forward_auth.as_ref().map(|auth| auth.upstream.as_str()));
-            used.extend(route.r#try.as_ref().map(|tried| tried.0.as_str()));
+            by_http.extend(route.upstream.as_deref());
+            by_http.extend(route.split.iter().map(|share| share.upstream.as_str()));
+            by_http.extend(route.mirror.as_ref().map(|mirror| mirror.upstream.as_str()));
+            by_http.extend(route.forward_auth.as_ref().map(|auth| auth.upstream.as_str()));
+            by_http.extend(route.r#try.as_ref().map(|tried| tried.0.as_str()));
         }
     }
-    used
+    Used { by_tcp, by_http }
 }
 
 /// The bounds are those of tcp(7) on Linux, which counts in whole seconds.

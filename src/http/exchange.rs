@@ -47,6 +47,16 @@ pub(super) enum Fault {
     Cut,
 }
 
+impl Fault {
+    /// Whether the backend is to blame, and neither the client nor we.
+    pub(super) fn is_of_the_backend(&self) -> bool {
+        matches!(
+            self,
+            Fault::BackendSilent | Fault::BadAnswer(_) | Fault::BackendGone | Fault::BackendLate
+        )
+    }
+}
+
 /// Both sides of one request, and how far it has come.
 pub(super) struct Exchange<'a> {
     pub(super) rules: &'a Rules,

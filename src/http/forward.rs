@@ -8,6 +8,8 @@ use evenkeel_wire::Framing;
 use tokio::time::Instant;
 
 use super::Edits;
+use super::affinity::Belonging;
+use super::again::{Course, Retry};
 use super::exchange::{Exchange, Fault, no_answer};
 use super::forwarded::Forwards;
 use super::h1::BodyFailed;
@@ -23,10 +25,7 @@ use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts};
 use crate::upstream::{InFlight, Upstream};
 
-/// How often a request may go again because the connection that it went out on turned out to be over.
-const AGAIN_MAX: u32 = 3;
-
-/// What one try came to; nothing when the backend certainly did not process the request, and it may go again.
+/// What one try came to; nothing when the request may go again.
 type Tried = Option<(Next, Told)>;
 
 /// What a route says about forwarding.
@@ -39,10 +38,15 @@ pub(super) struct Order<'a> {
     pub(super) request: &'a Edits,
     pub(super) response: &'a Edits,
     pub(super) response_timeout: Duration,
+    pub(super) retry: Option<&'a Retry>,
+    /// Bytes of a body that are held before a backend is picked.
+    pub(super) hold: u64,
     pub(super) body_max: u64,
     pub(super) began: Instant,
     /// Who gets a copy of some requests.
     pub(super) mirror: Option<&'a Mirror<Arc<Upstream>>>,
+    /// What a split has to tell the client.
+    pub(super) set_cookie: Option<String>,
 }
 
 /// One try to have a request answered.
@@ -50,16 +54,9 @@ struct Attempt<'a> {
     /// The protocol to switch to.
     upgrade: Option<&'a [u8]>,
     efforts: Efforts,
-    may_go_again: bool,
+    belonging: &'a Belonging,
     /// Who gets a copy of this request.
     mirror: Option<&'a Mirror<Arc<Upstream>>>,
-}
-
-/// Whether a request may go to a backend a second time.
-struct Again {
-    /// Requests that the connection had carried before.
-    carried: u32,
-    may: bool,
 }
 
 impl Session<'_> {
@@ -73,18 +70,26 @@ impl Session<'_> {
         }
         let upgrade = self.upgrade_protocol();
         strip_request(&mut self.request);
+        let belonging = self.belonging(order.upstream, order.set_cookie.clone());
         self.stamp(order.forwards);
         self.changes(order.request).apply(&mut self.request.fields);
         let mirror = order.mirror.filter(|mirror| mirror.takes(&self.request));
+        let held = match self.hold(order.hold, order.body_max).await {
+            Ok(held) => held,
+            Err(fault) => {
+                let told = self.told(order, Why::Answered, Efforts::default());
+                return self.failed(fault, told, false);
+            }
+        };
+        let mut course = Course::new(order, held, &self.request);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
-        let mut again = 0;
         loop {
             let reached = {
                 let (local, limits, upstream) = (self.local, self.site.rules.head, order.upstream);
-                let key = upstream.source_key(self.client_ip());
-                let reach = Reach { local, upstream, key, limits };
-                let reach = reach.backend(&mut tried, &mut efforts, again == 0);
-                let patience = tokio::time::timeout_at(order.began + order.response_timeout, reach);
+                let (affinity, may_use_kept) = (belonging.affinity, course.may_use_kept());
+                let reach = Reach { local, upstream, affinity, limits };
+                let reach = reach.backend(&mut tried, &mut efforts, may_use_kept);
+                let patience = tokio::time::timeout_at(course.due(order), reach);
                 tokio::select! {
                     biased;
                     reached = patience => reached,
@@ -101,10 +106,13 @@ impl Session<'_> {
                 }
             };
             let upgrade = upgrade.as_deref();
-            let attempt = Attempt { upgrade, efforts, may_go_again: again < AGAIN_MAX, mirror };
-            match self.try_at(order, reached, place, attempt).await {
+            let attempt = Attempt { upgrade, efforts, belonging: &belonging, mirror };
+            let backend = Arc::clone(&place.backend);
+            match self.try_at(order, reached, place, attempt, &mut course).await {
                 Some(over) => return over,
-                None => again += 1,
+                // Somebody else, if there is anybody.
+                None if course.is_elsewhere(tried.len(), order.upstream) => tried.push(backend),
+                None => {}
             }
         }
     }
@@ -116,13 +124,15 @@ impl Session<'_> {
         reached: Reached,
         place: InFlight,
         attempt: Attempt<'_>,
+        course: &mut Course<'_>,
     ) -> Tried {
         let Reached { stream: mut backend, carried } = reached;
         let efforts = attempt.efforts;
         let begun = self.begin(&mut backend, order, &place, attempt.upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let changes = self.changes(order.response);
-        let mut exchange = self.exchange(order, backend);
+        let sent = Instant::now();
+        let mut exchange = self.exchange(order, backend, course);
         if let Some(mirror) = attempt.mirror {
             exchange.up.keep_copy(mirror.body_max);
         }
@@ -131,17 +141,27 @@ impl Session<'_> {
             Err(fault) => Err(fault),
         };
         if let Err(fault) = asked {
-            let again = Again { carried, may: attempt.may_go_again };
-            return self.not_answered(fault, order, &place, again, efforts);
+            let untouched = self.stream.carried() == self.carried_before;
+            if course.was_unread(&fault, carried, untouched) {
+                return None;
+            }
+            return self.not_answered(fault, order, &place, (carried, efforts), course);
         }
         let first_byte = Instant::now();
-        place.upstream.note_traffic(&place.backend, true);
+        // While the client was still sending, the backend had nothing to answer.
+        let took = first_byte - sent.max(exchange.active);
+        place.upstream.note_answer(&place.backend, exchange.response.status, took);
+        if course.may_retry_instead(exchange.response.status, &place.upstream) {
+            return None;
+        }
         if exchange.is_switch() {
+            attempt.belonging.tell(&place, &mut exchange.response.fields);
             let backend = exchange.backend;
             return Some(self.switch(backend, order, place, efforts));
         }
         let onward = exchange.onward(may_persist);
         changes.apply(&mut exchange.response.fields);
+        attempt.belonging.tell(&place, &mut exchange.response.fields);
         let answered = exchange.answer(onward).await;
         let Exchange { backend, up, up_broken, .. } = exchange;
         let up_is_done = up.is_done() && !up_broken;
@@ -183,7 +203,12 @@ impl Session<'_> {
         backend.ask(self.local, request, heading).map_err(no_answer)
     }
 
-    fn exchange<'e>(&'e mut self, order: &Order<'_>, backend: Stream) -> Exchange<'e> {
+    fn exchange<'e>(
+        &'e mut self,
+        order: &Order<'_>,
+        backend: Stream,
+        course: &Course<'_>,
+    ) -> Exchange<'e> {
         Exchange {
             rules: &self.site.rules,
             local: self.local,
@@ -193,34 +218,31 @@ impl Session<'_> {
             backend,
             request: &self.request,
             response: &mut self.response,
-            up: Pump::new(order.body_max),
+            up: Pump::holding(course.held.bytes.clone(), course.left(order.body_max)),
             up_broken: false,
-            active: order.began,
-            response_timeout: order.response_timeout,
+            active: course.began,
+            response_timeout: course.limit(order),
             deadline: self.site.rules.request_timeout.map(|most| order.began + most),
         }
     }
 
-    /// A kept connection may have ended just as it was used: then a request that changes nothing may go again.
+    /// What a fault of the backend, or of the client, comes to while nothing has been answered.
     fn not_answered(
         &mut self,
         fault: Fault,
         order: &Order<'_>,
         place: &InFlight,
-        again: Again,
-        efforts: Efforts,
+        (carried, efforts): (u32, Efforts),
+        course: &mut Course<'_>,
     ) -> Tried {
-        let silent = matches!(fault, Fault::BackendSilent);
-        let bodiless = self.request.framing == Framing::None;
-        let harmless = bodiless && self.request.method.is_idempotent();
-        // A body that has begun to flow cannot flow again.
-        let untouched = bodiless || self.stream.carried() == self.carried_before;
-        let unprocessed = matches!(fault, Fault::Unprocessed) && untouched;
-        if again.may && (unprocessed || (again.carried > 0 && silent && harmless)) {
-            return None;
-        }
-        if again.carried == 0 && silent {
+        if carried == 0 && matches!(fault, Fault::BackendSilent) {
             place.upstream.note_traffic(&place.backend, false);
+        }
+        if fault.is_of_the_backend() {
+            place.upstream.note_no_answer(&place.backend);
+        }
+        if course.may_retry_after(&fault, &place.upstream) {
+            return None;
         }
         let told = self.told_of(order, place, efforts);
         Some(self.failed(fault, told, false))

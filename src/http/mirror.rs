@@ -10,8 +10,8 @@ use super::forward::Order;
 use super::session::Session;
 use super::subrequest::Subrequest;
 use crate::limits::Places;
-use crate::upstream::Upstream;
 use crate::upstream::connect::Efforts;
+use crate::upstream::{Affinity, Upstream};
 
 /// The largest body of an answer that is read to its end; beyond it the connection is closed.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
@@ -90,13 +90,14 @@ impl Session<'_> {
         let host = order.rewrite.same_host(&self.request).map(<[u8]>::to_vec);
         let (upstream, limits) = (Arc::clone(&mirror.upstream), self.site.rules.head);
         let key = upstream.source_key(self.client_ip());
+        let affinity = Affinity { key, session: None };
         tokio::task::spawn_local(async move {
             let _place = place;
             let subrequest = Subrequest {
                 local: &local,
                 limits,
                 upstream: &upstream,
-                key,
+                affinity,
                 request: &request,
                 host: host.as_deref(),
                 body: &body,

@@ -1,6 +1,8 @@
 //! HTTP listeners: requests in, each on its route to a backend or to an answer of our own, one record for each.
 //! It is handed its rules, routes and upstreams; it must never look at the config as a whole or at the plan.
 
+mod affinity;
+mod again;
 mod alarm;
 mod exchange;
 mod files;
@@ -10,6 +12,8 @@ mod gate;
 mod h1;
 mod h2;
 mod headers;
+mod hold;
+mod key;
 mod local;
 mod mirror;
 mod plain;
@@ -27,6 +31,7 @@ mod switch;
 mod tunnel;
 mod variables;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +43,8 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
+pub(crate) use affinity::Split;
+pub(crate) use again::Retry;
 pub(crate) use files::Folder;
 pub(crate) use forwarded::Forwards;
 pub(crate) use gate::{AuthRules, ForwardAuth, Gate, Rate, RateRules, Rules as GateRules};
@@ -93,6 +100,9 @@ pub(crate) struct Action<U> {
     pub(crate) response: Edits,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) body_max: Option<u64>,
+    /// Bytes of a body that are held before a backend is picked.
+    pub(crate) hold: u64,
+    pub(crate) retry: Option<Arc<Retry>>,
 }
 
 /// Fields that go, fields that come in their place, and fields that come beside others; in this order.
@@ -107,6 +117,7 @@ pub(crate) struct Edits {
 #[derive(Debug, Clone)]
 pub(crate) enum Target<U> {
     Upstream(U),
+    Split(Box<Split<U>>),
     /// Files, and somebody to ask for what is not among them.
     Files {
         folder: Folder,
@@ -136,20 +147,23 @@ impl<U> Action<U> {
             response: Edits::default(),
             response_timeout: None,
             body_max: None,
+            hold: 0,
+            retry: None,
         }
     }
 
-    /// The same with the upstream found by its name.
-    pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> Action<V> {
+    /// The same with the upstream found by its name. Fails only for the key of a cookie.
+    pub(crate) fn with<V>(self, find: impl Fn(&U) -> V) -> io::Result<Action<V>> {
         let target = match self.target {
             Target::Upstream(upstream) => Target::Upstream(find(&upstream)),
+            Target::Split(split) => Target::Split(Box::new(split.with(&find)?)),
             Target::Files { folder, or } => Target::Files { folder, or: or.as_ref().map(&find) },
             Target::Redirect { to, status } => Target::Redirect { to, status },
             Target::Reply { status, content_type, body } => {
                 Target::Reply { status, content_type, body }
             }
         };
-        Action {
+        Ok(Action {
             target,
             gate: self.gate,
             forward_auth: self.forward_auth.map(|auth| auth.with(&find)),
@@ -160,7 +174,9 @@ impl<U> Action<U> {
             response: self.response,
             response_timeout: self.response_timeout,
             body_max: self.body_max,
-        }
+            hold: self.hold,
+            retry: self.retry,
+        })
     }
 }
 

@@ -3,6 +3,8 @@
 
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
+
 use super::h1::{BodyFailed, Piece};
 use super::local::Local;
 use super::stream::Stream;
@@ -16,6 +18,8 @@ pub(super) struct Pump {
     state: State,
     /// Bytes the body may still have.
     left: u64,
+    /// What has been read of it already, and goes first.
+    held: Bytes,
     /// A copy of what has passed, for as long as somebody wants it and it is small enough.
     copy: Option<Copied>,
 }
@@ -47,7 +51,12 @@ pub(super) enum Jam {
 impl Pump {
     /// For a body of at most `most` bytes.
     pub(super) fn new(most: u64) -> Pump {
-        Pump { state: State::Moving, left: most, copy: None }
+        Pump { state: State::Moving, left: most, held: Bytes::new(), copy: None }
+    }
+
+    /// The same, beginning with what has been read already and counted by whoever read it.
+    pub(super) fn holding(held: Bytes, most: u64) -> Pump {
+        Pump { held, ..Pump::new(most) }
     }
 
     /// Keeps a copy of a body of at most `most` bytes.
@@ -94,6 +103,12 @@ impl Pump {
                 return Poll::Pending;
             }
             pieces += 1;
+            if !self.held.is_empty() {
+                let piece = self.held.split_to(self.held.len().min(room));
+                self.copy(&piece);
+                to.put(cx, &piece, false).map_err(|_| Jam::To)?;
+                continue;
+            }
             match from.poll_piece(cx, local, scratch) {
                 Poll::Ready(Ok(Piece::Data { data, ends })) => {
                     self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;

@@ -17,7 +17,7 @@ use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts, Way};
 use crate::upstream::idle::Kept;
-use crate::upstream::{Backend, InFlight, Upstream};
+use crate::upstream::{Affinity, Backend, InFlight, Upstream};
 
 /// A backend that can be asked.
 pub(super) struct Reached {
@@ -36,8 +36,7 @@ enum There {
 pub(super) struct Reach<'a> {
     pub(super) local: &'a Local,
     pub(super) upstream: &'a Arc<Upstream>,
-    /// What decides for hashing algorithms.
-    pub(super) key: u64,
+    pub(super) affinity: Affinity,
     /// Of the answer.
     pub(super) limits: Limits,
 }
@@ -50,7 +49,7 @@ impl Reach<'_> {
         efforts: &mut Efforts,
         may_use_kept: bool,
     ) -> Result<(Reached, InFlight), ConnectFailed> {
-        let Reach { local, upstream, key, limits } = *self;
+        let Reach { local, upstream, affinity, limits } = *self;
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;
@@ -66,7 +65,7 @@ impl Reach<'_> {
                 None if may_use_kept => local.idle.borrow_mut().take(backend).map(There::Kept),
                 None => None,
             };
-            let (way, place) = upstream.reach(key, tried, efforts, there).await?;
+            let (way, place) = upstream.reach(affinity, tried, efforts, there).await?;
             let reached = match way {
                 Way::Kept(There::Kept(Kept { socket, requests })) => {
                     Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: requests }

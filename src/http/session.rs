@@ -149,6 +149,7 @@ impl<'a> Session<'a> {
             Target::Upstream(upstream) => {
                 self.forward(&self.order(action, upstream, target, began)).await
             }
+            Target::Split(split) => self.forward_share(split, action, target, began).await,
             Target::Files { folder, or } => {
                 let path = &self.request.target[..path_end(&self.request.target)];
                 let rest = site.routes.rest(index, path).to_vec();
@@ -181,7 +182,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn order<'o>(
+    pub(super) fn order<'o>(
         &self,
         action: &'o Action<Arc<Upstream>>,
         upstream: &'o Arc<Upstream>,
@@ -196,9 +197,12 @@ impl<'a> Session<'a> {
             request: &action.request,
             response: &action.response,
             response_timeout: action.response_timeout.unwrap_or(upstream.rules.response_timeout),
+            retry: action.retry.as_deref(),
+            hold: action.hold,
             body_max: action.body_max.unwrap_or(self.site.rules.body_max),
             began,
             mirror: action.mirror.as_ref(),
+            set_cookie: None,
         }
     }
 

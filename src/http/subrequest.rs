@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use evenkeel_wire::{Framing, Limits, Request, Response};
+use tokio::time::Instant;
 
 use super::exchange::{Fault, INTERIM_MAX, no_answer};
 use super::h1::Piece;
@@ -13,8 +14,8 @@ use super::headers::Heading;
 use super::local::Local;
 use super::reach::{Reach, Reached, keep};
 use super::stream::Stream;
-use crate::upstream::Upstream;
 use crate::upstream::connect::{ConnectFailed, Efforts};
+use crate::upstream::{Affinity, Upstream};
 
 /// How often it may go again because the connection it went out on turned out to be over.
 const AGAIN_MAX: u32 = 3;
@@ -24,8 +25,7 @@ pub(super) struct Subrequest<'a> {
     pub(super) local: &'a Local,
     pub(super) limits: Limits,
     pub(super) upstream: &'a Arc<Upstream>,
-    /// What decides for hashing algorithms.
-    pub(super) key: u64,
+    pub(super) affinity: Affinity,
     /// Stripped; its body is `body`.
     pub(super) request: &'a Request,
     /// The `Host` to ask for; none for the backend's own.
@@ -66,19 +66,21 @@ impl Subrequest<'_> {
         let may_go_again =
             self.request.framing == Framing::None && self.request.method.is_idempotent();
         let (local, upstream) = (self.local, self.upstream);
-        let reach = Reach { local, upstream, key: self.key, limits: self.limits };
+        let reach = Reach { local, upstream, affinity: self.affinity, limits: self.limits };
         loop {
             let reached = reach.backend(&mut tried, efforts, again == 0).await;
             let (Reached { mut stream, carried }, place) = reached.map_err(Failed::Unreached)?;
             let host = self.host.unwrap_or(place.backend.authority.as_bytes());
             let heading = Heading { target: &self.request.target, host, upgrade: None };
+            let sent = Instant::now();
             let asked = match stream.ask(local, self.request, heading) {
                 Ok(()) => self.exchange(&mut stream).await,
                 Err(failed) => Err(no_answer(failed)),
             };
             match asked {
                 Ok(Some(answer)) => {
-                    upstream.note_traffic(&place.backend, true);
+                    let status = answer.response.status;
+                    upstream.note_answer(&place.backend, status, sent.elapsed());
                     if let Stream::H1(backend) = stream {
                         keep(local, backend, &answer.response, carried + 1, &place);
                     }
@@ -93,6 +95,9 @@ impl Subrequest<'_> {
                 Err(fault) => {
                     if matches!(fault, Fault::BackendSilent) && carried == 0 {
                         upstream.note_traffic(&place.backend, false);
+                    }
+                    if fault.is_of_the_backend() {
+                        upstream.note_no_answer(&place.backend);
                     }
                     return Err(Failed::Fault(fault));
                 }

@@ -3,9 +3,10 @@
 
 use std::net::SocketAddr;
 
-use evenkeel_wire::{Field, Fields, Known};
+use evenkeel_wire::{Fields, Known};
 
 use super::Edits;
+use super::key::cookie;
 use super::session::{Session, host_of, path_end};
 use crate::config::{Part, Template, Variable};
 use crate::observe::ended::ClientAddress;
@@ -57,7 +58,7 @@ impl Session<'_> {
                     text.extend(values.join(&b", "[..]));
                 }
                 Part::Cookie(name) => {
-                    let value = cookie(&request.fields, name.as_bytes());
+                    let value = cookie(request, name.as_bytes());
                     text.extend_from_slice(value.unwrap_or_default());
                 }
             }
@@ -118,32 +119,9 @@ pub(super) fn remove_alike(fields: &mut Fields, name: &[u8]) {
     fields.retain(|field| !is_alike(field.name));
 }
 
-/// The value of a cookie; of several by one name, the first.
-pub(super) fn cookie<'f>(fields: &'f Fields, name: &[u8]) -> Option<&'f [u8]> {
-    let is_cookie = |field: &Field<'_>| field.known == Known::Cookie;
-    let pairs = fields
-        .iter()
-        .filter(is_cookie)
-        .flat_map(|field| field.value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii));
-    let mut values = pairs.filter_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="));
-    values.next()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cookie_is_found_by_its_whole_name() {
-        let mut fields = Fields::default();
-        fields.push(b"Cookie", b"ab=1; a=2;b=x=y");
-        fields.push(b"cookie", b"a=3; empty=");
-        let found = |name: &str| cookie(&fields, name.as_bytes()).map(<[u8]>::to_vec);
-        assert_eq!(found("a").as_deref(), Some(&b"2"[..]));
-        assert_eq!(found("b").as_deref(), Some(&b"x=y"[..]));
-        assert_eq!(found("empty").as_deref(), Some(&b""[..]));
-        assert_eq!((found("A"), found("c")), (None, None));
-    }
 
     #[test]
     fn nothing_that_ends_a_field_gets_out() {

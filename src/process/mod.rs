@@ -102,17 +102,22 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let system = |step| move |cause| StartError::System { step, cause };
     let (log, log_thread) = AccessLog::open(&plan.access_log).map_err(system("access log"))?;
     let tally = Arc::new(Tally::default());
-    let upstreams: Vec<_> =
-        plan.upstreams.iter().map(|upstream| Upstream::new(upstream.rules.clone())).collect();
+    let upstreams = plan.upstreams.iter().map(|upstream| Upstream::new(upstream.rules.clone()));
+    let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>().map_err(system("sticky"))?;
     let places = Places::new(Some(plan.connections_max));
     let acceptors: Result<Vec<_>, _> = plan.listeners.iter().map(acceptor).collect();
+    let services = plan
+        .listeners
+        .iter()
+        .zip(acceptors?)
+        .map(|(listener, tls)| service(listener, tls, &upstreams, &places, &log, &tally));
+    let services: Vec<_> = services.collect::<io::Result<_>>().map_err(system("split-cookie"))?;
     let mut doors = Vec::new();
-    for (listener, tls) in plan.listeners.iter().zip(acceptors?) {
+    for (listener, service) in plan.listeners.iter().zip(services) {
         let bound = listen::bind(&listener.listen, plan.workers).map_err(|error| {
             doors.iter().for_each(|(_, bound): &(_, Bound)| bound.address.remove_socket_file());
             refused(listener, error)
         })?;
-        let service = service(listener, tls, &upstreams, &places, &log, &tally);
         doors.extend(bound.into_iter().map(|bound| (Arc::clone(&service), bound)));
     }
     let addresses = doors
@@ -163,7 +168,7 @@ fn service(
     places: &Arc<Places>,
     log: &AccessLog,
     tally: &Arc<Tally>,
-) -> Arc<Service> {
+) -> io::Result<Arc<Service>> {
     let find = |name: &Arc<str>| {
         let upstream = upstreams.iter().find(|upstream| upstream.rules.name == *name);
         Arc::clone(upstream.expect("a verified config names only upstreams that exist"))
@@ -177,20 +182,23 @@ fn service(
             rules: (**rules).clone(),
             gate: Gate::new(&rules.gate),
             gates: routes.iter().map(|(_, action)| Gate::new(&action.gate)).collect(),
-            actions: routes.iter().map(|(_, action)| action.clone().with(find)).collect(),
+            actions: routes
+                .iter()
+                .map(|(_, action)| action.clone().with(find))
+                .collect::<io::Result<_>>()?,
             routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
             log: log.clone(),
             tally: Arc::clone(tally),
         })),
     };
-    Arc::new(Service {
+    Ok(Arc::new(Service {
         listener: Arc::clone(&plan.name),
         door: Door::new(plan.door.clone(), Arc::clone(places)),
         tls,
         job,
         log: log.clone(),
         tally: Arc::clone(tally),
-    })
+    }))
 }
 
 /// Gives each worker its socket of every address.

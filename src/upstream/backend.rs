@@ -14,7 +14,9 @@ use std::time::Duration;
 use evenkeel_balance::PeakEwma;
 use evenkeel_balance::health::{State, Verdict};
 
-use super::{Entry, EntryPlace};
+use super::cookie::Identity;
+use super::outliers::Answers;
+use super::{Entry, EntryPlace, Upstream};
 use crate::observe::counts::BackendCounts;
 
 /// How long a latency peak takes to fade to a third: long enough to matter to the next connections, short
@@ -49,6 +51,9 @@ pub(crate) struct Backend {
     pub(crate) authority: Box<str>,
     pub(crate) weight: u32,
     pub(crate) backup: bool,
+    /// What stands for it in a sticky cookie.
+    pub(crate) identity: Option<Identity>,
+    pub(super) answers: Answers,
     connections_max: u32,
     open: AtomicU32,
     connections: AtomicU64,
@@ -65,10 +70,18 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(super) fn new(address: BackendAddress, entry: &Entry, verdict: Verdict) -> Backend {
+    pub(super) fn new(
+        address: BackendAddress,
+        entry: &Entry,
+        verdict: Verdict,
+        of: &Upstream,
+    ) -> Backend {
+        let name: Arc<str> = address.to_string().into();
         Backend {
-            name: address.to_string().into(),
             authority: authority(&entry.place, &address),
+            identity: of.cookie.as_ref().map(|cookie| cookie.identity("backend", &name)),
+            answers: Answers::new(&of.rules.outliers),
+            name,
             address,
             weight: entry.weight,
             backup: entry.backup,
@@ -103,9 +116,13 @@ impl Backend {
         self.open.fetch_sub(1, SeqCst);
     }
 
-    pub(super) fn connected(&self, since_start: Duration, took: Duration) {
+    pub(super) fn connected(&self, since_start: Duration) {
         self.connections.fetch_add(1, Relaxed);
         self.connected_at.store(since_start.as_millis() as u64, Relaxed);
+    }
+
+    /// Takes in how long it took: to connect, or with HTTP to begin an answer.
+    pub(super) fn answered(&self, since_start: Duration, took: Duration) {
         let now = since_start.as_nanos() as u64;
         let mut latency = self.latency_parts();
         latency.observe(now, took.as_nanos() as u64);
@@ -124,7 +141,7 @@ impl Backend {
         self.failures.fetch_add(1, Relaxed);
     }
 
-    /// Peak EWMA of the time it takes to connect, in seconds, as faded as it is now.
+    /// Peak EWMA of the time it takes to answer, in seconds, as faded as it is now.
     pub(super) fn latency(&self, since_start: Duration) -> f64 {
         self.latency_parts().value_at(since_start.as_nanos() as u64)
     }

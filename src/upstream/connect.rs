@@ -10,7 +10,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 use tokio::time::Instant;
 
 use super::queue::NoPlace;
-use super::{Backend, BackendAddress, InFlight, Upstream};
+use super::{Affinity, Backend, BackendAddress, InFlight, Upstream};
 use crate::observe::ended::Why;
 use crate::socket::{Socket, own_lack};
 
@@ -29,6 +29,8 @@ pub(crate) struct Efforts {
     pub(crate) queue: Option<Duration>,
     /// Connecting, failed tries included.
     pub(crate) connect: Option<Duration>,
+    /// Connecting to the one that was found, when it was not connected already.
+    pub(crate) connected_in: Option<Duration>,
     /// Backends tried.
     pub(crate) tried: u32,
 }
@@ -55,8 +57,11 @@ impl Upstream {
     /// Finds a backend that takes a connection. `key` decides for hashing algorithms.
     pub(crate) async fn connect(self: &Arc<Self>, key: u64) -> Result<Connected, ConnectFailed> {
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
-        match self.reach(key, &mut tried, &mut efforts, |_| None::<Socket>).await? {
+        let affinity = Affinity { key, session: None };
+        match self.reach(affinity, &mut tried, &mut efforts, |_| None::<Socket>).await? {
             (Way::Kept(socket) | Way::Fresh(socket), place) => {
+                // Of a stream of bytes, nobody knows where an answer begins.
+                place.backend.answered(self.now(), efforts.connected_in.unwrap_or_default());
                 Ok(Connected { socket, place, efforts })
             }
         }
@@ -66,14 +71,14 @@ impl Upstream {
     /// Backends in `tried` are passed over, and those that fail are added, so that a caller may come again.
     pub(crate) async fn reach<T>(
         self: &Arc<Self>,
-        key: u64,
+        affinity: Affinity,
         tried: &mut Vec<Arc<Backend>>,
         efforts: &mut Efforts,
         mut kept: impl FnMut(&Arc<Backend>) -> Option<T>,
     ) -> Result<(Way<T>, InFlight), ConnectFailed> {
         let mut last: Option<ConnectFailed> = None;
         loop {
-            let place = match self.place_at(key, tried, efforts).await {
+            let place = match self.place_at(affinity, tried, efforts).await {
                 Ok(place) => place,
                 Err(no_place) => {
                     return Err(last.unwrap_or_else(|| without_place(no_place, *efforts)));
@@ -89,7 +94,8 @@ impl Upstream {
             efforts.connect = Some(efforts.connect.unwrap_or_default() + took);
             match outcome {
                 Ok(socket) => {
-                    place.backend.connected(self.now(), took);
+                    place.backend.connected(self.now());
+                    efforts.connected_in = Some(took);
                     return Ok((Way::Fresh(socket), place));
                 }
                 Err(error) => {
@@ -107,12 +113,12 @@ impl Upstream {
     /// A place at a backend; waiting for it is noted when there was any.
     async fn place_at(
         self: &Arc<Self>,
-        key: u64,
+        affinity: Affinity,
         tried: &[Arc<Backend>],
         efforts: &mut Efforts,
     ) -> Result<InFlight, NoPlace> {
         let asked = Instant::now();
-        let outcome = self.place(key, tried).await;
+        let outcome = self.place(affinity, tried).await;
         let waited = asked.elapsed();
         if waited > Duration::from_micros(100) {
             efforts.queue = Some(efforts.queue.unwrap_or_default() + waited);

@@ -1,12 +1,14 @@
 //! The backends of one moment, as they are picked from: immutable, replaced whole when anybody comes, goes or changes state.
 //! It must never take a lock: every pick of every worker goes through it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_balance::{Ask, Loads, Table};
+use evenkeel_balance::{Algorithm, Ask, Loads, Table};
 
 use super::Backend;
+use super::cookie::Identity;
 
 /// The backends as they are picked from; replaced whole.
 #[derive(Debug)]
@@ -16,6 +18,10 @@ pub(super) struct LineUp {
     pub(super) main: Table,
     /// Over usable backups; used when `main` is empty or was tried in vain.
     pub(super) backup: Table,
+    /// Over usable backends without weight: they get nothing new, but who has a session there keeps it.
+    pub(super) drained: Table,
+    /// Where each stands, by what is said of it in cookies; empty without them.
+    pub(super) by_identity: HashMap<Identity, u32>,
     /// Some name has not been resolved yet.
     pub(super) pending: bool,
 }
@@ -32,6 +38,24 @@ pub(super) enum NoPick {
 }
 
 impl LineUp {
+    /// Before anybody is known.
+    pub(super) fn empty(balance: &Algorithm) -> LineUp {
+        LineUp {
+            backends: Vec::new(),
+            main: Table::build(balance, &[]),
+            backup: Table::build(balance, &[]),
+            drained: Table::build(&Algorithm::First, &[]),
+            by_identity: HashMap::new(),
+            pending: true,
+        }
+    }
+
+    /// The backend to go to: that of a session first, then any other, then a backup.
+    pub(super) fn pick(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
+        let drained = ask.preferred.filter(|index| self.drained.takes(loads, ask, *index));
+        drained.or_else(|| self.main.pick(loads, ask)).or_else(|| self.pick_backup(loads, ask))
+    }
+
     /// Where in this line-up the given backends stand; those that have left it are nowhere.
     pub(super) fn positions(&self, backends: &[Arc<Backend>]) -> Vec<u32> {
         let all = self.backends.iter().enumerate();
@@ -43,11 +67,25 @@ impl LineUp {
         all.filter(|(_, known)| stand(known)).map(|(index, _)| index as u32).collect()
     }
 
+    /// The backend to prefer, if it can be picked now.
+    pub(super) fn session(
+        &self,
+        loads: &OpenConnections<'_>,
+        tried: &[u32],
+        identity: &Identity,
+    ) -> Option<u32> {
+        let index = *self.by_identity.get(identity)?;
+        let ask = Ask { tried, ..Ask::default() };
+        let takes = |table: &Table| table.takes(loads, &ask, index);
+        (takes(&self.main) || takes(&self.drained) || (self.main.is_empty() && takes(&self.backup)))
+            .then_some(index)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.main.is_empty() && self.backup.is_empty()
     }
 
-    pub(super) fn pick_backup(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
+    fn pick_backup(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
         let main_is_spent = self.main.is_empty() || !ask.tried.is_empty();
         if main_is_spent { self.backup.pick(loads, ask) } else { None }
     }
@@ -58,7 +96,7 @@ impl LineUp {
         }
         let tables = if self.main.is_empty() { &self.backup } else { &self.main };
         let anybody = EverybodyHasRoom;
-        let ask = Ask { key: 0, tried, ticket: 0, seed: 0 };
+        let ask = Ask { tried, ..Ask::default() };
         if tables.pick(&anybody, &ask).is_some() { NoPick::AllFull } else { NoPick::NobodyLeft }
     }
 }

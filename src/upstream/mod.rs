@@ -3,13 +3,17 @@
 
 mod backend;
 pub(crate) mod connect;
+pub(crate) mod cookie;
 pub(crate) mod idle;
+mod key;
 mod line_up;
+pub(crate) mod outliers;
 mod queue;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -17,12 +21,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use evenkeel_balance::health::{self as verdict, Change, Verdict};
-use evenkeel_balance::{Algorithm, Ask, HashOn, Member, Table, hash_bytes, ring_key};
+use evenkeel_balance::{Algorithm, Ask, Member, Table};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) use backend::{Backend, BackendAddress, INSTANT_RESET};
+use cookie::{Cookie, CookieRules, Identity};
+pub(crate) use key::KeyPart;
 use line_up::{LineUp, NoPick, OpenConnections, seed};
+use outliers::OutlierRules;
 use queue::Queue;
 
 use crate::observe::counts::BackendCounts;
@@ -34,6 +41,10 @@ pub(crate) struct Rules {
     pub(crate) name: Arc<str>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) balance: Algorithm,
+    /// HTTP: what decides for hashing.
+    pub(crate) key_part: KeyPart,
+    /// HTTP: the cookie that keeps a client with its backend.
+    pub(crate) sticky: Option<CookieRules>,
     pub(crate) connect_timeout: Duration,
     pub(crate) retries: u32,
     /// HTTP: from sending a request to the first byte of its answer, connecting included.
@@ -45,6 +56,7 @@ pub(crate) struct Rules {
     pub(crate) queue_max: u32,
     pub(crate) queue_timeout: Duration,
     pub(crate) verdict: verdict::Rules,
+    pub(crate) outliers: OutlierRules,
     pub(crate) eject_max_percent: u8,
     pub(crate) fail_open_percent: u8,
     pub(crate) sources: Vec<IpAddr>,
@@ -71,6 +83,7 @@ pub(crate) enum EntryPlace {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) rules: Rules,
+    pub(crate) cookie: Option<Cookie>,
     line_up: ArcSwap<LineUp>,
     roster: Mutex<Roster>,
     ticket: AtomicU64,
@@ -97,6 +110,15 @@ struct Roster {
     gone: Vec<Weak<Backend>>,
 }
 
+/// Where a connection or request belongs.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Affinity {
+    /// Decides for hashing algorithms.
+    pub(crate) key: u64,
+    /// The backend that has its session, which comes before all others.
+    pub(crate) session: Option<Identity>,
+}
+
 /// A place at a backend, from the pick to the end of the connection; dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct InFlight {
@@ -105,7 +127,8 @@ pub(crate) struct InFlight {
 }
 
 impl Upstream {
-    pub(crate) fn new(rules: Rules) -> Arc<Upstream> {
+    /// Fails only for the key of a cookie.
+    pub(crate) fn new(rules: Rules) -> io::Result<Arc<Upstream>> {
         let found = rules
             .entries
             .iter()
@@ -116,12 +139,8 @@ impl Upstream {
             .collect();
         let upstream = Upstream {
             queue: Queue::new(rules.queue_max),
-            line_up: ArcSwap::from_pointee(LineUp {
-                backends: Vec::new(),
-                main: Table::build(&rules.balance, &[]),
-                backup: Table::build(&rules.balance, &[]),
-                pending: true,
-            }),
+            cookie: rules.sticky.clone().map(Cookie::open).transpose()?,
+            line_up: ArcSwap::from_pointee(LineUp::empty(&rules.balance)),
             roster: Mutex::new(Roster { found, usable: 0, ejected: 0, gone: Vec::new() }),
             rules,
             ticket: AtomicU64::new(0),
@@ -134,7 +153,7 @@ impl Upstream {
         };
         let upstream = Arc::new(upstream);
         upstream.line_up_anew();
-        upstream
+        Ok(upstream)
     }
 
     /// The backends of this moment, in configured order.
@@ -147,30 +166,15 @@ impl Upstream {
         self.started.elapsed()
     }
 
-    /// What decides for hashing algorithms: a client's address without its port, so that all connections of
-    /// one host go together. On the ring it is hashed the ketama way.
-    pub(crate) fn source_key(&self, client: Option<IpAddr>) -> u64 {
-        let hash = match self.rules.balance {
-            Algorithm::Hash { on: HashOn::Ring, .. } => ring_key,
-            _ => hash_bytes,
-        };
-        match client.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => hash(&address.octets()),
-            Some(IpAddr::V6(address)) => hash(&address.octets()),
-            None => 0,
-        }
-    }
-
     /// Takes the next place by the configured algorithm.
-    fn pick(self: &Arc<Self>, key: u64, tried: &[Arc<Backend>]) -> Result<InFlight, NoPick> {
+    fn pick(
+        self: &Arc<Self>,
+        affinity: Affinity,
+        tried: &[Arc<Backend>],
+    ) -> Result<InFlight, NoPick> {
         let line_up = self.line_up.load();
         let tried = &line_up.positions(tried)[..];
-        let ticket = if tried.is_empty() {
-            self.ticket.fetch_add(1, Relaxed)
-        } else {
-            self.ticket.load(Relaxed)
-        };
-        let ask = Ask { key, tried, ticket, seed: seed(ticket) };
+        let mut ticket = None;
         // A chosen backend may fill up between the pick and the taking; then the next pick sees it full.
         loop {
             let loads = OpenConnections {
@@ -178,9 +182,17 @@ impl Upstream {
                 total: self.open.load(Relaxed),
                 now: self.now(),
             };
-            let Some(index) =
-                line_up.main.pick(&loads, &ask).or_else(|| line_up.pick_backup(&loads, &ask))
-            else {
+            let session = affinity.session.as_ref();
+            let preferred = session.and_then(|session| line_up.session(&loads, tried, session));
+            // Who has a session takes nobody's turn: the turns are for those who come anew.
+            let ticket = match preferred {
+                None if tried.is_empty() => {
+                    *ticket.get_or_insert_with(|| self.ticket.fetch_add(1, Relaxed))
+                }
+                _ => self.ticket.load(Relaxed),
+            };
+            let ask = Ask { key: affinity.key, tried, ticket, seed: seed(ticket), preferred };
+            let Some(index) = line_up.pick(&loads, &ask) else {
                 return Err(line_up.why_none(tried));
             };
             let backend = &line_up.backends[index as usize];
@@ -264,9 +276,9 @@ impl Upstream {
         match change {
             Change::WentDown => tracing::warn!(%upstream, %backend, "is down"),
             Change::CameUp => tracing::info!(%upstream, %backend, "is up"),
-            Change::Ejected { until } => {
+            Change::Ejected { until, cause } => {
                 let seconds = until.saturating_sub(self.now()).as_secs_f64();
-                tracing::warn!(%upstream, %backend, "is ejected for {seconds:.0} s: it failed {} times in a row", self.rules.verdict.eject_after);
+                tracing::warn!(%upstream, %backend, "is ejected for {seconds:.0} s: {cause}");
             }
             Change::Returned => tracing::info!(%upstream, %backend, "is back from ejection"),
         }
@@ -279,6 +291,10 @@ impl Upstream {
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(next) => {}
+                () = self.next_comparison() => {
+                    self.compare();
+                    continue;
+                }
             }
             self.let_time_pass();
             self.line_up_anew();
@@ -321,6 +337,8 @@ impl Upstream {
         let line_up = LineUp {
             main: Table::build(&self.rules.balance, &members(false)),
             backup: Table::build(&self.rules.balance, &members(true)),
+            drained: Table::build(&Algorithm::First, &drained(&backends)),
+            by_identity: by_identity(&backends),
             pending,
             backends,
         };
@@ -369,7 +387,7 @@ impl Upstream {
             for address in
                 addresses.iter().flatten().filter(|address| seen.insert((*address).clone()))
             {
-                let fresh = |verdict| Arc::new(Backend::new(address.clone(), entry, verdict));
+                let fresh = |verdict| Arc::new(Backend::new(address.clone(), entry, verdict, self));
                 backends.push(match known.get(address) {
                     Some(backend) if backend.serves_as(entry) => Arc::clone(backend),
                     // A name now stands for the address of another entry: its verdict stays, its role does not.
@@ -421,6 +439,20 @@ impl Upstream {
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The usable backends without weight, which only sessions lead to.
+fn drained(backends: &[Arc<Backend>]) -> Vec<Member> {
+    let all = backends.iter().enumerate();
+    let chosen = all.filter(|(_, backend)| backend.weight == 0 && backend.identity.is_some());
+    let chosen = chosen.filter(|(_, backend)| backend.verdict().usable());
+    let member = |index| Member { index: index as u32, name: String::new(), weight: 1 };
+    chosen.map(|(index, _)| member(index)).collect()
+}
+
+fn by_identity(backends: &[Arc<Backend>]) -> HashMap<Identity, u32> {
+    let all = backends.iter().enumerate();
+    all.filter_map(|(index, backend)| Some((backend.identity?, index as u32))).collect()
 }
 
 fn is_ejected(verdict: &Verdict) -> bool {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::line_up::NoPick;
-use super::{Backend, InFlight, Upstream};
+use super::{Affinity, Backend, InFlight, Upstream};
 
 /// Waiting connections looked at when a place is free; those before may have tried that backend already.
 const LOOKED_AT: usize = 16;
@@ -23,7 +23,7 @@ pub(super) struct Queue {
 
 #[derive(Debug)]
 struct Waiter {
-    key: u64,
+    affinity: Affinity,
     tried: Vec<Arc<Backend>>,
     place: oneshot::Sender<InFlight>,
 }
@@ -54,11 +54,11 @@ impl Upstream {
     /// Takes a place at once, or waits for one behind those who came before.
     pub(super) async fn place(
         self: &Arc<Self>,
-        key: u64,
+        affinity: Affinity,
         tried: &[Arc<Backend>],
     ) -> Result<InFlight, NoPlace> {
         if !self.queue.somebody_waits() {
-            match self.pick(key, tried) {
+            match self.pick(affinity, tried) {
                 Ok(place) => return Ok(place),
                 Err(NoPick::NobodyLeft) => return Err(NoPlace::NobodyLeft),
                 Err(NoPick::AllFull | NoPick::NotYetKnown) => {}
@@ -73,7 +73,7 @@ impl Upstream {
                 let nobody = self.line_up.load().is_empty();
                 return Err(if nobody { NoPlace::NobodyLeft } else { NoPlace::QueueFull });
             }
-            waiters.push_back(Waiter { key, tried: tried.to_vec(), place: sender });
+            waiters.push_back(Waiter { affinity, tried: tried.to_vec(), place: sender });
             self.queue.waiting.store(waiters.len(), SeqCst);
         }
         self.serve_queue();
@@ -104,7 +104,7 @@ impl Upstream {
                 at += 1;
                 continue;
             }
-            match self.pick(waiters[at].key, &waiters[at].tried) {
+            match self.pick(waiters[at].affinity, &waiters[at].tried) {
                 Ok(place) => {
                     if let Some(waiter) = waiters.remove(at)
                         && let Err(place) = waiter.place.send(place)

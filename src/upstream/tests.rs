@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use evenkeel_balance::{Algorithm, health as verdict};
 
-use super::{BackendAddress, Entry, EntryPlace, Rules, Upstream};
+use super::{Affinity, BackendAddress, Entry, EntryPlace, KeyPart, OutlierRules, Rules, Upstream};
 use crate::socket::SocketOptions;
 
 fn named(host: &str, backup: bool) -> Entry {
@@ -23,6 +23,9 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
         name: "db".into(),
         entries,
         balance: Algorithm::RoundRobin,
+        key_part: KeyPart::Source,
+        sticky: None,
+        outliers: OutlierRules::default(),
         connect_timeout: Duration::from_secs(1),
         retries: 1,
         queue_max: 10,
@@ -42,6 +45,7 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
         sources: Vec::new(),
         options: SocketOptions::default(),
     })
+    .unwrap()
 }
 
 fn address(last: u8) -> SocketAddr {
@@ -56,7 +60,7 @@ fn resolve(upstream: &Arc<Upstream>, answers: &[&[u8]]) {
 }
 
 fn picked(upstream: &Arc<Upstream>) -> String {
-    upstream.pick(0, &[]).unwrap().backend.name.to_string()
+    upstream.pick(Affinity::default(), &[]).unwrap().backend.name.to_string()
 }
 
 #[test]
@@ -73,7 +77,7 @@ fn names_that_swap_addresses_swap_the_roles_of_primary_and_standby() {
 fn a_backend_that_leaves_and_returns_still_knows_its_open_connections() {
     let upstream = upstream(vec![named("app.test", false)]);
     resolve(&upstream, &[&[1]]);
-    let place = upstream.pick(0, &[]).unwrap();
+    let place = upstream.pick(Affinity::default(), &[]).unwrap();
     resolve(&upstream, &[&[2]]);
     resolve(&upstream, &[&[1]]);
     assert_eq!(upstream.backends()[0].open(), 1);
@@ -104,7 +108,7 @@ fn a_backend_that_was_slow_once_is_forgiven_while_nothing_is_heard_of_it() {
     resolve(&upstream, &[&[1]]);
     let backend = Arc::clone(&upstream.backends()[0]);
     let start = Duration::from_secs(1);
-    backend.connected(start, Duration::from_secs(2));
+    backend.answered(start, Duration::from_secs(2));
     assert!((backend.latency(start) - 2.0).abs() < 1e-9);
     assert!(backend.latency(start + Duration::from_secs(60)) < 0.01);
 }
@@ -113,9 +117,14 @@ fn a_backend_that_was_slow_once_is_forgiven_while_nothing_is_heard_of_it() {
 fn a_backend_is_called_by_its_name_in_the_config_or_by_its_address() {
     let db = upstream(vec![named("db-1.internal", false)]);
     resolve(&db, &[&[1]]);
-    assert_eq!(&*db.pick(0, &[]).unwrap().backend.authority, "db-1.internal:5432");
+    assert_eq!(
+        &*db.pick(Affinity::default(), &[]).unwrap().backend.authority,
+        "db-1.internal:5432"
+    );
     let at = |address| Entry { place: EntryPlace::At(address), ..named("", false) };
-    let authority = |entry| upstream(vec![entry]).pick(0, &[]).unwrap().backend.authority.clone();
+    let authority = |entry| {
+        upstream(vec![entry]).pick(Affinity::default(), &[]).unwrap().backend.authority.clone()
+    };
     assert_eq!(&*authority(at(BackendAddress::Ip("[::1]:80".parse().unwrap()))), "[::1]:80");
     assert_eq!(&*authority(at(BackendAddress::Unix("/run/x".into()))), "localhost");
 }

@@ -100,7 +100,7 @@ fn ask_again_and_again(bencher: Bencher, name: &str) {
         let turn = number.get() + 1;
         number.set(turn);
         let scattered = hash_bytes(&turn.to_le_bytes());
-        let ask = Ask { key: scattered, tried: &[], ticket: turn, seed: scattered };
+        let ask = Ask { key: scattered, ticket: turn, seed: scattered, ..Ask::default() };
         table.pick(&loads, black_box(&ask))
     });
 }

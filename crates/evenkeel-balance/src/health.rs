@@ -6,6 +6,7 @@
 //! results in a row. Traffic (passive) ejects for a while after `eject_after` failures in a row. A
 //! backend is usable if it is healthy and not ejected.
 
+use std::fmt;
 use std::time::Duration;
 
 /// By how many steps a slow start asks to be looked at again.
@@ -57,9 +58,51 @@ pub enum Change {
     Ejected {
         /// When [`Verdict::tick`] will let it return.
         until: Duration,
+        /// What it is ejected for.
+        cause: Cause,
     },
     /// An ejection is over: usable now.
     Returned,
+}
+
+/// What a backend is ejected for, with the figures that decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// So many failures in a row.
+    InARow(u32),
+    /// Too large a share of its answers were errors.
+    Errors {
+        /// Answers that were errors, or requests without one.
+        failed: u32,
+        /// Of so many.
+        answers: u32,
+    },
+    /// It answered much later than the others.
+    Slow {
+        /// What half of its answers took at most.
+        median: Duration,
+        /// The same of the others: the median of theirs.
+        others: Duration,
+    },
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
+        match self {
+            Cause::InARow(count) => write!(f, "it failed {count} times in a row"),
+            Cause::Errors { failed, answers } => {
+                write!(f, "{failed} of {answers} answers were 5xx")
+            }
+            Cause::Slow { median, others } => {
+                let (median, others) = (millis(median), millis(others));
+                write!(
+                    f,
+                    "its median answer took {median:.0} ms, that of the others {others:.0} ms"
+                )
+            }
+        }
+    }
 }
 
 /// The health of one backend.
@@ -147,7 +190,22 @@ impl Verdict {
             return None;
         }
         self.traffic_failed = self.traffic_failed.saturating_add(1);
-        if self.traffic_failed < rules.eject_after || !may_eject {
+        if self.traffic_failed < rules.eject_after {
+            return None;
+        }
+        self.eject(rules, now, Cause::InARow(self.traffic_failed), may_eject)
+    }
+
+    /// Ejects for what was found out by other means than failures in a row, such as a
+    /// [`crate::window::Window`] of its answers. Not while it is not usable or `may_eject` says no.
+    pub fn eject(
+        &mut self,
+        rules: &Rules,
+        now: Duration,
+        cause: Cause,
+        may_eject: bool,
+    ) -> Option<Change> {
+        if !rules.passive || !self.usable() || !may_eject {
             return None;
         }
         self.leave(rules, now);
@@ -155,7 +213,7 @@ impl Verdict {
         let lasts = rules.eject_time.saturating_mul(self.ejections).min(rules.eject_time_max);
         let until = now.saturating_add(lasts);
         self.ejected_until = Some(until);
-        Some(Change::Ejected { until })
+        Some(Change::Ejected { until, cause })
     }
 
     /// Lets time pass: ends an ejection that is over.

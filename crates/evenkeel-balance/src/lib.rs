@@ -29,15 +29,17 @@
 //! });
 //! let table = Table::build(&Algorithm::RoundRobin, &members.collect::<Vec<_>>());
 //! let turns: Vec<_> = (0..4)
-//!     .map(|ticket| table.pick(&Idle, &Ask { key: 0, tried: &[], ticket, seed: 0 }))
+//!     .map(|ticket| table.pick(&Idle, &Ask { ticket, ..Ask::default() }))
 //!     .collect();
 //! assert_eq!(turns, [Some(0), Some(1), Some(0), Some(1)]);
 //! ```
 
 mod bounded;
+pub mod budget;
 mod ewma;
 mod hash;
 pub mod health;
+pub mod latency;
 mod least;
 mod maglev;
 mod md5;
@@ -48,6 +50,7 @@ mod ring;
 mod round_robin;
 mod search;
 mod trace;
+pub mod window;
 
 pub use ewma::PeakEwma;
 pub use hash::hash_bytes;
@@ -55,7 +58,7 @@ pub use ring::{ketama_hash, ring_key};
 pub use trace::{Outcome, Step, Trace};
 
 use bounded::Bound;
-use search::{Blind, Candidate, Search, Witness};
+use search::{Blind, Candidate, Look, Search, Witness};
 use trace::Recorder;
 
 /// How a table chooses among its members.
@@ -128,12 +131,14 @@ pub trait Loads {
 }
 
 /// One question to a table.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Ask<'a> {
     /// What hashing goes by, from [`hash_bytes`] or, for a ketama-compatible ring, [`ring_key`].
     pub key: u64,
     /// The members that were tried for this connection or request and must not come again.
     pub tried: &'a [u32],
+    /// The member to take before all others, if [`Table::takes`] it: where a session lives.
+    pub preferred: Option<u32>,
     /// The number of this pick, counted up by one each time; its turn in the rotation.
     pub ticket: u64,
     /// A fresh random number; its quality decides that of `random` and `power-of-two`.
@@ -199,6 +204,14 @@ impl Table {
         (answer, recorder.into_trace())
     }
 
+    /// Whether this member takes part, was not tried and has room. A bounded load is not asked: a
+    /// session that moves costs more than a share that is exceeded.
+    pub fn takes(&self, loads: &impl Loads, ask: &Ask, index: u32) -> bool {
+        let mut nobody = Blind;
+        let search = Search::new(&self.candidates, loads, ask, None, &mut nobody);
+        search.place_of(index).is_some_and(|position| search.look(position) == Look::Free)
+    }
+
     /// How many members take part.
     pub fn len(&self) -> usize {
         self.candidates.len()
@@ -215,6 +228,9 @@ impl Table {
             _ => None,
         };
         let mut search = Search::new(&self.candidates, loads, ask, bound, witness);
+        if let Some(position) = search.preferred() {
+            return Some(search.chosen(position));
+        }
         let position = match &self.order {
             _ if self.is_empty() => None,
             Order::RoundRobin(cycle) => cycle.pick(&mut search),

@@ -120,6 +120,23 @@ impl<'a, L: Loads, W: Witness> Search<'a, L, W> {
         (0..self.candidates.len()).find(|&position| self.takes(position))
     }
 
+    /// Where a member stands, if it takes part.
+    pub(crate) fn place_of(&self, index: u32) -> Option<usize> {
+        self.candidates.iter().position(|candidate| candidate.index == index)
+    }
+
+    /// The member that the question prefers, if it can take it; else the witness hears why not.
+    pub(crate) fn preferred(&mut self) -> Option<usize> {
+        let position = self.place_of(self.ask.preferred?)?;
+        match self.look(position) {
+            Look::Free | Look::OverBound { .. } => Some(position),
+            look => {
+                self.note_look(position, look);
+                None
+            }
+        }
+    }
+
     /// Closes the search: the caller's number of the chosen member.
     pub(crate) fn chosen(&mut self, position: usize) -> u32 {
         self.note(position, Outcome::Chosen);

@@ -16,7 +16,7 @@ fn bounded(on: HashOn, factor: f64, members: &[Member]) -> Table {
 }
 
 fn ask(key: u64) -> Ask<'static> {
-    Ask { key: hash_bytes(&key.to_le_bytes()), tried: &[], ticket: 0, seed: 0 }
+    Ask { key: hash_bytes(&key.to_le_bytes()), ..Ask::default() }
 }
 
 fn places(table: &Table, group: &Group) -> Vec<u32> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_balance::health::{Change, Rules, State, Verdict, fail_open, may_eject};
+use evenkeel_balance::health::{Cause, Change, Rules, State, Verdict, fail_open, may_eject};
 use proptest::prelude::*;
 
 fn rules() -> Rules {
@@ -28,7 +28,7 @@ fn eject(verdict: &mut Verdict, rules: &Rules, now: Duration) -> Duration {
         assert_eq!(verdict.traffic(rules, now, false, true), None);
     }
     match verdict.traffic(rules, now, false, true) {
-        Some(Change::Ejected { until }) => until,
+        Some(Change::Ejected { until, .. }) => until,
         other => panic!("not ejected but {other:?}"),
     }
 }
@@ -147,7 +147,7 @@ fn the_last_usable_one_is_ejected_only_once_another_is_back() {
         assert_eq!(verdict.traffic(&rules, secs(1), false, false), None);
     }
     let change = verdict.traffic(&rules, secs(2), false, true);
-    assert_eq!(change, Some(Change::Ejected { until: secs(12) }));
+    assert_eq!(change, Some(Change::Ejected { until: secs(12), cause: Cause::InARow(51) }));
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn ring(servers: &[(&str, u32)]) -> Table {
 }
 
 fn server(ring: &Table, key: &str) -> u32 {
-    let ask = Ask { key: ring_key(key.as_bytes()), tried: &[], ticket: 0, seed: 0 };
+    let ask = Ask { key: ring_key(key.as_bytes()), ..Ask::default() };
     ring.pick(&Group::idle(ring.len()), &ask).unwrap()
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 fn ask(number: u64) -> Ask<'static> {
     let scattered = evenkeel_balance::hash_bytes(&number.to_le_bytes());
-    Ask { key: scattered, tried: &[], ticket: number, seed: scattered }
+    Ask { key: scattered, ticket: number, seed: scattered, ..Ask::default() }
 }
 
 /// How often each member is picked, with nothing ever open.
@@ -140,7 +140,7 @@ fn an_explanation_names_each_member_passed_over() {
     let table = Table::build(&Algorithm::First, &members(&[1, 1, 1]));
     let mut group = Group::idle(3);
     group.full[1] = true;
-    let (answer, trace) = table.explain(&group, &Ask { key: 0, tried: &[0], ticket: 0, seed: 0 });
+    let (answer, trace) = table.explain(&group, &Ask { tried: &[0], ..Ask::default() });
     assert_eq!(answer, Some(2));
     assert_eq!(trace.to_string(), "0: already tried; 1: full; 2: chosen");
 

@@ -5,15 +5,22 @@ use std::path::PathBuf;
 
 use super::*;
 
-const ALL: &str = r#"
+pub(super) const ALL: &str = r#"
 [upstream.app]
 backends = "127.0.0.1:9001"
 response-timeout = "5s"
 keep-alive = { max = 8, idle = "30s", requests = 100 }
+balance = { hash = "header:X-User", on = "ring" }
+sticky = { cookie = "s", key-file = "keys/sticky.key", max-age = "8h", same-site = "none", secure = "always" }
+eject-errors = { share = "40%", answers = 10, within = "5s" }
+eject-latency = 2.5
+health = { http = "/", method = "OPTIONS", headers = { X-Check = "1" }, status = 200, body = "hex:6f6b" }
 
 [upstream.other]
 backends = "127.0.0.1:9002"
 keep-alive = "off"
+sticky = "other"
+eject-errors = 50
 
 [http.web]
 listen = [":80", "unix:run/web.sock"]
@@ -60,6 +67,11 @@ redirect = "{scheme}://www.{host}{uri}"
 redirect-status = 308
 
 [[http.web.route]]
+path = "/new/*"
+split = ["app", { upstream = "other", weight = 3 }]
+split-cookie = { cookie = "side", max-age = "1d" }
+
+[[http.web.route]]
 path = "/gone"
 reply = 410
 
@@ -104,7 +116,7 @@ fn every_http_key_is_read() {
     assert_eq!((web.headers_max, web.requests_max, web.connect), (50, 1, true));
     assert_eq!(web.http, [HttpVersion::Http11]);
     assert_eq!((web.idle_timeout, web.body_max), (Limit::OFF, Bytes(0)));
-    let [api, files, old, gone, robots] = &web.route[..] else { panic!("{:?}", web.route) };
+    let [api, files, old, new, gone, robots] = &web.route[..] else { panic!("{:?}", web.route) };
     assert_eq!(api.header.keys().collect::<Vec<_>>(), ["x-version", "X-Debug"]);
     assert_eq!(api.query["a"], "word");
     assert_eq!(api.request_headers.set["X-Client"], "{client.ip}");
@@ -112,6 +124,10 @@ fn every_http_key_is_read() {
     assert_eq!(files.files, Some(PathBuf::from("/srv/www")));
     assert_eq!(files.r#try, Some(TryUpstream("other".to_owned())));
     assert_eq!(old.redirect_status, 308);
+    let weights: Vec<_> =
+        new.split.iter().map(|share| (&share.upstream[..], share.weight)).collect();
+    assert_eq!(weights, [("app", 1), ("other", 3)]);
+    assert_eq!(new.split_cookie.as_ref().unwrap().max_age, Some(Time::seconds(86_400)));
     assert_eq!(gone.reply, Some(Reply::new(410)));
     assert_eq!(robots.reply.as_ref().unwrap().body, "User-agent: *\n");
 }

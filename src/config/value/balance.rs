@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use toml::de::DeValue;
 
 use super::choice::choice;
-use super::chosen;
+use super::{HashBy, chosen};
 use crate::config::problem::Misread;
 use crate::config::read::{Node, Reader, Value};
 
@@ -29,7 +29,7 @@ pub enum Balance {
     LeastLatency,
     /// The first in the list that is usable.
     First,
-    /// `"hash"`, or `{ hash = "source", on = "maglev" | "ring" | "rendezvous", bounded-load = 1.25 }`.
+    /// `"hash"`, or `{ hash = "header:X-User", on = "maglev" | "ring" | "rendezvous", bounded-load = 1.25 }`.
     Hash {
         /// What is hashed.
         by: HashBy,
@@ -38,14 +38,6 @@ pub enum Balance {
         /// The most load a backend may have, as a multiple of the average.
         bounded_load: Option<f64>,
     },
-}
-
-choice! {
-    /// What is hashed.
-    pub enum HashBy ("something to hash") {
-        /// The client's address.
-        Source = "source",
-    }
 }
 
 choice! {
@@ -61,9 +53,9 @@ choice! {
 }
 
 section! {
-    /// `balance` as a table: the same client goes to the same backend for as long as it is usable.
+    /// `balance` as a table: what has the same key goes to the same backend for as long as it is usable.
     pub struct HashBalance {
-        /// What is hashed.
+        /// What is hashed: the client's address, or a part of an HTTP request. A request without it goes by the client's address.
         hash: HashBy = required,
         /// How a hash becomes a backend.
         on: HashOn = HashOn::Maglev,
@@ -87,7 +79,7 @@ impl Balance {
     fn table(&self) -> Option<HashBalance> {
         match self {
             Balance::Hash { by, on, bounded_load } => {
-                Some(HashBalance { hash: *by, on: *on, bounded_load: *bounded_load })
+                Some(HashBalance { hash: by.clone(), on: *on, bounded_load: *bounded_load })
             }
             _ => None,
         }

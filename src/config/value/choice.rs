@@ -75,6 +75,42 @@ choice! {
 }
 
 choice! {
+    /// Which requests from other sites come with a cookie.
+    pub enum SameSite ("a word of SameSite") {
+        /// None.
+        Strict = "strict",
+        /// Those that follow a link.
+        Lax = "lax",
+        /// All.
+        None = "none",
+    }
+}
+
+choice! {
+    /// Whether a cookie is for TLS only.
+    pub enum Secure ("a word of secure") {
+        /// When the client's side is TLS.
+        Auto = "auto",
+        /// In any case.
+        Always = "always",
+        /// Never.
+        Never = "never",
+    }
+}
+
+choice! {
+    /// The method of a check.
+    pub enum ProbeMethod ("a method of checks") {
+        /// GET.
+        Get = "GET",
+        /// HEAD: no body comes back.
+        Head = "HEAD",
+        /// OPTIONS.
+        Options = "OPTIONS",
+    }
+}
+
+choice! {
     /// Whose bytes keep a connection from counting as idle.
     pub enum IdleCounts ("a side whose bytes count") {
         /// Those of the client and those of the backend.

@@ -34,7 +34,7 @@ pub(super) fn route(config: &Config, route: &Route, complaints: &mut Complaints)
     }
     paths(route, complaints);
     user_is_known(route, complaints);
-    if route.upstream.is_some() || route.r#try.is_some() {
+    if route.upstream.is_some() || route.r#try.is_some() || !route.split.is_empty() {
         return;
     }
     let of_upstreams = [
@@ -84,7 +84,7 @@ fn forward_auth(config: &Config, auth: &ForwardAuth, complaints: &mut Complaints
         complaints.error(&["path"], message, "write what to ask for: \"/verify\"");
     }
     for (index, name) in auth.copy_headers.iter().enumerate() {
-        header_name(&["copy-headers", &index.to_string()], name, complaints);
+        header_name(&["copy-headers", &index.to_string()], name, "a route", complaints);
     }
     let most = Bytes::kib(1024);
     if auth.answer_max > most {

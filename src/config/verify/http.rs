@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use evenkeel_wire::Known;
 
-use super::{Complaints, dead_routes, door, gate, names_upstream, tls};
+use super::{Complaints, balancing, dead_routes, door, gate, names_upstream, tls};
 use crate::config::problem::shown;
 use crate::config::{Bytes, Config, HeaderEdits, Http2, HttpListener, Reply, Route, Template};
 use crate::config::{Time, Variable};
@@ -97,6 +97,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
     }
     files(config, route, complaints);
     gate::route(config, route, complaints);
+    balancing::split(config, route, complaints);
     match &route.redirect {
         Some(to) => redirect(to, route.redirect_status, complaints),
         None if route.redirect_status != Route::default().redirect_status => {
@@ -116,12 +117,33 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
         complaints.below(&[key], |complaints| header_edits(edits, complaints));
     }
     complaints.beyond_zero("response-timeout", route.response_timeout, "leave it out");
+    let forwards = route.upstream.is_some() || !route.split.is_empty() || route.r#try.is_some();
+    let of_forwarding =
+        [("retry", route.retry.is_some()), ("request-buffer", route.request_buffer.0 > 0)];
+    for (key, _) in of_forwarding.iter().filter(|(_, is_there)| *is_there && !forwards) {
+        let message = format!("{key} counts only where requests go to an upstream");
+        complaints.warning(&[key], message, "add an upstream, or remove it");
+    }
+    if route.request_buffer > BUFFER_MAX {
+        let message = format!("request-buffer must be at most {BUFFER_MAX}");
+        complaints.error(&["request-buffer"], message, "each request may take this much memory");
+    }
+    if let Some(retry) = &route.retry {
+        complaints.below(&["retry"], |complaints| {
+            complaints.within("times", retry.times, 0..=10);
+            complaints.beyond_zero("try-timeout", retry.try_timeout, "leave it out");
+        });
+    }
 }
+
+/// The most of a body that one request may have held.
+const BUFFER_MAX: Bytes = Bytes::kib(64 * 1024);
 
 /// A route leads to one place.
 fn target(route: &Route, complaints: &mut Complaints) {
     let targets = [
         ("upstream", route.upstream.is_some()),
+        ("split", !route.split.is_empty()),
         ("files", route.files.is_some()),
         ("redirect", route.redirect.is_some()),
         ("reply", route.reply.is_some()),
@@ -129,7 +151,7 @@ fn target(route: &Route, complaints: &mut Complaints) {
     let named: Vec<_> = targets.iter().filter(|(_, is_there)| *is_there).collect();
     match named[..] {
         [] => {
-            let advice = "add upstream, files, redirect or reply";
+            let advice = "add upstream, split, files, redirect or reply";
             complaints.error(&[], "this route has no target", advice);
         }
         [_] => {}
@@ -202,7 +224,7 @@ fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
     }
     for (index, name) in edits.remove.iter().enumerate() {
         let keys = ["remove", &index.to_string()];
-        header_name(&keys, name, complaints);
+        header_name(&keys, name, "a route", complaints);
         if seen.contains(&name.to_ascii_lowercase()) {
             let message = format!("\"{}\" is both set and removed", shown(name));
             complaints.error(&keys, message, "set replaces what was there: remove it here");
@@ -211,7 +233,7 @@ fn header_edits(edits: &HeaderEdits, complaints: &mut Complaints) {
 }
 
 fn header_text(keys: &[&str], name: &str, value: &str, complaints: &mut Complaints) {
-    header_name(keys, name, complaints);
+    header_name(keys, name, "a route", complaints);
     if !evenkeel_wire::is_value(value.as_bytes()) {
         let message = "this is not the value of a header";
         let advice = "leave out control characters, and spaces at either end";
@@ -220,7 +242,8 @@ fn header_text(keys: &[&str], name: &str, value: &str, complaints: &mut Complain
     template(keys, value, Template::IN_HEADERS, complaints);
 }
 
-pub(super) fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints) {
+/// A name that may stand there, and none that frames a message.
+pub(super) fn header_name(keys: &[&str], name: &str, whose: &str, complaints: &mut Complaints) {
     if !evenkeel_wire::is_name(name.as_bytes()) {
         let message = format!("\"{}\" is not the name of a header", shown(name));
         complaints.error(keys, message, "");
@@ -240,7 +263,7 @@ pub(super) fn header_name(keys: &[&str], name: &str, complaints: &mut Complaints
             | Known::Upgrade
     );
     if is_ours {
-        let message = format!("\"{}\" cannot be changed by a route", shown(name));
+        let message = format!("\"{}\" cannot be changed by {whose}", shown(name));
         let advice = "it says where a message goes or ends, which is decided for each hop anew";
         complaints.error(keys, message, advice);
     }

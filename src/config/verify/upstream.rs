@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Complaints, keepalive};
+use super::{Complaints, balancing, keepalive};
 use crate::config::problem::shown;
-use crate::config::{Address, Balance, Health, IdleConnections, KeepAlive, Probe, Upstream};
+use crate::config::{Address, Health, IdleConnections, KeepAlive, Probe, Upstream};
 
 /// Balancing tables and per-backend counts are sized for this many.
 const BACKENDS_MAX: usize = 10_000;
@@ -14,13 +14,7 @@ const BACKENDS_MAX: usize = 10_000;
 pub(super) fn verify(upstream: &Upstream, complaints: &mut Complaints) {
     backends(upstream, complaints);
     sources(upstream, complaints);
-    if let Balance::Hash { bounded_load: Some(load), .. } = upstream.balance
-        && (load.is_nan() || load <= 1.0)
-    {
-        let message = format!("bounded-load must be above 1, not {load}");
-        let advice = "1.25 lets a backend have a quarter more than the average";
-        complaints.error(&["balance", "bounded-load"], message, advice);
-    }
+    balancing::upstream(upstream, complaints);
     let connect = Some(upstream.connect_timeout);
     complaints.beyond_zero("connect-timeout", connect, "write a time such as \"3s\"");
     let response = Some(upstream.response_timeout);
@@ -158,6 +152,7 @@ fn probe(probe: &Probe, complaints: &mut Complaints) {
             "write 200, or leave it out",
         );
     }
+    balancing::probe(probe, complaints);
     if probe.port == Some(0) {
         complaints.error(&["port"], "port 0 cannot be connected to", "write the port to check");
     }
@@ -176,7 +171,7 @@ fn probe(probe: &Probe, complaints: &mut Complaints) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backend, Bytestring, HashBy, HashOn, Percent, Severity, Time};
+    use crate::config::{Backend, Balance, Bytestring, HashBy, HashOn, Percent, Severity, Time};
 
     fn complaint(change: impl FnOnce(&mut Upstream)) -> String {
         let mut upstream = Upstream::new(vec![Backend::new("127.0.0.1:80".parse().unwrap())]);

@@ -13,8 +13,8 @@ use crate::http::session::{Next, Session};
 use crate::http::subrequest::{Answer, Failed, Subrequest};
 use crate::http::variables::remove_alike;
 use crate::observe::ended::Why;
-use crate::upstream::Upstream;
 use crate::upstream::connect::Efforts;
+use crate::upstream::{Affinity, Upstream};
 
 /// What was configured for one route; `U` is the upstream, or its name.
 #[derive(Debug, Clone)]
@@ -53,7 +53,7 @@ impl Session<'_> {
             local: self.local,
             limits: self.site.rules.head,
             upstream,
-            key: upstream.source_key(self.client_ip()),
+            affinity: Affinity { key: upstream.source_key(self.client_ip()), session: None },
             request: &question,
             host: None,
             body: &[],

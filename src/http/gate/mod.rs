@@ -10,12 +10,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel_wire::{Fields, Known};
+use evenkeel_wire::{Known, Request};
 
+use super::key::cookie;
 use super::record::Told;
 use super::reply::Reply;
 use super::session::{Next, Session};
-use super::variables::cookie;
 use crate::config::CountBy;
 use crate::limits::{ClientKey, Places};
 use crate::observe::ended::Why;
@@ -71,10 +71,10 @@ impl Gate {
         }
     }
 
-    fn admit(&self, fields: &Fields, client: Option<IpAddr>) -> Result<(), Refused> {
+    fn admit(&self, request: &Request, client: Option<IpAddr>) -> Result<(), Refused> {
         let Some((by, table)) = &self.rate else { return Ok(()) };
         let now = self.began.elapsed();
-        let outcome = match key(by, fields, client) {
+        let outcome = match key(by, request, client) {
             Key::Client(client) => table.admit((0_u8, client), now),
             Key::Value(value) => table.admit((1_u8, value), now),
         };
@@ -93,12 +93,12 @@ enum Key {
     Value(Vec<u8>),
 }
 
-fn key(by: &CountBy, fields: &Fields, client: Option<IpAddr>) -> Key {
+fn key(by: &CountBy, request: &Request, client: Option<IpAddr>) -> Key {
     let value = match by {
         CountBy::Client => None,
         // Whoever repeats the field is not another client for it.
-        CountBy::Header(name) => fields.named(name.as_bytes()).next(),
-        CountBy::Cookie(name) => cookie(fields, name.as_bytes()),
+        CountBy::Header(name) => request.fields.named(name.as_bytes()).next(),
+        CountBy::Cookie(name) => cookie(request, name.as_bytes()),
     };
     match value {
         Some(value) => Key::Value(value.to_vec()),
@@ -109,7 +109,7 @@ fn key(by: &CountBy, fields: &Fields, client: Option<IpAddr>) -> Key {
 impl Session<'_> {
     /// Lets the request through, or answers it. What it takes is given back when the request has ended.
     pub(super) async fn pass(&mut self, gate: &Gate) -> Result<(), (Next, Told)> {
-        if let Err(refused) = gate.admit(&self.request.fields, self.client_ip()) {
+        if let Err(refused) = gate.admit(&self.request, self.client_ip()) {
             return Err(self.turn_away(refused));
         }
         if let Some(places) = &gate.places {

@@ -1,0 +1,38 @@
+//! What decides for hashing algorithms, as the number that tables are asked with: of a client's address, or of bytes
+//! from a request. On the ring it is made as ketama makes it, so that other programs find the same backend.
+
+use std::net::IpAddr;
+
+use evenkeel_balance::{Algorithm, HashOn, hash_bytes, ring_key};
+
+use super::Upstream;
+
+/// The part of a request that decides for hashing algorithms; where a request lacks it, the client's address does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyPart {
+    Source,
+    Header(Box<[u8]>),
+    Cookie(Box<[u8]>),
+    Path,
+    Uri,
+    Query(Box<[u8]>),
+}
+
+impl Upstream {
+    /// The key of a client's address without its port, so that all connections of one host go together.
+    pub(crate) fn source_key(&self, client: Option<IpAddr>) -> u64 {
+        match client.map(|address| address.to_canonical()) {
+            Some(IpAddr::V4(address)) => self.key_of(&address.octets()),
+            Some(IpAddr::V6(address)) => self.key_of(&address.octets()),
+            None => 0,
+        }
+    }
+
+    /// The key of these bytes.
+    pub(crate) fn key_of(&self, bytes: &[u8]) -> u64 {
+        match self.rules.balance {
+            Algorithm::Hash { on: HashOn::Ring, .. } => ring_key(bytes),
+            _ => hash_bytes(bytes),
+        }
+    }
+}
