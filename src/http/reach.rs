@@ -73,7 +73,7 @@ impl Session<'_> {
                 }
                 Way::Fresh(socket) => match opening {
                     None => Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: 0 },
-                    Some(opening) => match greet(socket, opening, limits).await {
+                    Some(opening) => match greet(socket, opening, limits, &place).await {
                         Some(shared) => of_stream(shared, limits),
                         None => return Err(not_greeted(&place, *efforts)),
                     },
@@ -91,13 +91,23 @@ fn of_stream(place: Place, limits: evenkeel_wire::Limits) -> Reached {
 }
 
 /// Begins HTTP/2 on a fresh connection, and takes the first place on it.
-async fn greet(socket: Socket, opening: Opening, limits: evenkeel_wire::Limits) -> Option<Place> {
-    let (sender, connection) = multiplexed::greet(socket, limits.head_max).await.ok()?;
+async fn greet(
+    socket: Socket,
+    opening: Opening,
+    limits: evenkeel_wire::Limits,
+    to: &InFlight,
+) -> Option<Place> {
+    let (sender, greeted) = multiplexed::greet(socket, limits.head_max).await.ok()?;
     let shared = opening.open(sender);
     let over = Rc::clone(&shared);
+    let (upstream, backend) = (Arc::clone(&to.upstream), Arc::clone(&to.backend));
     // It ends when the last request on it has, and nobody can begin another.
     tokio::task::spawn_local(async move {
-        let _ = connection.await;
+        let patience = upstream.rules.response_timeout;
+        if let Err(abuse) = multiplexed::drive(greeted, &over, patience).await {
+            let (upstream, backend) = (&upstream.rules.name, &backend.name);
+            tracing::warn!(%upstream, %backend, "HTTP/2: it {abuse}; its connection is closed");
+        }
         over.retire();
     });
     shared.take(usize::MAX)
