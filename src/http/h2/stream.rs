@@ -96,9 +96,7 @@ impl Stream {
         let has_body = !matches!(request.framing, Framing::None | Framing::Length(0));
         let ends = upgrade.is_none() && !has_body;
         let (awaited, send) = sender.send_request(head, ends).map_err(|_| {
-            if let Some(place) = &self.place {
-                place.retire();
-            }
+            self.retire();
             HeadFailed::Unprocessed
         })?;
         (self.awaited, self.send, self.ended) = (Some(awaited), Some(send), ends);
@@ -245,6 +243,13 @@ impl Stream {
         }
     }
 
+    /// No further request goes to the backend on the same connection.
+    pub(in crate::http) fn retire(&self) {
+        if let Some(place) = &self.place {
+            place.retire();
+        }
+    }
+
     pub(in crate::http) fn break_off(&mut self) {
         if let Some(respond) = &mut self.respond {
             respond.send_reset(Reason::INTERNAL_ERROR);
@@ -258,13 +263,16 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the stream has ended")
 }
 
-/// RFC 9113 8.7: a refused stream, and one beyond the last of a GOAWAY, was not processed.
+/// RFC 9113 8.7: a refused stream, and one beyond the last of a GOAWAY, was not processed. Any other end of a stream
+/// is an answer of sorts: the connection goes on, so the request has come, and whoever reset it knows of it.
 fn failed_head(error: &h2::Error) -> HeadFailed {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     let never_begun = error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
-    match error.is_remote() && (refused || never_begun) {
-        true => HeadFailed::Unprocessed,
-        false => HeadFailed::Broken,
+    match (error.is_remote(), error.is_reset()) {
+        (true, _) if refused || never_begun => HeadFailed::Unprocessed,
+        (true, true) => HeadFailed::Cut,
+        (false, true) => HeadFailed::Refused(evenkeel_wire::Reason::MessageMalformed.into()),
+        (_, false) => HeadFailed::Broken,
     }
 }
 
