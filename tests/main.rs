@@ -15,6 +15,8 @@ mod drain;
 mod failover;
 mod half_close;
 mod health;
+mod http2_abuse;
+mod http2_hostile_backend;
 mod http_files;
 mod http_forwarding;
 mod http_smuggling;

@@ -48,8 +48,8 @@ impl Program {
         let file = folder.path().join("evenkeel.toml");
         std::fs::write(&file, config).expect("write the config");
         let program = Program::spawn(command(&file), folder);
-        let listeners =
-            config.matches("\n[tcp.").count() + usize::from(config.starts_with("[tcp."));
+        let opens = |line: &&str| line.starts_with("[tcp.") || line.starts_with("[http.");
+        let listeners = config.lines().filter(opens).count();
         program.until_said_times("listening on ", listeners);
         program
     }
