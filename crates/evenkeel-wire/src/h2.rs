@@ -51,9 +51,14 @@ impl Request {
         self.take_target(pseudo)?;
         self.take_host(pseudo)?;
         join_cookies(&mut self.fields);
-        self.framing = match self.upgrade {
-            true => Framing::None,
-            false => framing(&self.fields, self.version, ends)?,
+        // What comes after the head of a CONNECT is no body, and has no length (RFC 9113 section 8.5).
+        let is_tunnel = self.upgrade || self.method == Method::Connect;
+        self.framing = match framing(&self.fields, self.version, ends)? {
+            Framing::Chunked if is_tunnel => Framing::None,
+            framing if is_tunnel && framing != Framing::None => {
+                return Err(Reason::BodyNotAllowed.into());
+            }
+            framing => framing,
         };
         self.check_body()?;
         self.settle_expectation()?;

@@ -34,7 +34,7 @@ pub(in crate::http) struct Stream {
     limits: Limits,
     /// Whether our side has said its last word.
     ended: bool,
-    /// Whether the backend is asked to switch to another protocol: our side stays open for it.
+    /// Whether the backend is asked to switch to another protocol, or to connect: our side stays open for it.
     switching: bool,
     /// Bytes of the body that came.
     pub(in crate::http) carried: u64,
@@ -92,9 +92,9 @@ impl Stream {
         if upgrade.is_some() && !sender.is_extended_connect_protocol_enabled() {
             return Err(HeadFailed::CannotSwitch);
         }
-        self.switching = upgrade.is_some();
+        self.switching = upgrade.is_some() || request.method == Method::Connect;
         let has_body = !matches!(request.framing, Framing::None | Framing::Length(0));
-        let ends = upgrade.is_none() && !has_body;
+        let ends = !self.switching && !has_body;
         let (awaited, send) = sender.send_request(head, ends).map_err(|_| {
             self.retire();
             HeadFailed::Unprocessed
@@ -122,7 +122,7 @@ impl Stream {
         let (status, ends) = (head.status.as_u16(), body.is_end_stream());
         let taken = response.take_h2(status, pairs(&head.headers), method, ends, limits);
         (self.awaited, self.receive) = (None, Some(body));
-        if self.switching && response.status / 100 == 2 {
+        if self.switching && *method != Method::Connect && response.status / 100 == 2 {
             response.status = 101;
             response.reason = b"Switching Protocols".to_vec();
         }
