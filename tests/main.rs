@@ -16,6 +16,7 @@ mod failover;
 mod half_close;
 mod health;
 mod http2_abuse;
+mod http2_downgrade;
 mod http2_hostile_backend;
 mod http_files;
 mod http_forwarding;
