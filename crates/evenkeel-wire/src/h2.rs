@@ -47,7 +47,9 @@ impl Request {
         if line > limits.line_max {
             return Err(Reason::RequestLineTooLong.into());
         }
-        take_fields(&mut self.fields, fields, limits)?;
+        // As in HTTP/1, where all of it is the head.
+        let before = line + pseudo.authority.map_or(0, <[u8]>::len);
+        take_fields(&mut self.fields, fields, before, limits)?;
         self.take_target(pseudo)?;
         self.take_host(pseudo)?;
         join_cookies(&mut self.fields);
@@ -144,7 +146,7 @@ impl Response {
         if status == 101 {
             return Err(Reason::StatusLineInvalid.into());
         }
-        take_fields(&mut self.fields, fields, limits)?;
+        take_fields(&mut self.fields, fields, 0, limits)?;
         let has_no_body = status < 200 || status == 204 || status == 304 || *to == Method::Head;
         if status < 200 || status == 204 {
             self.fields.remove(Known::ContentLength);
@@ -165,7 +167,7 @@ impl Fields {
         limits: &Limits,
     ) -> Result<(), Refusal> {
         self.clear();
-        take_fields(self, fields, limits).map_err(|reason| match reason {
+        take_fields(self, fields, 0, limits).map_err(|reason| match reason {
             Reason::HeadTooLarge => Reason::TrailersTooLarge,
             Reason::FieldsTooMany => Reason::TrailersTooMany,
             reason => reason,
@@ -175,13 +177,17 @@ impl Fields {
     }
 }
 
-/// Checks fields one by one and takes them over.
+/// Checks fields one by one and takes them over; so many bytes of the head came `before` them.
 fn take_fields<'a>(
     into: &mut Fields,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    before: usize,
     limits: &Limits,
 ) -> Result<(), Reason> {
-    let mut size = 0;
+    let mut size = before;
+    if size > limits.head_max {
+        return Err(Reason::HeadTooLarge);
+    }
     for (count, (name, value)) in fields.enumerate() {
         // Each crumb of a cookie counts, and so does each empty field (CVE-2026-49975 and its like).
         if count >= limits.fields_max {

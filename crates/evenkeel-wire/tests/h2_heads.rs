@@ -472,7 +472,9 @@ fn too_much_of_anything_is_refused() {
     let nameless = [("x", ""), ("", "")].repeat(LIMITS.fields_max);
     let large = "v".repeat(LIMITS.head_max);
     let half = "v".repeat(LIMITS.head_max / 2);
-    let rows: [(Changes<'_>, &str); 5] = [
+    let rows: [(Changes<'_>, &str); 7] = [
+        (&[(":authority", &large)], "head-too-large"),
+        (&[(":authority", &half), ("x", &half)], "head-too-large"),
         (&more, "fields-too-many"),
         (&crumbs, "fields-too-many"),
         (&[("x", &large)], "head-too-large"),
