@@ -235,12 +235,14 @@ fn framing(fields: &Fields, version: Version, ends: bool) -> Result<Framing, Rea
     }
 }
 
-/// Makes one field of all Cookie fields, since HTTP/1 knows only one.
+/// Makes one field of all Cookie fields, since HTTP/1 knows only one. Empty ones say nothing, and at the end they
+/// would leave a space there.
 fn join_cookies(fields: &mut Fields) {
     if fields.all(Known::Cookie).nth(1).is_none() {
         return;
     }
-    let joined = fields.all(Known::Cookie).collect::<Vec<_>>().join(&b"; "[..]);
+    let crumbs = fields.all(Known::Cookie).filter(|crumb| !crumb.is_empty());
+    let joined = crumbs.collect::<Vec<_>>().join(&b"; "[..]);
     fields.remove(Known::Cookie);
     fields.push_known(Known::Cookie, b"cookie", &joined);
 }

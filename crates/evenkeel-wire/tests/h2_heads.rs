@@ -503,6 +503,8 @@ fn good_heads_say_what_was_sent() {
     let crumbs = good(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c=3")], true);
     assert_eq!(crumbs.fields.all(Known::Cookie).collect::<Vec<_>>(), [b"a=1; b=2; c=3"]);
     assert_eq!(crumbs.fields.len(), 2);
+    let empty = good(&[("cookie", ""), ("cookie", "a=1"), ("cookie", "")], true);
+    assert_eq!(empty.fields.all(Known::Cookie).collect::<Vec<_>>(), [b"a=1"]);
     assert_eq!(good(&[(":method", "OPTIONS"), (":path", "*")], true).target, b"*");
     for path in
         ["/", "//", "/a?", "/?a=b&c", "/a%20b", "/{a}|^`", "/a;b=c", "/a?b?c/", "/..", "/~a'(b)"]
