@@ -296,6 +296,7 @@ fn http2(config: &config::Http2) -> http::Http2 {
             empty: config.empty_frames_per_second,
             control: config.control_frames_per_second,
             continuations: config.continuations_max,
+            heads: None,
         },
     }
 }

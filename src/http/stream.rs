@@ -194,6 +194,13 @@ impl Stream {
         }
     }
 
+    /// No further request goes to this backend on the same connection, which may be dead without our knowing.
+    pub(super) fn retire(&self) {
+        if let Stream::H2(stream) = self {
+            stream.retire();
+        }
+    }
+
     /// The most bytes that are worth putting at once.
     pub(super) fn piece_max(&self) -> usize {
         match self {

@@ -5,7 +5,6 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use evenkeel_wire::Refusal;
@@ -18,7 +17,9 @@ use tokio::time::Instant;
 
 use super::Site;
 use super::alarm::Alarm;
-use super::h2::{self as multiplexed, Floods, Guarded, SEND_BUFFER, Watch, incoming_request};
+use super::h2::{
+    self as multiplexed, Floods, Guarded, PARTING, SEND_BUFFER, Watch, incoming_request,
+};
 use super::local::Local;
 use super::record::{Told, publish};
 use super::session::{Next, Session};
@@ -26,9 +27,6 @@ use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::{ClientAddress, Why};
 use crate::tcp::{Cut, Outcome};
-
-/// How long a client may take to answer our last word (GOAWAY) before we close without it.
-const PARTING: Duration = Duration::from_secs(2);
 
 /// What was configured for HTTP/2 with clients.
 #[derive(Debug, Clone)]
@@ -52,7 +50,7 @@ pub(super) async fn serve(
         return Outcome::without_backend(Why::BadRequest, None);
     };
     let watch = Watch::new();
-    let io = Guarded::new(link, ahead, rules.floods.clone(), Rc::clone(&watch));
+    let io = Guarded::of_client(link, ahead, rules.floods.clone(), Rc::clone(&watch));
     let greeting = builder(rules, site.rules.head.head_max).handshake(io);
     let connection = tokio::select! {
         biased;
