@@ -62,6 +62,27 @@ impl Socket {
         }
     }
 
+    /// Sends up to `most` bytes of a file from a place on, without copying them. 0 is its end. It waits for the disk
+    /// if they are not in memory: that is for the caller to know.
+    pub(crate) fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: impl AsFd,
+        at: u64,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match rustix::fs::sendfile(self.fd.get_ref(), &file, Some(&mut { at }), most) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready!(self.fd.poll_write_ready(cx))?.clear_ready();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
     /// Moves up to `most` bytes that have arrived into an empty pipe, without copying them. 0 says that nothing
     /// could be moved this way, for whatever reason: reading tells whether there is nothing, an end, or
     /// something that cannot be spliced, such as an urgent mark (tcp(7)).

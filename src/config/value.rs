@@ -22,7 +22,7 @@ use toml::de::DeValue;
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashBy, HashOn};
 pub use choice::{AccessTo, IdleCounts, Level, LogFormat};
-pub use files::TryUpstream;
+pub use files::{Coding, TryUpstream};
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
 pub use pattern::{HostPattern, PathPattern};
 pub use size::{Bytes, Percent};

@@ -23,7 +23,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::route::Routes;
 use crate::upstream::Upstream;
-pub(crate) use files::Folder;
+pub(crate) use files::{FileShare, Folder};
 pub(crate) use local::Local;
 pub(crate) use serve::serve;
 
@@ -67,7 +67,7 @@ pub(crate) enum Target<U> {
     Upstream(U),
     /// Files, and somebody to ask for what is not among them.
     Files {
-        folder: Folder,
+        folder: Arc<Folder>,
         or: Option<U>,
     },
     Redirect {

@@ -394,7 +394,7 @@ impl Session<'_> {
     }
 
     /// Writes an answer of our own. The connection goes on if nothing of the request is left unread.
-    fn reply(&mut self, reply: &Reply, mut told: Told) -> (Next, Told) {
+    pub(super) fn reply(&mut self, reply: &Reply, mut told: Told) -> (Next, Told) {
         let is_head = self.request.method == Method::Head;
         let version = self.request.version;
         let unread = self.request.framing != Framing::None;

@@ -90,6 +90,17 @@ impl Output {
         Ok(())
     }
 
+    /// Counts bytes of a body of known length that the kernel sent by itself, after everything had been flushed.
+    pub(in crate::http) fn passed(&mut self, count: usize) {
+        if let Frame::Length(left) = &mut self.frame {
+            *left = left.saturating_sub(count as u64);
+            if *left == 0 {
+                self.frame = Frame::Done;
+            }
+        }
+        self.carried += count as u64;
+    }
+
     /// Ends the body. Whether it is whole; if not, only closing the connection is left.
     pub(in crate::http) fn finish(&mut self, trailers: Option<&Fields>) -> bool {
         let whole = match self.frame {
