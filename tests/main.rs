@@ -16,6 +16,7 @@ mod failover;
 mod half_close;
 mod health;
 mod http_files;
+mod http_files_slow;
 mod http_forwarding;
 mod http_smuggling;
 mod limits;

@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod http;
 pub(crate) mod program;
 pub(crate) mod servers;
+pub(crate) mod slow_folder;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

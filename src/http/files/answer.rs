@@ -24,8 +24,6 @@ const PUT: usize = 16 * 1024;
 /// Where the parts of a body come from.
 struct Source<'f> {
     file: &'f Opened,
-    /// The whole of it, if it was read already.
-    ahead: Option<Vec<u8>>,
     patience: Duration,
 }
 
@@ -36,12 +34,11 @@ enum Piece {
 }
 
 impl Session<'_> {
-    /// Answers with a file, or with what its conditions say. `ahead` is the whole of it, if it was read already.
+    /// Answers with a file, or with what its conditions say.
     pub(super) async fn send_page(
         &mut self,
         folder: &Folder,
         page: &Page,
-        ahead: Option<Vec<u8>>,
         edits: &Edits,
     ) -> (Next, Told) {
         let (file, coding) = coding::best(page, &self.request.fields);
@@ -91,8 +88,7 @@ impl Session<'_> {
                 fields.push(b"Content-Encoding", coding.name().as_bytes());
             }
         }
-        let ahead = ahead.filter(|_| coding.is_none());
-        let source = Source { file, ahead, patience: folder.patience };
+        let source = Source { file, patience: folder.patience };
         self.send_pieces(pieces, Some(source), edits).await
     }
 
@@ -184,12 +180,12 @@ impl Session<'_> {
                         self.put(chunk).await?;
                     }
                 }
-                (Piece::Part(part), Some(source)) => match &source.ahead {
+                (Piece::Part(part), Some(source)) => match &source.file.ahead {
                     Some(bytes) => {
                         let start = usize::try_from(part.start).unwrap_or(usize::MAX);
                         let end = usize::try_from(part.end).unwrap_or(usize::MAX);
                         // It may have become shorter between its status and its bytes.
-                        let bytes = bytes.get(start..end).ok_or(Why::InternalError)?;
+                        let bytes = bytes.get(start..end).ok_or(Why::FileBroken)?;
                         self.put(bytes).await?;
                     }
                     None => self.send_part(source.file, part, source.patience).await?,

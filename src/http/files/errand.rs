@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::http::serve::Session;
+use crate::observe::ended::Why;
 
 /// How many errands of one worker are under way or wait for a thread.
 #[derive(Debug)]
@@ -32,6 +33,17 @@ pub(super) enum Lost {
     Late(Duration),
     Cut,
     Broken,
+}
+
+impl Lost {
+    pub(super) fn why(self) -> Why {
+        match self {
+            Lost::TooMany => Why::OutOfResources,
+            Lost::Late(_) => Why::FileLate,
+            Lost::Cut => Why::DrainCut,
+            Lost::Broken => Why::InternalError,
+        }
+    }
 }
 
 impl fmt::Display for Lost {

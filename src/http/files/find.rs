@@ -21,7 +21,8 @@ use super::Folder;
 use super::listing::Listing;
 use crate::config::Coding;
 
-/// A file that a thread has to open is read by it at once, up to this length: it leaves in one write with its head.
+/// A file that a thread has to open is read by it at once, up to this length, which leaves in one write with its head.
+/// Files kept open hold no more than that in memory each.
 const AHEAD_MAX: u64 = 15 * 1024;
 
 /// The end of the year 9999, the latest that a date in HTTP can say.
@@ -61,6 +62,8 @@ pub(super) struct Opened {
     pub(super) last_modified: String,
     /// Whether what is in memory can be read without asking anybody.
     pub(super) is_local: bool,
+    /// All of it, if it is small and a thread opened it.
+    pub(super) ahead: Option<Vec<u8>>,
 }
 
 /// The folder of a route, opened.
@@ -83,14 +86,12 @@ pub(super) enum Manner {
 #[derive(Debug)]
 pub(super) struct Looked {
     pub(super) found: io::Result<Found>,
-    /// The whole file, if it is small and a thread had to look.
-    pub(super) ahead: Option<Vec<u8>>,
     pub(super) root: Option<Arc<Root>>,
 }
 
 impl Looked {
     pub(super) fn of(found: Found) -> Looked {
-        Looked { found: Ok(found), ahead: None, root: None }
+        Looked { found: Ok(found), root: None }
     }
 }
 
@@ -133,17 +134,10 @@ pub(super) fn relative(rest: &[u8], hidden: bool) -> Option<PathBuf> {
 pub(super) fn look_up_whole(folder: &Folder, name: &Path, root: Option<Arc<Root>>) -> Looked {
     let root = match root.map_or_else(|| open_root(&folder.root).map(Arc::new), Ok) {
         Ok(root) => root,
-        Err(error) => return Looked { found: absent(error), ahead: None, root: None },
+        Err(error) => return Looked { found: absent(error), root: None },
     };
     let found = look_up(&root, folder, name, Manner::Waiting).or_else(absent);
-    let ahead = match &found {
-        Ok(Found::File(page)) if page.siblings.is_empty() && page.plain.length <= AHEAD_MAX => {
-            let most = usize::try_from(page.plain.length).unwrap_or(0);
-            read_waiting(&page.plain.file, 0, most).ok()
-        }
-        _ => None,
-    };
-    Looked { found, ahead, root: Some(root) }
+    Looked { found, root: Some(root) }
 }
 
 /// The root is opened by its path, so that a folder that was replaced, or a link that was moved, is the new one.
@@ -263,6 +257,13 @@ fn opened(file: OwnedFd, status: &Stat, form: &str, manner: Manner) -> Opened {
     let nanoseconds = u32::try_from(status.st_mtime_nsec).unwrap_or(0);
     let since = Duration::new(seconds, nanoseconds);
     let modified = UNIX_EPOCH + since;
+    let file = File::from(file);
+    let ahead = match manner {
+        Manner::Waiting if length <= AHEAD_MAX => {
+            read_waiting(&file, 0, usize::try_from(length).unwrap_or(0)).ok()
+        }
+        _ => None,
+    };
     Opened {
         length,
         modified,
@@ -270,25 +271,21 @@ fn opened(file: OwnedFd, status: &Stat, form: &str, manner: Manner) -> Opened {
         last_modified: httpdate::fmt_http_date(modified),
         // What was found on the loop lies on the file system of its root, which was asked.
         is_local: manner == Manner::InMemory || is_local(&file),
-        file: Arc::new(File::from(file)),
+        file: Arc::new(file),
+        ahead,
     }
 }
 
-/// Whether a file system keeps names and bytes in this machine's memory, and asks nobody about what it has there.
-/// The numbers are those of statfs(2). What lies on top of others (overlayfs) is left out: they may be anything.
+/// Whether a file system keeps names and bytes in this machine's memory, asks nobody about what it has there, and can
+/// say whether it has (RWF_NOWAIT). The numbers are those of statfs(2). What lies on top of others (overlayfs) is not
+/// among them: they may be anything.
 fn is_local(file: impl AsFd) -> bool {
-    const LOCAL: [u32; 11] = [
+    const LOCAL: [u32; 5] = [
         0xEF53,      // ext2, ext3, ext4
         0x5846_5342, // XFS
         0x9123_683E, // Btrfs
-        0x0102_1994, // tmpfs
-        0x8584_58F6, // ramfs
         0xF2F5_2010, // F2FS
-        0xE0F5_E1E2, // EROFS
-        0x7371_7368, // SquashFS
-        0x2FC1_2FC1, // ZFS
         0xCA45_1A4E, // bcachefs
-        0x9660,      // ISO 9660
     ];
     // The field is signed on some machines: only its lower half counts.
     fstatfs(file).is_ok_and(|status| LOCAL.contains(&(status.f_type as u32)))
@@ -358,7 +355,10 @@ mod tests {
         let folder = Folder::new(place.path().into());
         let looked = look_up_whole(&folder, "a.css".as_ref(), None);
         let root = looked.root.unwrap();
-        assert_eq!(looked.ahead.as_deref(), Some(&b"a"[..]));
+        match looked.found {
+            Ok(Found::File(page)) => assert_eq!(page.plain.ahead.as_deref(), Some(&b"a"[..])),
+            other => panic!("{other:?}"),
+        }
         let found = look_up(&root, &folder, "a.css".as_ref(), Manner::InMemory);
         match found {
             Ok(Found::File(page)) => assert_eq!(page.content_type, "text/css"),

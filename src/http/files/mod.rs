@@ -13,12 +13,14 @@ mod listing;
 mod range;
 mod send;
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use evenkeel_wire::Method;
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::Edits;
@@ -87,16 +89,16 @@ impl Session<'_> {
         if !matches!(self.request.method, Method::Get | Method::Head) {
             return (!may_pass).then(|| self.refuse_method());
         }
-        let (found, ahead) = match self.find(folder, rest).await {
-            Ok(Looked { found: Ok(found), ahead, .. }) => (found, ahead),
+        let found = match self.find(folder, rest).await {
+            Ok(Looked { found: Ok(found), .. }) => found,
             Ok(Looked { found: Err(error), .. }) => {
-                return Some(self.refuse_for_now(error.to_string()));
+                return Some(self.refuse_for_now(of_error(&error), error.to_string()));
             }
             Err(Lost::Cut) => return Some((Next::Abort(Why::DrainCut), Told::new(Why::DrainCut))),
-            Err(lost) => return Some(self.refuse_for_now(lost.to_string())),
+            Err(lost) => return Some(self.refuse_for_now(lost.why(), lost.to_string())),
         };
         match found {
-            Found::File(page) => Some(self.send_page(folder, &page, ahead, edits).await),
+            Found::File(page) => Some(self.send_page(folder, &page, edits).await),
             Found::Listing(listing) => Some(self.send_listing(&listing, edits).await),
             Found::WithoutSlash => Some(self.redirect_to_folder()),
             Found::Nothing if may_pass => None,
@@ -144,8 +146,8 @@ impl Session<'_> {
         self.reply(&reply, Told::new(Why::BadRequest))
     }
 
-    fn refuse_for_now(&mut self, detail: String) -> (Next, Told) {
-        let told = Told { detail: Some(detail), ..Told::new(Why::OutOfResources) };
+    fn refuse_for_now(&mut self, why: Why, detail: String) -> (Next, Told) {
+        let told = Told { detail: Some(detail), ..Told::new(why) };
         self.refuse(503, told)
     }
 
@@ -158,5 +160,13 @@ impl Session<'_> {
         // Two slashes at the beginning would lead to another host.
         let to = format!("/{}/{query}", path.trim_start_matches('/'));
         self.redirect(301, to)
+    }
+}
+
+/// Whose doing it was that nobody could say whether there is a file.
+fn of_error(error: &io::Error) -> Why {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Why::OutOfResources,
+        _ => Why::FileBroken,
     }
 }

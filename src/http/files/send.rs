@@ -69,7 +69,7 @@ impl Session<'_> {
             };
             // Somebody made the file shorter; what was promised cannot be kept.
             if sent == 0 {
-                return Err(Why::InternalError);
+                return Err(Why::FileBroken);
             }
             at += sent as u64;
             pieces += 1;
@@ -138,11 +138,7 @@ impl Session<'_> {
         self.drained().await?;
         let reader = Arc::clone(&file.file);
         let read = self.errand(patience, move || read_waiting(&reader, at, most)).await;
-        let bytes = match read {
-            Ok(bytes) => bytes.map_err(|_| Why::OutOfResources)?,
-            Err(Lost::Cut) => return Err(Why::DrainCut),
-            Err(_) => return Err(Why::OutOfResources),
-        };
+        let bytes = read.map_err(Lost::why)?.map_err(|_| Why::FileBroken)?;
         self.put(&bytes).await?;
         Ok(bytes.len())
     }
