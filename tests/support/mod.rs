@@ -3,6 +3,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod program;
 pub(crate) mod servers;

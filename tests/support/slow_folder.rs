@@ -39,12 +39,10 @@ impl SlowFolder {
         match SlowFolder::mount_on(place) {
             Ok(folder) => Some(folder),
             Err(error) if !rustix::process::geteuid().is_root() => {
-                eprintln!("skipped: mounting a slow folder needs root ({error})");
-                None
+                skipped(&format!("mounting a slow folder needs root ({error})"))
             }
             Err(error) if !Path::new("/dev/fuse").exists() => {
-                eprintln!("skipped: there is no /dev/fuse ({error})");
-                None
+                skipped(&format!("there is no /dev/fuse ({error})"))
             }
             Err(error) => panic!("mount a slow folder: {error}"),
         }
@@ -88,6 +86,12 @@ impl Drop for SlowFolder {
         self.release();
         let _ = unmount(self.place.path(), UnmountFlags::DETACH);
     }
+}
+
+/// Says so where the test runner does not hide it.
+fn skipped(why: &str) -> Option<SlowFolder> {
+    let _ = writeln!(io::stderr(), "skipped: {why}");
+    None
 }
 
 /// The bytes of every file.

@@ -20,12 +20,15 @@ pub(crate) struct Shelf {
     kept: RefCell<Kept>,
 }
 
+/// By path, each with the time from which on it is too old.
+type Pages = HashMap<Box<[u8]>, (Arc<Page>, Instant)>;
+
 #[derive(Debug, Default)]
 struct Kept {
     /// By folder. A root is one descriptor for each route, whatever `open_max` says.
     roots: HashMap<u64, (Arc<Root>, Instant)>,
     /// By folder, and by the path in it as it was asked for.
-    pages: HashMap<u64, HashMap<Box<[u8]>, (Arc<Page>, Instant)>>,
+    pages: HashMap<u64, Pages>,
     /// Descriptors of all pages.
     open: usize,
     /// When the first of the pages is too old.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use rustix::io::ReadWriteFlags;
+use rustix::io::{Errno, ReadWriteFlags};
 use tokio::time::Instant;
 
 use super::errand::Lost;
@@ -118,7 +118,7 @@ impl Session<'_> {
                     Poll::Ready(Ok(Some(count)))
                 }
                 Poll::Ready(Ok(None)) => Poll::Ready(Ok(None)),
-                Poll::Ready(Err(_)) => Poll::Ready(Err(Why::ClientGone)),
+                Poll::Ready(Err(error)) => Poll::Ready(unsent(&error)),
                 Poll::Pending if self.cut.is_asked(cx) => Poll::Ready(Err(Why::DrainCut)),
                 Poll::Pending if self.alarm.is_over(cx, due) => Poll::Ready(Err(Why::IdleTimeout)),
                 Poll::Pending => Poll::Pending,
@@ -164,6 +164,15 @@ impl Session<'_> {
             Poll::Pending => Poll::Pending,
         })
         .await
+    }
+}
+
+/// What an error of sendfile means. Where it does not exist or must not be used, a thread reads instead.
+fn unsent(error: &io::Error) -> Result<Option<usize>, Why> {
+    match Errno::from_io_error(error) {
+        Some(Errno::INVAL | Errno::NOSYS | Errno::PERM) => Ok(None),
+        Some(Errno::IO) => Err(Why::FileBroken),
+        _ => Err(Why::ClientGone),
     }
 }
 
