@@ -246,3 +246,27 @@ fn a_file_that_becomes_shorter_while_it_is_sent_never_looks_whole() {
     assert!(end.is_err(), "an end in order after {} bytes", rest.len());
     assert!(rest.len() < 50_000_000);
 }
+
+#[test]
+fn a_client_of_a_unix_socket_gets_files_as_well() {
+    use std::io::{Read, Write};
+    let place = tempfile::tempdir().unwrap();
+    let bytes = crate::support::noise(9, 3_000_000);
+    fs::write(place.path().join("big"), &bytes).unwrap();
+    let socket = place.path().join("door.sock");
+    let config = format!(
+        "[http.web]\nlisten = \"unix:{}\"\n[[http.web.route]]\nfiles = \"{}\"\n",
+        socket.display(),
+        place.path().display()
+    );
+    let _running = crate::support::start(&config);
+    // The first time by a thread, the second time from memory.
+    for _ in 0..2 {
+        let mut client = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        client.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        client.write_all(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.ends_with(&bytes), "{}", answer.len());
+    }
+}

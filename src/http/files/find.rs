@@ -19,6 +19,7 @@ use rustix::io::Errno;
 
 use super::Folder;
 use super::listing::Listing;
+use super::warm::Warm;
 use crate::config::Coding;
 
 /// A file that a thread has to open is read by it at once, up to this length, which leaves in one write with its head.
@@ -62,6 +63,7 @@ pub(super) struct Opened {
     pub(super) last_modified: String,
     /// Whether what is in memory can be read without asking anybody.
     pub(super) is_local: bool,
+    pub(super) warm: Warm,
     /// All of it, if it is small and a thread opened it.
     pub(super) ahead: Option<Vec<u8>>,
 }
@@ -272,6 +274,7 @@ fn opened(file: OwnedFd, status: &Stat, form: &str, manner: Manner) -> Opened {
         // What was found on the loop lies on the file system of its root, which was asked.
         is_local: manner == Manner::InMemory || is_local(&file),
         file: Arc::new(file),
+        warm: Warm::of(length),
         ahead,
     }
 }

@@ -12,6 +12,7 @@ mod kept;
 mod listing;
 mod range;
 mod send;
+mod warm;
 
 use std::io;
 use std::path::PathBuf;

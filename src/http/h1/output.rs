@@ -136,6 +136,20 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
+    /// The same, when more follows at once: the kernel need not send what would not fill a packet.
+    pub(in crate::http) fn poll_flush_before(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.pending.len() {
+            self.written += ready!(socket.poll_write_before(cx, &self.pending[self.written..]))?;
+        }
+        self.pending.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
     /// Gives the buffer back if nothing is in it.
     pub(in crate::http) fn rest(&mut self, local: &Local) {
         if self.is_flushed() && self.pending.capacity() > 0 {
