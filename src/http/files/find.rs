@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, fstatfs, open, openat2};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat, StatxFlags, fstat, fstatfs, open,
+    openat2, statx,
+};
 use rustix::io::Errno;
 
 use super::Folder;
@@ -73,7 +76,12 @@ pub(super) struct Opened {
 pub(super) struct Root {
     fd: OwnedFd,
     pub(super) is_local: bool,
+    pub(super) device: Option<Device>,
 }
+
+/// Which file system something lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Device(u32, u32);
 
 /// How to look a name up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,9 +152,26 @@ pub(super) fn look_up_whole(folder: &Folder, name: &Path, root: Option<Arc<Root>
 
 /// The root is opened by its path, so that a folder that was replaced, or a link that was moved, is the new one.
 fn open_root(path: &Path) -> Result<Root, Errno> {
-    let fd = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let is_local = is_local(&fd);
-    Ok(Root { fd, is_local })
+    let fd = open(path, ROOT, Mode::empty())?;
+    let (is_local, device) = (is_local(&fd), device(&fd));
+    Ok(Root { fd, is_local, device })
+}
+
+/// The same on the loop: from what is in memory, and only if it lies on a file system that is known to be local.
+/// A descriptor of this kind (O_PATH) opens nothing, so that no file system is asked.
+pub(super) fn reopen_root(path: &Path, local: Device) -> Option<Root> {
+    let fd = openat2(CWD, path, ROOT, Mode::empty(), ResolveFlags::CACHED).ok()?;
+    let device = device(&fd);
+    (device == Some(local)).then_some(Root { fd, is_local: true, device })
+}
+
+const ROOT: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// Asks nobody: what is in memory is enough (AT_STATX_DONT_SYNC).
+fn device(file: &OwnedFd) -> Option<Device> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let status = statx(file, "", flags, StatxFlags::empty()).ok()?;
+    Some(Device(status.stx_dev_major, status.stx_dev_minor))
 }
 
 /// Looks a name up beneath the root.

@@ -5,12 +5,16 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::errand::Errands;
-use super::find::{Page, Root};
+use super::find::{Device, Page, Root, reopen_root};
 use super::{FileShare, Folder};
+
+/// How long after its last use it is remembered on which file system a root was.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 
 /// One worker's open files and folders, and its errands.
 #[derive(Debug)]
@@ -23,10 +27,19 @@ pub(crate) struct Shelf {
 /// By path, each with the time from which on it is too old.
 type Pages = HashMap<Box<[u8]>, (Arc<Page>, Instant)>;
 
+/// The root of a folder, and when it is too old.
+#[derive(Debug)]
+struct KnownRoot {
+    root: Option<Arc<Root>>,
+    due: Instant,
+    /// The file system it was on, if that is a local one: then no thread is needed to open it again.
+    local: Option<Device>,
+}
+
 #[derive(Debug, Default)]
 struct Kept {
     /// By folder. A root is one descriptor for each route, whatever `open_max` says.
-    roots: HashMap<u64, (Arc<Root>, Instant)>,
+    roots: HashMap<u64, KnownRoot>,
     /// By folder, and by the path in it as it was asked for.
     pages: HashMap<u64, Pages>,
     /// Descriptors of all pages.
@@ -47,19 +60,27 @@ impl Shelf {
         (now < *due).then(|| Arc::clone(page))
     }
 
-    pub(super) fn root(&self, folder: u64, now: Instant) -> Option<Arc<Root>> {
-        let kept = self.kept.borrow();
-        let (root, due) = kept.roots.get(&folder)?;
-        (now < *due).then(|| Arc::clone(root))
+    /// The root of a folder, if it is open, or can be opened anew without waiting.
+    pub(super) fn root(&self, folder: &Folder, now: Instant) -> Option<Arc<Root>> {
+        let keep = folder.keep?;
+        let mut kept = self.kept.borrow_mut();
+        let known = kept.roots.get_mut(&folder.id)?;
+        if known.root.is_none() || now >= known.due {
+            known.root = reopen_root(&folder.root, known.local?).map(Arc::new);
+            known.due = now + keep;
+        }
+        known.root.clone()
     }
 
-    /// Keeps the root unless it is kept already: using it does not make it younger.
+    /// Keeps the root that a thread used, unless it is kept already: using it does not make it younger.
     pub(super) fn keep_root(&self, folder: &Folder, root: &Arc<Root>, now: Instant) {
         let Some(keep) = folder.keep else { return };
         let mut kept = self.kept.borrow_mut();
-        let is_kept = kept.roots.get(&folder.id).is_some_and(|(_, due)| now < *due);
-        if !is_kept {
-            kept.roots.insert(folder.id, (Arc::clone(root), now + keep));
+        let known = kept.roots.get(&folder.id);
+        if known.is_none_or(|known| known.root.is_none() || now >= known.due) {
+            let local = root.device.filter(|_| root.is_local);
+            let root = Some(Arc::clone(root));
+            kept.roots.insert(folder.id, KnownRoot { root, due: now + keep, local });
         }
     }
 
@@ -85,7 +106,10 @@ impl Shelf {
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         let mut kept = self.kept.borrow_mut();
-        kept.roots.retain(|_, (_, due)| now < *due);
+        for known in kept.roots.values_mut().filter(|known| now >= known.due) {
+            known.root = None;
+        }
+        kept.roots.retain(|_, known| now < known.due + FORGOTTEN_AFTER);
         kept.sweep_pages(now);
     }
 }
@@ -106,8 +130,6 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::http::files::find::{Found, look_up_whole};
 

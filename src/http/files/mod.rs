@@ -118,7 +118,7 @@ impl Session<'_> {
         let Some(name) = find::relative(rest, folder.hidden) else {
             return Ok(Looked::of(Found::Nothing));
         };
-        let root = shelf.root(folder.id, now);
+        let root = shelf.root(folder, now);
         if let Some(root) = root.as_ref().filter(|root| root.is_local)
             && let Ok(found) = find::look_up(root, folder, &name, Manner::InMemory)
         {
