@@ -23,13 +23,22 @@ use crate::{http, limits, listen, tcp, tls, upstream};
 pub(crate) struct Plan {
     pub(crate) workers: usize,
     pub(crate) connections_max: u32,
-    pub(crate) pipes_per_worker: usize,
+    pub(crate) share: Share,
+    /// Descriptors of files that stay open for a moment, over all workers.
+    pub(crate) open_files: u64,
     pub(crate) drain_timeout: Duration,
     pub(crate) lame_duck: Duration,
     pub(crate) nameservers: Vec<std::net::SocketAddr>,
     pub(crate) access_log: access_log::Settings,
     pub(crate) upstreams: Vec<UpstreamPlan>,
     pub(crate) listeners: Vec<ListenerPlan>,
+}
+
+/// What one worker may use of what there is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Share {
+    pub(crate) pipes: usize,
+    pub(crate) files: http::FileShare,
 }
 
 /// One upstream with its active checks.
@@ -61,10 +70,19 @@ impl Plan {
     pub(crate) fn compile(config: &Config, descriptors: u64) -> Plan {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.process.workers.map_or(cores, |workers| workers as usize);
+        let open_files = open_files(config, descriptors);
+        let carried = carried_by(descriptors.saturating_sub(open_files));
         Plan {
             workers,
-            pipes_per_worker: pipes(descriptors) as usize / workers.max(1),
-            connections_max: config.process.connections_max.unwrap_or(carried_by(descriptors)),
+            share: Share {
+                pipes: pipes(descriptors) as usize / workers.max(1),
+                files: http::FileShare {
+                    open_max: open_files as usize / workers.max(1),
+                    queue_max: config.process.file_queue_max as usize,
+                },
+            },
+            open_files,
+            connections_max: config.process.connections_max.unwrap_or(carried),
             drain_timeout: config.process.drain_timeout.0,
             lame_duck: config.process.lame_duck.0,
             nameservers: config.process.nameservers.clone(),
@@ -93,6 +111,15 @@ pub(crate) fn carried_by(descriptors: u64) -> u32 {
 /// Pipes for bulk transfers, of two descriptors each: a sixteenth of what may be open, and no more than bulk can use.
 fn pipes(descriptors: u64) -> u64 {
     (descriptors / 32).min(512)
+}
+
+/// Files that stay open for a moment, if there are routes to files at all.
+fn open_files(config: &Config, descriptors: u64) -> u64 {
+    let mut routes = config.http.values().flat_map(|listener| &listener.route);
+    if !routes.any(|route| route.files.is_some() && route.open_files.0.is_some()) {
+        return 0;
+    }
+    config.process.open_files_max.map_or((descriptors / 32).min(1024), u64::from)
 }
 
 fn access_log_settings(log: &config::Log) -> access_log::Settings {
@@ -340,8 +367,7 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         http::Target::Split(Box::new(balancing::split(config)))
     } else if let Some(root) = &config.files {
         let or = config.r#try.as_ref().map(|upstream| upstream.0.as_str().into());
-        let (root, index, hidden) = (root.clone(), config.index.clone(), config.hidden);
-        http::Target::Files { folder: http::Folder { root, index, hidden }, or }
+        http::Target::Files { folder: Arc::new(folder(root, config)), or }
     } else if let Some(to) = &config.redirect {
         http::Target::Redirect {
             to: template(to, Template::IN_REDIRECTS),
@@ -383,6 +409,23 @@ fn retry(config: &config::RouteRetry) -> http::Retry {
             per_second_min: config.at_least,
             within: Duration::from_secs(10),
         }),
+    }
+}
+
+fn folder(root: &std::path::Path, config: &config::Route) -> http::Folder {
+    // A verified config holds only patterns that can be read.
+    let cache = config.cache.iter();
+    let cache = cache
+        .filter_map(|(pattern, value)| Some((glob::Pattern::new(pattern).ok()?, value.clone())));
+    http::Folder {
+        index: config.index.clone(),
+        hidden: config.hidden,
+        listing: config.listing,
+        precompressed: config.precompressed.clone(),
+        cache: cache.collect(),
+        keep: config.open_files.0,
+        patience: config.file_timeout.0,
+        ..http::Folder::new(root.to_owned())
     }
 }
 

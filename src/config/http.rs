@@ -150,6 +150,16 @@ section! {
         index: Vec<String> = vec!["index.html".to_owned()],
         /// With `files`: whether names that begin with a dot are served.
         hidden: bool = false,
+        /// With `files`: whether a folder without an index is answered with a list of what is in it.
+        listing: bool = false,
+        /// With `files`: forms of a file that may lie beside it, as `NAME.br`, `NAME.zst` and `NAME.gz`, and go to clients that understand them: `"br"`, `"zstd"`, `"gzip"`, the preferred one first. One that is older than its file is not used.
+        precompressed: Vec<Coding> = Vec::new(),
+        /// With `files`: `Cache-Control` by the name of the file, as `{ "*.css" = "max-age=3600", "*" = "no-cache" }`; the first pattern that matches counts.
+        cache: IndexMap<String, String> = IndexMap::new(),
+        /// With `files`: how long a file that was opened is used again without looking whether it is still the same, or `"off"` to look each time.
+        open_files: Limit = Limit::seconds(1),
+        /// With `files`: how long a request may wait for one operation on a file before it is answered with 503.
+        file_timeout: Time = Time::seconds(10),
         /// With `files`: where a request goes whose file is not there, as `"upstream:NAME"`. Absent: it is answered with 404.
         r#try: Option<TryUpstream> = None,
         /// Where to send the client instead, with `{scheme}`, `{host}`, `{path}`, `{query}` and `{uri}` (path and query) filled in; `{{` is a brace.

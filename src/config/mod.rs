@@ -54,6 +54,10 @@ section! {
         workers: Option<u32> = None,
         /// Client connections served at the same time, over all listeners. Default: as many as the descriptor limit carries.
         connections_max: Option<u32> = None,
+        /// Files of `[http.NAME]` routes kept open for a moment, over all workers; see `open-files`. Default: a part of the descriptor limit.
+        open_files_max: Option<u32> = None,
+        /// Requests of one worker that wait for a file which is not in memory; more are answered with 503.
+        file_queue_max: u32 = 1024,
         /// How long open connections may go on after a request to stop, before they are cut.
         drain_timeout: Time = Time::seconds(30),
         /// How long to go on accepting after a request to stop, so that a balancer in front can notice first.

@@ -26,7 +26,7 @@ pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, TlsVersion,
 };
-pub use files::TryUpstream;
+pub use files::{Coding, TryUpstream};
 pub use hash_by::HashBy;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
 pub use pattern::{HostPattern, PathPattern};

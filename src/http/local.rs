@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::files::{FileShare, Shelf};
 use super::reach::SharedConnections;
 use crate::upstream::idle::IdleConnections;
 
@@ -22,6 +23,7 @@ const SPARE_BUFFERS: usize = 256;
 pub(crate) struct Local {
     pub(super) idle: RefCell<IdleConnections>,
     pub(super) shared: RefCell<SharedConnections>,
+    pub(super) files: Shelf,
     /// Borrowed within a turn only.
     pub(super) scratch: RefCell<Box<[u8]>>,
     inputs: RefCell<Vec<Box<[u8]>>>,
@@ -33,11 +35,12 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new() -> Local {
+    pub(crate) fn new(files: FileShare, file_threads: usize) -> Local {
         use std::hash::{BuildHasher, RandomState};
         Local {
             idle: RefCell::default(),
             shared: RefCell::default(),
+            files: Shelf::new(files, file_threads),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             inputs: RefCell::default(),
             outputs: RefCell::default(),
@@ -47,10 +50,12 @@ impl Local {
         }
     }
 
-    /// Closes connections to backends that have been idle for too long, or that their backends have ended.
+    /// Closes connections to backends that have been idle for too long, or that their backends have ended, and files
+    /// that were opened a while ago.
     pub(crate) fn sweep(&self) {
         self.idle.borrow_mut().sweep();
         self.shared.borrow_mut().sweep();
+        self.files.sweep();
     }
 
     /// Closes every idle connection to a backend.

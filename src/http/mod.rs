@@ -39,7 +39,7 @@ use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use affinity::Split;
 pub(crate) use again::Retry;
-pub(crate) use files::Folder;
+pub(crate) use files::{FileShare, Folder};
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
 pub(crate) use plain::refuse_plain;
@@ -96,7 +96,7 @@ pub(crate) enum Target<U> {
     Split(Box<Split<U>>),
     /// Files, and somebody to ask for what is not among them.
     Files {
-        folder: Folder,
+        folder: Arc<Folder>,
         or: Option<U>,
     },
     Redirect {

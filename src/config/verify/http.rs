@@ -172,11 +172,45 @@ fn files(config: &Config, route: &Route, complaints: &mut Complaints) {
             complaints.error(&["index", &index.to_string()], message, advice);
         }
     }
+    for (pattern, value) in &route.cache {
+        if let Err(error) = glob::Pattern::new(pattern) {
+            let message = format!("\"{}\" is not a pattern: {}", shown(pattern), error.msg);
+            complaints.error(&["cache", pattern], message, "write a pattern such as \"*.css\"");
+        } else if pattern.contains('/') {
+            let message = format!("\"{}\" can never match", shown(pattern));
+            let advice = "a pattern is for the name of a file, without its folder";
+            complaints.error(&["cache", pattern], message, advice);
+        }
+        if value.is_empty() || !evenkeel_wire::is_value(value.as_bytes()) {
+            let message = "this is not the value of Cache-Control";
+            complaints.error(&["cache", pattern], message, "write \"max-age=3600\" or the like");
+        }
+    }
+    for (index, coding) in route.precompressed.iter().enumerate() {
+        if route.precompressed[..index].contains(coding) {
+            let keys = ["precompressed", &index.to_string()];
+            complaints.error(&keys, format!("\"{coding}\" stands here twice"), "remove it");
+        }
+    }
+    let open_files = route.open_files.0.map(Time);
+    complaints.beyond_zero("open-files", open_files, "write \"off\" to look each time");
+    complaints.beyond_zero("file-timeout", Some(route.file_timeout), "10s is the default");
     if route.files.is_some() {
         return;
     }
+    of_files(route, complaints);
+}
+
+/// Keys that say nothing without `files`.
+fn of_files(route: &Route, complaints: &mut Complaints) {
+    let default = Route::default();
     let of_files = [
-        ("index", route.index != Route::default().index),
+        ("listing", route.listing),
+        ("precompressed", !route.precompressed.is_empty()),
+        ("cache", !route.cache.is_empty()),
+        ("open-files", route.open_files != default.open_files),
+        ("file-timeout", route.file_timeout != default.file_timeout),
+        ("index", route.index != default.index),
         ("hidden", route.hidden),
         ("try", route.r#try.is_some()),
     ];

@@ -38,6 +38,8 @@ pub(in crate::http) struct Stream {
     switching: bool,
     /// Bytes of the body that came.
     pub(in crate::http) carried: u64,
+    /// Bytes of the body that went.
+    pub(in crate::http) sent: u64,
 }
 
 impl Stream {
@@ -70,6 +72,7 @@ impl Stream {
             ended: false,
             switching: false,
             carried: 0,
+            sent: 0,
         }
     }
 
@@ -197,6 +200,7 @@ impl Stream {
             return if data.is_empty() { Ok(()) } else { Err(gone()) };
         };
         self.ended = ends;
+        self.sent += data.len() as u64;
         send.send_data(Bytes::copy_from_slice(data), ends).map_err(io::Error::other)
     }
 
