@@ -9,6 +9,7 @@ use evenkeel_balance::{Algorithm, HashOn, health as verdict};
 use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template, value};
 use crate::health::{Check, Probe};
 use crate::observe::access_log;
+use crate::observe::selection::Selection;
 use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::idle::Keep;
@@ -98,7 +99,13 @@ fn access_log_settings(log: &config::Log) -> access_log::Settings {
         value::AccessTo::Off => access_log::Destination::Off,
         value::AccessTo::File(path) => access_log::Destination::File(path.clone()),
     };
-    access_log::Settings { to, json: log.format == value::LogFormat::Json }
+    let format = log.access_format.clone().unwrap_or(match log.format {
+        value::LogFormat::Text => value::AccessFormat::Text,
+        value::LogFormat::Json => value::AccessFormat::Json,
+    });
+    let skip = log.access_skip.clone().unwrap_or_default();
+    let selection = Selection::new(log.access_sample.0, skip.path, skip.status);
+    access_log::Settings { to, format, selection }
 }
 
 fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> UpstreamPlan {

@@ -4,6 +4,7 @@ mod support;
 
 mod tidy;
 
+mod access_format;
 mod access_log;
 mod backpressure;
 mod balancing;

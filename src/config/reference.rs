@@ -4,7 +4,7 @@
 use schemars::generate::SchemaSettings;
 
 use super::section::{Field, Section};
-use super::{Backend, Config, HashBalance, HeaderEdits, HttpListener, IdleConnections};
+use super::{AccessSkip, Backend, Config, HashBalance, HeaderEdits, HttpListener, IdleConnections};
 use super::{
     KeepaliveProbes, Log, Probe, Process, Reply, Route, TcpListener, Upstream, environment,
 };
@@ -50,6 +50,7 @@ impl Config {
         section::<Config>("The file", &mut page);
         section::<Process>("`[process]`", &mut page);
         section::<Log>("`[log]`", &mut page);
+        section::<AccessSkip>("`access-skip` of `[log]`", &mut page);
         section::<Upstream>("`[upstream.NAME]`", &mut page);
         section::<Backend>("`backends` of an upstream", &mut page);
         section::<HashBalance>("`balance` as a table", &mut page);

@@ -1,6 +1,7 @@
 //! The kinds of value a key can have: times, sizes, addresses, algorithms. Each knows how to be
 //! read, written and described; none knows which key it stands behind.
 
+mod access;
 mod address;
 mod balance;
 mod choice;
@@ -19,6 +20,7 @@ use std::str::FromStr;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
+pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashBy, HashOn};
 pub use choice::{AccessTo, IdleCounts, Level, LogFormat};

@@ -155,6 +155,7 @@ mod tests {
             requests: [0; 6],
             bytes_up: 0,
             bytes_down: 0,
+            access_lines_left_out: 0,
         }
     }
 
