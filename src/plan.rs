@@ -1,10 +1,12 @@
 //! The config compiled into the parts that the rooms are handed: immutable, swapped whole.
 //! Everything that can be wrong with a config has been said by `config` before a plan is made.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::{Algorithm, HashOn, health as verdict};
+use indexmap::IndexMap;
 
 use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template, value};
 use crate::health::{Check, Probe};
@@ -255,6 +257,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         connect: config.connect,
         trusted_proxies: config.trusted_proxies.clone(),
         http2: Some(http2(&config.http2)),
+        pages: pages(&config.errors),
     };
     let mut routes: Vec<_> = config.route.iter().map(route).collect();
     if let Some(upstream) = &config.upstream {
@@ -333,9 +336,25 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         response: edits(&config.response_headers),
         response_timeout: config.response_timeout.map(|time| time.0),
         body_max: config.body_max.map(|bytes| bytes.0),
+        pages: pages(&config.errors),
         ..http::Action::new(target)
     };
     (conditions, action)
+}
+
+/// A verified config has only pages that could be read; one that is gone since then is as if it had not been named.
+fn pages(config: &IndexMap<String, PathBuf>) -> http::Pages {
+    let read = |(key, path): (&String, &PathBuf)| {
+        let (from, to) = value::error_statuses(key)?;
+        match value::Page::read(path) {
+            Ok(page) => Some((from, to, page)),
+            Err(misread) => {
+                tracing::error!("{misread}; errors {key} are answered with a page of Evenkeel's");
+                None
+            }
+        }
+    };
+    http::Pages::new(config.iter().filter_map(read))
 }
 
 fn edits(config: &config::HeaderEdits) -> http::Edits {

@@ -17,6 +17,7 @@ mod failover;
 mod half_close;
 mod health;
 mod http2;
+mod http_errors;
 mod http_files;
 mod http_forwarding;
 mod http_smuggling;

@@ -9,6 +9,7 @@ mod h1;
 mod h2;
 mod headers;
 mod local;
+mod pages;
 mod pump;
 mod reach;
 mod record;
@@ -34,6 +35,7 @@ use crate::upstream::Upstream;
 pub(crate) use files::Folder;
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
+pub(crate) use pages::Pages;
 pub(crate) use serve::serve;
 pub(crate) use streams::Http2;
 
@@ -52,6 +54,7 @@ pub(crate) struct Rules {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// HTTP/2 with clients; none when it is not spoken.
     pub(crate) http2: Option<Http2>,
+    pub(crate) pages: Pages,
 }
 
 /// What becomes of the requests that a route takes; `U` is the upstream, or its name.
@@ -64,6 +67,8 @@ pub(crate) struct Action<U> {
     pub(crate) response: Edits,
     pub(crate) response_timeout: Option<Duration>,
     pub(crate) body_max: Option<u64>,
+    /// Before those of the listener.
+    pub(crate) pages: Pages,
 }
 
 /// Fields that go and fields that come; going comes first.
@@ -95,8 +100,8 @@ pub(crate) enum Target<U> {
 
 impl<U> Action<U> {
     pub(crate) fn new(target: Target<U>) -> Action<U> {
-        let (request, response) = (Edits::default(), Edits::default());
-        Action { target, request, response, response_timeout: None, body_max: None }
+        let (request, response, pages) = Default::default();
+        Action { target, request, response, response_timeout: None, body_max: None, pages }
     }
 
     /// The same with the upstream found by its name.
@@ -109,8 +114,8 @@ impl<U> Action<U> {
                 Target::Reply { status, content_type, body }
             }
         };
-        let Action { request, response, response_timeout, body_max, .. } = self;
-        Action { target, request, response, response_timeout, body_max }
+        let Action { request, response, response_timeout, body_max, pages, .. } = self;
+        Action { target, request, response, response_timeout, body_max, pages }
     }
 }
 

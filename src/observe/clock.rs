@@ -16,7 +16,7 @@ pub(crate) fn write_time(line: &mut String, at: SystemTime) {
 }
 
 /// Writes a moment as the common log format does, without the brackets: `10/Oct/2000:13:55:36 +0000`.
-pub(super) fn write_common_time(line: &mut String, at: SystemTime) {
+pub(super) fn write_clf_time(line: &mut String, at: SystemTime) {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

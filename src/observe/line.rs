@@ -4,7 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-use super::clock::{write_common_time, write_time};
+use super::clock::{write_clf_time, write_time};
 use super::ended::{ClientAddress, Ended, RequestLine};
 use crate::config::{AccessFormat, AccessVariable, Part, Recorded, Template};
 
@@ -13,7 +13,7 @@ use crate::config::{AccessFormat, AccessVariable, Part, Recorded, Template};
 pub(super) fn write(line: &mut String, format: &AccessFormat, record: &Ended) {
     match (format, &record.request) {
         (AccessFormat::Json, _) => write_json(line, record),
-        (AccessFormat::Common, Some(request)) => write_common(line, record, request),
+        (AccessFormat::Common, Some(request)) => write_clf(line, record, request),
         (AccessFormat::Combined, Some(request)) => write_combined(line, record, request),
         (AccessFormat::Own { template, .. }, _) => write_template(line, template, record),
         (AccessFormat::Text | AccessFormat::Common | AccessFormat::Combined, _) => {
@@ -116,10 +116,10 @@ fn write_json(line: &mut String, record: &Ended) {
 }
 
 /// `%h %l %u %t "%r" %>s %b`, as httpd's mod_log_config defines them.
-fn write_common(line: &mut String, record: &Ended, request: &RequestLine) {
+fn write_clf(line: &mut String, record: &Ended, request: &RequestLine) {
     write_ip(line, record.client);
     line.push_str(" - - [");
-    write_common_time(line, record.at);
+    write_clf_time(line, record.at);
     line.push_str("] \"");
     write_escaped(line, &first_line(request));
     line.push_str("\" ");
@@ -130,7 +130,7 @@ fn write_common(line: &mut String, record: &Ended, request: &RequestLine) {
 
 /// The common format, then `"%{Referer}i" "%{User-agent}i"`.
 fn write_combined(line: &mut String, record: &Ended, request: &RequestLine) {
-    write_common(line, record, request);
+    write_clf(line, record, request);
     for value in [&request.referer, &request.user_agent] {
         line.push_str(" \"");
         write_escaped(line, value.as_deref().unwrap_or("-"));
@@ -166,7 +166,7 @@ fn header<'r>(record: &'r Ended, name: &str) -> Option<&'r str> {
 fn write_recorded(line: &mut String, recorded: Recorded, record: &Ended) {
     match recorded {
         Recorded::Time => write_time(line, record.at),
-        Recorded::TimeCommon => write_common_time(line, record.at),
+        Recorded::TimeCommon => write_clf_time(line, record.at),
         Recorded::Client => put(line, record.client),
         Recorded::ClientIp => write_ip(line, record.client),
         Recorded::Listener => write_escaped(line, &record.listener),
@@ -329,7 +329,8 @@ mod tests {
 
     #[test]
     fn the_formats_of_httpd_are_those_of_httpd() {
-        let common = "192.0.2.7 - - [29/Feb/2024:12:34:56 +0000] \"GET /a\\x22b?c=d HTTP/1.1\" 503 4";
+        let common =
+            "192.0.2.7 - - [29/Feb/2024:12:34:56 +0000] \"GET /a\\x22b?c=d HTTP/1.1\" 503 4";
         assert_eq!(written("common", &asked()), common);
         let combined = format!("{common} \"-\" \"a\\x5Cb\\x0D\\x0A\\x00\\x1B\\xC3\\xA9\"");
         assert_eq!(written("combined", &asked()), combined);

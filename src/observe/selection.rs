@@ -108,9 +108,8 @@ mod tests {
         let paths = vec!["/healthz".parse().unwrap(), "/static/*".parse().unwrap()];
         let good = vec![StatusRange(200, 299)];
         let both = Selection::new(100, paths, good.clone());
-        let takes = |status, target: &str| {
-            both.takes(Why::Answered, Some(status), Some(target.as_bytes()))
-        };
+        let takes =
+            |status, target: &str| both.takes(Why::Answered, Some(status), Some(target.as_bytes()));
         assert!(!takes(200, "/healthz") && !takes(204, "/static/a?b") && !takes(200, "/healthz?x"));
         assert!(takes(503, "/healthz") && takes(200, "/healthzz") && takes(200, "/"));
         let by_status = Selection::new(100, Vec::new(), good);
