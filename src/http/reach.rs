@@ -79,6 +79,7 @@ impl Session<'_> {
                     },
                 },
             };
+            place.backend.asked();
             return Ok((reached, place));
         }
     }

@@ -115,4 +115,6 @@ pub struct BackendCounts {
     pub connections: u64,
     /// Failures to connect to it so far.
     pub failures: u64,
+    /// HTTP requests sent to it so far, also those that it did not answer.
+    pub requests: u64,
 }
