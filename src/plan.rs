@@ -3,15 +3,18 @@
 
 mod balancing;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::budget::{self, Budget};
 use evenkeel_balance::{Algorithm, HashOn, health as verdict};
+use indexmap::IndexMap;
 
 use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template, value};
 use crate::health::{Check, Probe};
 use crate::observe::access_log;
+use crate::observe::selection::Selection;
 use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::idle::Keep;
@@ -129,7 +132,13 @@ fn access_log_settings(log: &config::Log) -> access_log::Settings {
         value::AccessTo::Off => access_log::Destination::Off,
         value::AccessTo::File(path) => access_log::Destination::File(path.clone()),
     };
-    access_log::Settings { to, json: log.format == value::LogFormat::Json }
+    let format = log.access_format.clone().unwrap_or(match log.format {
+        value::LogFormat::Text => value::AccessFormat::Text,
+        value::LogFormat::Json => value::AccessFormat::Json,
+    });
+    let skip = log.access_skip.clone().unwrap_or_default();
+    let selection = Selection::new(log.access_sample.0, skip.path, skip.status);
+    access_log::Settings { to, format, selection }
 }
 
 fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> UpstreamPlan {
@@ -285,6 +294,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         trusted_proxies: config.trusted_proxies.clone(),
         http1: config.http.contains(&config::HttpVersion::Http11),
         http2: config.http.contains(&config::HttpVersion::Http2).then(|| http2(&config.http2)),
+        pages: pages(&config.errors),
     };
     let mut routes: Vec<_> = config.route.iter().map(route).collect();
     if let Some(upstream) = &config.upstream {
@@ -388,6 +398,7 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         body_max: config.body_max.map(|bytes| bytes.0),
         hold: config.request_buffer.0,
         retry: config.retry.as_ref().map(|retry| Arc::new(self::retry(retry))),
+        pages: pages(&config.errors),
         ..http::Action::new(target)
     };
     (conditions, action)
@@ -427,6 +438,21 @@ fn folder(root: &std::path::Path, config: &config::Route) -> http::Folder {
         patience: config.file_timeout.0,
         ..http::Folder::new(root.to_owned())
     }
+}
+
+/// A verified config has only pages that could be read; one that is gone since then is as if it had not been named.
+fn pages(config: &IndexMap<String, PathBuf>) -> http::Pages {
+    let read = |(key, path): (&String, &PathBuf)| {
+        let (from, to) = value::error_statuses(key)?;
+        match value::Page::read(path) {
+            Ok(page) => Some((from, to, page)),
+            Err(misread) => {
+                tracing::error!("{misread}; errors {key} are answered with a page of Evenkeel's");
+                None
+            }
+        }
+    };
+    http::Pages::new(config.iter().filter_map(read))
 }
 
 fn edits(config: &config::HeaderEdits) -> http::Edits {

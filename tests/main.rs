@@ -4,6 +4,7 @@ mod support;
 
 mod tidy;
 
+mod access_format;
 mod access_log;
 mod backpressure;
 mod balancing;
@@ -21,6 +22,7 @@ mod http2_downgrade;
 mod http2_hostile_backend;
 mod http_balancing;
 mod http_ejection;
+mod http_errors;
 mod http_files;
 mod http_files_attacks;
 mod http_files_listing;

@@ -43,6 +43,8 @@ section! {
         http2: Http2 = Http2::default(),
         /// Whether CONNECT is passed on to an upstream.
         connect: bool = false,
+        /// Pages of your own for errors, by status: `"404"`, or `"5xx"` for all of a hundred. `{status}`, `{cause}` and `{request.id}` are filled in.
+        errors: IndexMap<String, PathBuf> = IndexMap::new(),
         /// Client networks that may connect. Absent: all.
         allow: Vec<ipnet::IpNet> = Vec::new(),
         /// Client networks that may not connect, even when `allow` names them.
@@ -172,6 +174,8 @@ section! {
         request_headers: HeaderEdits = HeaderEdits::default(),
         /// What changes in the headers that the client gets.
         response_headers: HeaderEdits = HeaderEdits::default(),
+        /// Pages of your own for errors, before those of the listener.
+        errors: IndexMap<String, PathBuf> = IndexMap::new(),
         /// In place of the upstream's `response-timeout`.
         response_timeout: Option<Time> = None,
         /// In place of the listener's `body-max`.

@@ -76,6 +76,22 @@ section! {
         format: LogFormat = LogFormat::Text,
         /// Where the access log goes: `"stdout"`, `"stderr"`, `"off"` or a file.
         access: AccessTo = AccessTo::Stdout,
+        /// What an access line looks like: `"text"`, `"json"`, `"common"`, `"combined"`, or text of your own with variables in braces. Absent: as `format` says.
+        access_format: Option<AccessFormat> = None,
+        /// The share of access lines that is written of connections and requests that ended well. Failures are always written.
+        access_sample: Percent = Percent(100),
+        /// Requests that have no access line.
+        access_skip: Option<AccessSkip> = None,
+    }
+}
+
+section! {
+    /// `access-skip`: requests without an access line. All conditions that are written must hold; of one with several values, any.
+    pub struct AccessSkip {
+        /// Paths, written as those of a route.
+        path: Vec<PathPattern> = Vec::new(),
+        /// Statuses, as `200` or `"200-299"`.
+        status: Vec<StatusRange> = Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ mod headers;
 mod hold;
 mod key;
 mod local;
+mod pages;
 mod plain;
 mod pump;
 mod reach;
@@ -42,6 +43,7 @@ pub(crate) use again::Retry;
 pub(crate) use files::{FileShare, Folder};
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
+pub(crate) use pages::Pages;
 pub(crate) use plain::refuse_plain;
 pub(crate) use serve::serve;
 pub(crate) use streams::Http2;
@@ -65,6 +67,7 @@ pub(crate) struct Rules {
     pub(crate) http1: bool,
     /// HTTP/2 with clients; none when it is not spoken.
     pub(crate) http2: Option<Http2>,
+    pub(crate) pages: Pages,
 }
 
 /// What becomes of the requests that a route takes; `U` is the upstream, or its name.
@@ -80,6 +83,8 @@ pub(crate) struct Action<U> {
     /// Bytes of a body that are held before a backend is picked.
     pub(crate) hold: u64,
     pub(crate) retry: Option<Arc<Retry>>,
+    /// Before those of the listener.
+    pub(crate) pages: Pages,
 }
 
 /// Fields that go and fields that come; going comes first.
@@ -112,7 +117,7 @@ pub(crate) enum Target<U> {
 
 impl<U> Action<U> {
     pub(crate) fn new(target: Target<U>) -> Action<U> {
-        let (request, response) = (Edits::default(), Edits::default());
+        let (request, response, pages) = Default::default();
         Action {
             target,
             request,
@@ -121,6 +126,7 @@ impl<U> Action<U> {
             body_max: None,
             hold: 0,
             retry: None,
+            pages,
         }
     }
 
@@ -135,8 +141,8 @@ impl<U> Action<U> {
                 Target::Reply { status, content_type, body }
             }
         };
-        let Action { request, response, response_timeout, body_max, hold, retry, .. } = self;
-        Ok(Action { target, request, response, response_timeout, body_max, hold, retry })
+        let Action { request, response, response_timeout, body_max, hold, retry, pages, .. } = self;
+        Ok(Action { target, request, response, response_timeout, body_max, hold, retry, pages })
     }
 }
 

@@ -84,6 +84,7 @@ impl Session<'_> {
                     }
                 },
             };
+            place.backend.asked();
             return Ok((reached, place));
         }
     }

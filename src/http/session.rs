@@ -12,6 +12,7 @@ use super::alarm::Alarm;
 use super::forward::Order;
 use super::headers::Onward;
 use super::local::Local;
+use super::pages::{self, Pages};
 use super::record::{Told, publish};
 use super::reply::Reply;
 use super::stream::Stream;
@@ -52,6 +53,8 @@ pub(super) struct Session<'a> {
     pub(super) request_id: String,
     /// Bytes of bodies that came before this request.
     pub(super) carried_before: u64,
+    /// The pages of the route that the request took.
+    pages: Option<&'a Pages>,
 }
 
 impl<'a> Session<'a> {
@@ -76,6 +79,7 @@ impl<'a> Session<'a> {
             requests: 0,
             request_id: String::new(),
             carried_before: 0,
+            pages: None,
         };
         session.peer = session.client_ip().map_or_else(String::new, |ip| ip.to_string());
         session
@@ -119,6 +123,7 @@ impl<'a> Session<'a> {
         self.carried_before = self.stream.carried();
         self.stream.begin_body(self.request.framing, &self.site.rules.head);
         let (next, told) = self.act(began).await;
+        self.pages = None;
         if !matches!(next, Next::Tunnel { .. }) {
             publish(self.site, self.client, began, &self.request_id, &self.request, told);
         }
@@ -138,6 +143,7 @@ impl<'a> Session<'a> {
         let Some((index, action)) = action else {
             return self.refuse(404, Told::new(Why::NoRoute));
         };
+        self.pages = Some(&action.pages);
         match &action.target {
             Target::Upstream(upstream) => self.forward(&self.order(action, upstream, began)).await,
             Target::Split(split) => self.forward_share(split, action, began).await,
@@ -265,7 +271,8 @@ impl<'a> Session<'a> {
         let cause = cause.unwrap_or(told.why.as_str());
         let empty = Fields::default();
         let asked = if self.requests > 0 { &self.request.fields } else { &empty };
-        let reply = Reply::failure(status, cause, &self.request_id, asked);
+        let pages = self.pages.into_iter().chain([&self.site.rules.pages]);
+        let reply = pages::failure(pages, status, cause, &self.request_id, asked);
         self.reply(&reply, told)
     }
 

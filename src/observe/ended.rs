@@ -183,6 +183,8 @@ pub(crate) struct RequestLine {
     pub(crate) status: Option<u16>,
     pub(crate) user_agent: Option<String>,
     pub(crate) referer: Option<String>,
+    /// Further headers that the format of the access log asks for, by their names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// The record that every accepted connection leaves behind, exactly once; on HTTP, every request leaves one too.

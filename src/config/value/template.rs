@@ -25,20 +25,26 @@ choice! {
     }
 }
 
-/// A piece of a template.
+/// A piece of a template; `V` is the kind of its variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
+pub enum Part<V = Variable> {
     /// This text.
     Text(String),
     /// The value that this has for the request.
-    Variable(Variable),
+    Variable(V),
 }
 
 /// Text with variables in braces. `{{` is a brace; a closing one on its own means itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Template {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template<V = Variable> {
     /// The pieces in order. No two texts stand side by side, and none is empty.
-    pub parts: Vec<Part>,
+    pub parts: Vec<Part<V>>,
+}
+
+impl<V> Default for Template<V> {
+    fn default() -> Template<V> {
+        Template { parts: Vec::new() }
+    }
 }
 
 impl Template {
@@ -51,6 +57,16 @@ impl Template {
 
     /// Takes text apart; a variable that is not among the known ones is told the nearest of them.
     pub fn read(text: &str, known: &[Variable]) -> Result<Template, Misread> {
+        Template::read_with(text, |name| variable(name, known))
+    }
+}
+
+impl<V> Template<V> {
+    /// Takes text apart; what stands between braces is read by `variable`.
+    pub fn read_with(
+        text: &str,
+        variable: impl Fn(&str) -> Result<V, Misread>,
+    ) -> Result<Template<V>, Misread> {
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some((before, after)) = rest.split_once('{') {
             plain.push_str(before);
@@ -66,7 +82,7 @@ impl Template {
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
             }
-            parts.push(Part::Variable(variable(name, known)?));
+            parts.push(Part::Variable(variable(name)?));
             rest = behind;
         }
         plain.push_str(rest);

@@ -2,13 +2,15 @@
 //! that leave a message its one reading.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use evenkeel_wire::Known;
+use indexmap::IndexMap;
 
 use super::{Complaints, balancing, dead_routes, door, names_upstream, tls};
 use crate::config::problem::shown;
 use crate::config::{Bytes, Config, HeaderEdits, Http2, HttpListener, Reply, Route, Template};
-use crate::config::{Time, Variable};
+use crate::config::{Page, Time, Variable, error_statuses};
 
 pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints: &mut Complaints) {
     door(&listener.into(), complaints);
@@ -51,7 +53,22 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
             self::route(config, route, complaints);
         });
     }
+    complaints.below(&["errors"], |complaints| errors(&listener.errors, complaints));
     dead_routes::verify(listener, complaints);
+}
+
+/// Pages are read here too: a page that is missing shall be known before it is needed.
+fn errors(pages: &IndexMap<String, PathBuf>, complaints: &mut Complaints) {
+    for (key, path) in pages {
+        if error_statuses(key).is_none() {
+            let message = format!("\"{}\" is not the status of an error", shown(key));
+            let advice = "write one as \"404\", or \"4xx\" or \"5xx\" for all of them";
+            complaints.error(&[key], message, advice);
+        }
+        if let Err(misread) = Page::read(path) {
+            complaints.error(&[key], misread.message, misread.advice.unwrap_or_default());
+        }
+    }
 }
 
 fn http2(http2: &Http2, complaints: &mut Complaints) {
@@ -96,6 +113,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
     }
     files(config, route, complaints);
     balancing::split(config, route, complaints);
+    complaints.below(&["errors"], |complaints| errors(&route.errors, complaints));
     match &route.redirect {
         Some(to) => redirect(to, route.redirect_status, complaints),
         None if route.redirect_status != Route::default().redirect_status => {
