@@ -372,6 +372,49 @@ fn a_slow_reader_holds_little_and_not_for_ever() {
 }
 
 #[test]
+fn answers_that_nobody_takes_are_not_kept_alive_by_pings() {
+    let ground =
+        Ground::over(Recorder::answering(|_| ok(&[b'x'; 60_000])), "idle-timeout = \"1s\"");
+    let mut peer = Peer::greeting(ground.program.address("web"), &[(4, 0)]);
+    for stream in streams(100) {
+        peer.send(headers(stream, get("/untaken"), true));
+    }
+    until("all are answered as far as we can see", || ground.reached().len() == 100);
+    let began = Instant::now();
+    while peer.send([frame(PING, 0, 0, [1; 8]), window_update(0, 1)].concat()) {
+        assert!(began.elapsed() < Duration::from_secs(8), "kept alive");
+        // The pace of the attack.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ground.is_unharmed();
+}
+
+#[test]
+fn streams_beyond_the_limit_are_refused_and_a_flood_of_them_ends_the_connection() {
+    let held =
+        Backend::serving(|stream| std::io::copy(&mut &stream, &mut std::io::sink()).map(drop));
+    let program = Program::run(&config(&[held.address], "", "http2 = { streams-max = 10 }"));
+    let begin = |count| {
+        let mut peer = Peer::connect(program.address("web"));
+        peer.send(streams(count).flat_map(|s| headers(s, get("/many"), true)).collect::<Vec<u8>>());
+        peer
+    };
+    // A client may begin as many as it likes before it has read our SETTINGS.
+    let mut peer = begin(500);
+    for _ in 10..500 {
+        // REFUSED_STREAM: they may come again.
+        assert_eq!(peer.until("a reset", |frame| frame.kind == RESET).error(), Some(7));
+    }
+    until("those within the limit are asked", || held.accepted() == 10);
+    let memory = program.memory();
+    assert_eq!(begin(20_000).rest().go_away(), Some(ENHANCE_YOUR_CALM));
+    assert!(held.accepted() <= 20, "{}", held.accepted());
+    assert!(program.memory().saturating_sub(memory) < MEMORY_MOST);
+    peer.send(frame(PING, 0, 0, [1; 8]));
+    peer.until("others are served", |frame| frame.kind == PING);
+}
+
+#[test]
 fn what_comes_for_a_stream_after_its_reset_is_nobodys() {
     let ground = Ground::new("");
     let attack = |stream| {

@@ -194,7 +194,7 @@ fn broken_answers() -> Vec<(&'static str, Vec<u8>, bool)> {
         ),
         (
             "a window beyond the most",
-            [window_update(1, 0x7fff_ffff), window_update(1, 0x7fff_ffff)].concat(),
+            [window_update(0, 0x7fff_ffff), window_update(0, 0x7fff_ffff)].concat(),
             false,
         ),
         ("GOAWAY with an error", go_away(0, 2), false),

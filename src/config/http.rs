@@ -27,7 +27,7 @@ section! {
         line_max: Bytes = Bytes::kib(8),
         /// The most fields in a head, 256 at most.
         headers_max: u32 = 100,
-        /// End a connection on which nothing has passed for this long, between two requests or within a body; `"off"` for never.
+        /// End a connection on which nothing has passed for this long, between two requests or within a body; `"off"` for never. PINGs of HTTP/2 do not count.
         idle_timeout: Limit = Limit::seconds(600),
         /// The same for connections that were switched to another protocol, such as WebSocket.
         tunnel_timeout: Limit = Limit::seconds(600),

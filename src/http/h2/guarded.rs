@@ -3,6 +3,7 @@
 //! It stands between the crate and the socket on either side of us, since a backend can flood as well as a client.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -71,7 +72,7 @@ impl Watch {
         Rc::new(Watch { active, incomplete: Cell::new(None), flood: Cell::new(None) })
     }
 
-    /// When a byte last passed.
+    /// When a byte of a message last passed, either way. What only keeps a connection alive does not count.
     pub(in crate::http) fn active(&self) -> Instant {
         self.active.get()
     }
@@ -95,7 +96,15 @@ pub(in crate::http) struct Guarded<T> {
     /// What had been read before it was known that this is HTTP/2.
     ahead: Vec<u8>,
     tally: Tally,
+    /// What we write.
+    written: Written,
     watch: Rc<Watch>,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    frames: Frames,
+    in_message: bool,
 }
 
 #[derive(Debug)]
@@ -111,6 +120,7 @@ struct Tally {
     /// The number of the frame that began the head which goes on.
     fields: Option<u64>,
     in_data: bool,
+    in_message: bool,
     continuations: u32,
     heads_in_turn: u32,
 }
@@ -123,19 +133,41 @@ impl<T> Guarded<T> {
         floods: Floods,
         watch: Rc<Watch>,
     ) -> Guarded<T> {
-        Guarded { io, ahead, tally: Tally::new(Frames::of_client(), floods), watch }
+        let tally = Tally::new(Frames::of_client(), floods);
+        Guarded { io, ahead, tally, written: Written::default(), watch }
     }
 
     /// A connection to a backend.
     pub(in crate::http) fn of_backend(io: T, watch: Rc<Watch>) -> Guarded<T> {
         let tally = Tally::new(Frames::default(), Floods::of_backend());
-        Guarded { io, ahead: Vec::new(), tally, watch }
+        Guarded { io, ahead: Vec::new(), tally, written: Written::default(), watch }
     }
 
-    fn note_sent(&mut self, count: usize) {
+    /// The first `count` bytes of these parts have been written.
+    fn note_sent<'p>(&mut self, parts: impl Iterator<Item = &'p [u8]>, mut count: usize) {
         self.tally.sent += count as u64;
-        self.watch.active.set(Instant::now());
+        let Written { frames, in_message } = &mut self.written;
+        let mut moves = *in_message && frames.is_in_payload();
+        for part in parts {
+            let taken = part.get(..count).unwrap_or(part);
+            count -= taken.len();
+            let followed: Result<(), Infallible> = frames.follow(taken, |head| {
+                *in_message = is_message(&head);
+                moves |= *in_message;
+                Ok(())
+            });
+            let Ok(()) = followed;
+        }
+        if moves {
+            self.watch.active.set(Instant::now());
+        }
     }
+}
+
+/// Whether the frame carries something of a request or an answer.
+fn is_message(head: &FrameHead) -> bool {
+    let kinds = [FrameKind::Data, FrameKind::Headers, FrameKind::Continuation];
+    head.length > 0 && kinds.contains(&head.kind)
 }
 
 impl Tally {
@@ -149,17 +181,21 @@ impl Tally {
             seen: 0,
             fields: None,
             in_data: false,
+            in_message: false,
             continuations: 0,
             heads_in_turn: 0,
         }
     }
 
-    fn follow(&mut self, bytes: &[u8], now: Instant) -> Result<(), &'static str> {
+    /// Counts what has come. Whether anything of a message was in it, or else what there is too much of.
+    fn follow(&mut self, bytes: &[u8], now: Instant) -> Result<bool, &'static str> {
         if now - self.second >= Duration::from_secs(1) {
             (self.second, self.counts, self.sent) = (now, [0; 6], 0);
         }
         let Tally { frames, floods, counts, sent, seen, fields, continuations, .. } = self;
         let (in_data, heads_in_turn) = (&mut self.in_data, &mut self.heads_in_turn);
+        let in_message = &mut self.in_message;
+        let mut moves = *in_message && frames.is_in_payload() && !bytes.is_empty();
         let with = |most: u32, bytes_for_one: u64| u64::from(most) + *sent / bytes_for_one;
         let mut count = |kind: usize, most: u64, name: &'static str| {
             let seen = counts.get_mut(kind).map_or(0, |seen| {
@@ -171,6 +207,8 @@ impl Tally {
         frames.follow(bytes, |head: FrameHead| {
             *seen += 1;
             *in_data = head.kind == FrameKind::Data;
+            *in_message = is_message(&head);
+            moves |= *in_message;
             match head.kind {
                 FrameKind::Headers => {
                     *continuations = 0;
@@ -195,7 +233,8 @@ impl Tally {
                 }
                 _ => count(4, with(floods.control, BYTES_PER_CONTROL_FRAME), "control"),
             }
-        })
+        })?;
+        Ok(moves)
     }
 
     /// The number of what has begun and must come to its end soon: the first frame of a head, or a frame.
@@ -243,14 +282,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         }
         let read = &into.filled()[before..];
         let now = Instant::now();
-        if !read.is_empty() {
-            this.watch.active.set(now);
-        }
-        if let Err(flood) = this.tally.follow(read, now) {
-            // Whoever drives the connection looks at this after each turn.
-            this.watch.flood.set(Some(flood));
-            into.set_filled(before);
-            return Poll::Pending;
+        match this.tally.follow(read, now) {
+            Ok(true) => this.watch.active.set(now),
+            Ok(false) => {}
+            Err(flood) => {
+                // Whoever drives the connection looks at this after each turn.
+                this.watch.flood.set(Some(flood));
+                into.set_filled(before);
+                return Poll::Pending;
+            }
         }
         let since = this.watch.incomplete.get();
         let owed = this.tally.owed();
@@ -269,7 +309,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         from: &[u8],
     ) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.io).poll_write(cx, from))?;
-        self.note_sent(count);
+        self.note_sent(std::iter::once(from), count);
         Poll::Ready(Ok(count))
     }
 
@@ -279,7 +319,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         from: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.io).poll_write_vectored(cx, from))?;
-        self.note_sent(count);
+        self.note_sent(from.iter().map(|part| &**part), count);
         Poll::Ready(Ok(count))
     }
 
