@@ -205,7 +205,7 @@ impl Record {
         self.service.tally.ended(&record);
         // On HTTP, each request has left a line of its own.
         let told_already = matches!(self.service.job, Job::Http(_)) && spoke;
-        if !told_already {
+        if !told_already && self.service.log.takes(record.why, None, None) {
             self.service.log.write(record);
         }
     }
@@ -224,17 +224,15 @@ mod tests {
     use super::*;
     use crate::Config;
     use crate::limits::{Places, Rules};
-    use crate::observe::access_log;
     use crate::plan::{self, Plan};
 
     fn service() -> Arc<Service> {
         let config = Config::parse(
-            "[upstream.app]\nbackends = \"127.0.0.1:1\"\n[tcp.public]\nlisten = \"127.0.0.1:0\"\nupstream = \"app\"\n",
+            "log.access = \"off\"\n[upstream.app]\nbackends = \"127.0.0.1:1\"\n[tcp.public]\nlisten = \"127.0.0.1:0\"\nupstream = \"app\"\n",
         )
         .unwrap();
         let plan = Plan::compile(&config, 1024);
-        let off = access_log::Settings { to: access_log::Destination::Off, json: false };
-        let (log, _) = AccessLog::open(&off).unwrap();
+        let (log, _) = AccessLog::open(&plan.access_log, &Arc::default()).unwrap();
         let plan::Job::Tcp { rules, .. } = plan.listeners[0].job.clone() else {
             panic!("the config has a TCP listener");
         };

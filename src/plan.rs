@@ -4,15 +4,18 @@
 mod balancing;
 mod gate;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::budget::{self, Budget};
 use evenkeel_balance::{Algorithm, HashOn, health as verdict};
+use indexmap::IndexMap;
 
 use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template, value};
 use crate::health::{Check, Probe};
 use crate::observe::access_log;
+use crate::observe::selection::Selection;
 use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::idle::Keep;
@@ -24,13 +27,22 @@ use crate::{http, limits, listen, tcp, tls, upstream};
 pub(crate) struct Plan {
     pub(crate) workers: usize,
     pub(crate) connections_max: u32,
-    pub(crate) pipes_per_worker: usize,
+    pub(crate) share: Share,
+    /// Descriptors of files that stay open for a moment, over all workers.
+    pub(crate) open_files: u64,
     pub(crate) drain_timeout: Duration,
     pub(crate) lame_duck: Duration,
     pub(crate) nameservers: Vec<std::net::SocketAddr>,
     pub(crate) access_log: access_log::Settings,
     pub(crate) upstreams: Vec<UpstreamPlan>,
     pub(crate) listeners: Vec<ListenerPlan>,
+}
+
+/// What one worker may use of what there is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Share {
+    pub(crate) pipes: usize,
+    pub(crate) files: http::FileShare,
 }
 
 /// One upstream with its active checks.
@@ -62,10 +74,19 @@ impl Plan {
     pub(crate) fn compile(config: &Config, descriptors: u64) -> Plan {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.process.workers.map_or(cores, |workers| workers as usize);
+        let open_files = open_files(config, descriptors);
+        let carried = carried_by(descriptors.saturating_sub(open_files));
         Plan {
             workers,
-            pipes_per_worker: pipes(descriptors) as usize / workers.max(1),
-            connections_max: config.process.connections_max.unwrap_or(carried_by(descriptors)),
+            share: Share {
+                pipes: pipes(descriptors) as usize / workers.max(1),
+                files: http::FileShare {
+                    open_max: open_files as usize / workers.max(1),
+                    queue_max: config.process.file_queue_max as usize,
+                },
+            },
+            open_files,
+            connections_max: config.process.connections_max.unwrap_or(carried),
             drain_timeout: config.process.drain_timeout.0,
             lame_duck: config.process.lame_duck.0,
             nameservers: config.process.nameservers.clone(),
@@ -96,6 +117,15 @@ fn pipes(descriptors: u64) -> u64 {
     (descriptors / 32).min(512)
 }
 
+/// Files that stay open for a moment, if there are routes to files at all.
+fn open_files(config: &Config, descriptors: u64) -> u64 {
+    let mut routes = config.http.values().flat_map(|listener| &listener.route);
+    if !routes.any(|route| route.files.is_some() && route.open_files.0.is_some()) {
+        return 0;
+    }
+    config.process.open_files_max.map_or((descriptors / 32).min(1024), u64::from)
+}
+
 fn access_log_settings(log: &config::Log) -> access_log::Settings {
     let to = match &log.access {
         value::AccessTo::Stdout => access_log::Destination::Stdout,
@@ -103,7 +133,13 @@ fn access_log_settings(log: &config::Log) -> access_log::Settings {
         value::AccessTo::Off => access_log::Destination::Off,
         value::AccessTo::File(path) => access_log::Destination::File(path.clone()),
     };
-    access_log::Settings { to, json: log.format == value::LogFormat::Json }
+    let format = log.access_format.clone().unwrap_or(match log.format {
+        value::LogFormat::Text => value::AccessFormat::Text,
+        value::LogFormat::Json => value::AccessFormat::Json,
+    });
+    let skip = log.access_skip.clone().unwrap_or_default();
+    let selection = Selection::new(log.access_sample.0, skip.path, skip.status);
+    access_log::Settings { to, format, selection }
 }
 
 fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> UpstreamPlan {
@@ -261,6 +297,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         gate: gate::of_listener(config),
         http1: config.http.contains(&config::HttpVersion::Http11),
         http2: config.http.contains(&config::HttpVersion::Http2).then(|| http2(&config.http2)),
+        pages: pages(&config.errors),
     };
     let mut routes: Vec<_> = config.route.iter().map(|one| route(config, one)).collect();
     if let Some(upstream) = &config.upstream {
@@ -299,6 +336,7 @@ fn http2(config: &config::Http2) -> http::Http2 {
             empty: config.empty_frames_per_second,
             control: config.control_frames_per_second,
             continuations: config.continuations_max,
+            heads: None,
         },
     }
 }
@@ -345,8 +383,7 @@ fn route(
         http::Target::Split(Box::new(balancing::split(config)))
     } else if let Some(root) = &config.files {
         let or = config.r#try.as_ref().map(|upstream| upstream.0.as_str().into());
-        let (root, index, hidden) = (root.clone(), config.index.clone(), config.hidden);
-        http::Target::Files { folder: http::Folder { root, index, hidden }, or }
+        http::Target::Files { folder: Arc::new(folder(root, config)), or }
     } else if let Some(to) = &config.redirect {
         http::Target::Redirect {
             to: template(to, Template::IN_REDIRECTS),
@@ -372,6 +409,7 @@ fn route(
         body_max: config.body_max.map(|bytes| bytes.0),
         hold: config.request_buffer.0,
         retry: config.retry.as_ref().map(|retry| Arc::new(self::retry(retry))),
+        pages: pages(&config.errors),
         ..http::Action::new(target)
     };
     (conditions, action)
@@ -394,6 +432,38 @@ fn retry(config: &config::RouteRetry) -> http::Retry {
             within: Duration::from_secs(10),
         }),
     }
+}
+
+fn folder(root: &std::path::Path, config: &config::Route) -> http::Folder {
+    // A verified config holds only patterns that can be read.
+    let cache = config.cache.iter();
+    let cache = cache
+        .filter_map(|(pattern, value)| Some((glob::Pattern::new(pattern).ok()?, value.clone())));
+    http::Folder {
+        index: config.index.clone(),
+        hidden: config.hidden,
+        listing: config.listing,
+        precompressed: config.precompressed.clone(),
+        cache: cache.collect(),
+        keep: config.open_files.0,
+        patience: config.file_timeout.0,
+        ..http::Folder::new(root.to_owned())
+    }
+}
+
+/// A verified config has only pages that could be read; one that is gone since then is as if it had not been named.
+fn pages(config: &IndexMap<String, PathBuf>) -> http::Pages {
+    let read = |(key, path): (&String, &PathBuf)| {
+        let (from, to) = value::error_statuses(key)?;
+        match value::Page::read(path) {
+            Ok(page) => Some((from, to, page)),
+            Err(misread) => {
+                tracing::error!("{misread}; errors {key} are answered with a page of Evenkeel's");
+                None
+            }
+        }
+    };
+    http::Pages::new(config.iter().filter_map(read))
 }
 
 fn edits(config: &config::HeaderEdits) -> http::Edits {

@@ -51,8 +51,47 @@ impl Socket {
 
     /// Writes as much of `from` as the kernel takes. Tries first and asks the event loop only when it must wait.
     pub(crate) fn poll_write(&self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, from, SendFlags::NOSIGNAL)
+    }
+
+    /// The same, when more follows at once (MSG_MORE).
+    pub(crate) fn poll_write_before(
+        &self,
+        cx: &mut Context<'_>,
+        from: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(cx, from, SendFlags::NOSIGNAL | SendFlags::MORE)
+    }
+
+    fn poll_send(
+        &self,
+        cx: &mut Context<'_>,
+        from: &[u8],
+        flags: SendFlags,
+    ) -> Poll<io::Result<usize>> {
         loop {
-            match rustix::net::send(self.fd.get_ref(), from, SendFlags::NOSIGNAL) {
+            match rustix::net::send(self.fd.get_ref(), from, flags) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(rustix::io::Errno::AGAIN) => {
+                    ready!(self.fd.poll_write_ready(cx))?.clear_ready();
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Sends up to `most` bytes of a file from a place on, without copying them. 0 is its end. It waits for the disk
+    /// if they are not in memory: that is for the caller to know.
+    pub(crate) fn poll_send_file(
+        &self,
+        cx: &mut Context<'_>,
+        file: impl AsFd,
+        at: u64,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match rustix::fs::sendfile(self.fd.get_ref(), &file, Some(&mut { at }), most) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(rustix::io::Errno::AGAIN) => {
                     ready!(self.fd.poll_write_ready(cx))?.clear_ready();

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 use crate::support::backend::Backend;
 use crate::support::client::visit;
+use crate::support::h2::H2Client;
+use crate::support::http::{Client, Recorder, ok};
 use crate::support::program::{BINARY, Program, once};
 
 const GOOD: &str = "[upstream.app]\nbackends = [\"127.0.0.1:9001\"]\n\
@@ -157,6 +159,28 @@ fn tcp_balances_without_a_config_and_a_star_gives_a_weight() {
     let names: String = (0..30).map(|_| visit(door)).collect();
     assert_eq!((names.matches('A').count(), names.matches('B').count()), (10, 20), "{names}");
     assert_eq!(program.until_lines(30).len(), 30);
+    program.signal(Signal::TERM);
+    assert_eq!(program.until_exit(Duration::from_secs(5)).code(), Some(0));
+}
+
+#[test]
+fn http_balances_requests_without_a_config_and_serves_the_files_there_are() {
+    let backends = ["A", "B"].map(|name| Recorder::answering(move |_| ok(name.as_bytes())));
+    let [a, b] = [backends[0].address(), backends[1].address()];
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("there.txt"), "a file").unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["http", "--listen", "127.0.0.1:0", "--to", &format!("{a},{b}"), "--files"]);
+    command.arg(folder.path());
+    let mut program = Program::spawn(command, folder);
+    program.until_said("listening on");
+    let door = program.address("http");
+    let mut client = Client::connect(door);
+    let names: String = (0..10).map(|_| client.get("/elsewhere").text()).collect();
+    assert_eq!((names.matches('A').count(), names.matches('B').count()), (5, 5), "{names}");
+    assert_eq!(client.get("/there.txt").text(), "a file");
+    assert_eq!(H2Client::connect(door).get("/there.txt").text(), "a file");
+    assert_eq!(program.until_lines(12).len(), 12);
     program.signal(Signal::TERM);
     assert_eq!(program.until_exit(Duration::from_secs(5)).code(), Some(0));
 }

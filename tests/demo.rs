@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::support::until;
+use crate::support::h2::H2Client;
+use crate::support::http::Client;
+use crate::support::{client, until};
 
 /// One demo at a time: what one finds free must not be what another is about to leave.
 fn alone() -> MutexGuard<'static, ()> {
@@ -27,13 +29,13 @@ fn text(output: &Output) -> String {
     text
 }
 
-/// The addresses of the three backends and the load balancer, from the first lines.
+/// The addresses of the three backends and of both listeners, from the first lines.
 fn addresses(text: &str) -> Vec<SocketAddr> {
     let named = |name: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
         line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).trim().parse().unwrap()
     };
-    ["blue", "green", "orange", "load balancer"].map(named).to_vec()
+    ["blue", "green", "orange", "load balancer", "and for HTTP"].map(named).to_vec()
 }
 
 #[test]
@@ -63,7 +65,7 @@ fn the_demo_shows_an_ejection_and_a_return_and_leaves_nothing_behind() {
 fn the_demo_takes_other_ports_where_the_usual_are_taken() {
     let _alone = alone();
     // Whoever holds the port, this test or another program: it is taken.
-    let usual = ["127.0.0.1:8080", "127.0.0.1:9001"];
+    let usual = ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:9001"];
     let _taken = usual.map(TcpListener::bind);
     let text = text(&demo(&["--for", "1s"]).output().unwrap());
     let found = addresses(&text);
@@ -72,6 +74,48 @@ fn the_demo_takes_other_ports_where_the_usual_are_taken() {
         assert!(found.iter().all(|address| address.port() != port), "{text}");
         assert!(text.contains(&format!("port {port} is taken")), "{text}");
     }
+}
+
+#[test]
+fn the_demo_balances_requests_of_both_versions_of_http() {
+    let _alone = alone();
+    let text = text(&demo(&["--for", "4s"]).output().unwrap());
+    let number = |form: &str| -> u64 {
+        let form = regex::Regex::new(form).unwrap();
+        let found = form.captures(&text).unwrap_or_else(|| panic!("{form} is not in\n{text}"));
+        found[1].parse().unwrap()
+    };
+    for backend in ["blue", "green", "orange"] {
+        assert!(number(&format!(r"HTTP requests: .*{backend} (\d+)")) > 0, "{text}");
+    }
+    let total = number(r"(\d+) HTTP requests: ");
+    let (old, new) = (number(r"(\d+) answered by HTTP/1\.1"), number(r"and (\d+) by HTTP/2"));
+    assert!(old > 0 && new > 0 && old + new <= total, "{text}");
+    // The live lines have rates by backend and by status, also of what is not there.
+    assert!(number(r"blue \d+/s, HTTP ([1-9]\d*)/s, healthy") > 0, "{text}");
+    assert!(number(r"HTTP 2xx ([1-9]\d*)/s, 4xx [1-9]\d*/s, 5xx \d+/s") > 0, "{text}");
+    let door = addresses(&text)[4];
+    assert!(text.contains(&format!("  curl -i http://{door}/\n")), "{text}");
+}
+
+#[test]
+fn anybody_can_ask_the_demo_by_tcp_and_both_versions_of_http() {
+    let _alone = alone();
+    let mut child = demo(&["--for", "30s"]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let begin: Vec<String> = lines.take_while(|line| !line.contains("clients a second")).collect();
+    let found = addresses(&begin.join("\n"));
+    let hello = |text: String| assert!(text.starts_with("hello from "), "{text}");
+    let mut client = Client::connect(found[4]);
+    hello(client.get("/").text());
+    hello(client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi").answer().text());
+    assert_eq!(client.get("/missing").status, 404);
+    hello(H2Client::connect(found[4]).get("/").text());
+    // Over TCP, also a client that waits for the server to begin is greeted.
+    hello(client::line(&client::connect(found[3])));
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

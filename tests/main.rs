@@ -4,6 +4,7 @@ mod support;
 
 mod tidy;
 
+mod access_format;
 mod access_log;
 mod backpressure;
 mod balancing;
@@ -16,9 +17,18 @@ mod failover;
 mod half_close;
 mod health;
 mod http2;
+mod http2_abuse;
+mod http2_downgrade;
+mod http2_hostile_backend;
 mod http_balancing;
 mod http_ejection;
+mod http_errors;
 mod http_files;
+mod http_files_attacks;
+mod http_files_listing;
+mod http_files_precompressed;
+mod http_files_ranges;
+mod http_files_slow;
 mod http_forward_auth;
 mod http_forwarded;
 mod http_forwarding;

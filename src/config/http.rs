@@ -33,7 +33,7 @@ section! {
         line_max: Bytes = Bytes::kib(8),
         /// The most fields in a head, 256 at most.
         headers_max: u32 = 100,
-        /// End a connection on which nothing has passed for this long, between two requests or within a body; `"off"` for never.
+        /// End a connection on which nothing has passed for this long, between two requests or within a body; `"off"` for never. PINGs of HTTP/2 do not count.
         idle_timeout: Limit = Limit::seconds(600),
         /// The same for connections that were switched to another protocol, such as WebSocket.
         tunnel_timeout: Limit = Limit::seconds(600),
@@ -49,6 +49,8 @@ section! {
         http2: Http2 = Http2::default(),
         /// Whether CONNECT is passed on to an upstream.
         connect: bool = false,
+        /// Pages of your own for errors, by status: `"404"`, or `"5xx"` for all of a hundred. `{status}`, `{cause}` and `{request.id}` are filled in.
+        errors: IndexMap<String, PathBuf> = IndexMap::new(),
         /// Client networks that may connect. Absent: all.
         allow: Vec<ipnet::IpNet> = Vec::new(),
         /// Client networks that may not connect, even when `allow` names them.
@@ -156,6 +158,16 @@ section! {
         index: Vec<String> = vec!["index.html".to_owned()],
         /// With `files`: whether names that begin with a dot are served.
         hidden: bool = false,
+        /// With `files`: whether a folder without an index is answered with a list of what is in it.
+        listing: bool = false,
+        /// With `files`: forms of a file that may lie beside it, as `NAME.br`, `NAME.zst` and `NAME.gz`, and go to clients that understand them: `"br"`, `"zstd"`, `"gzip"`, the preferred one first. One that is older than its file is not used.
+        precompressed: Vec<Coding> = Vec::new(),
+        /// With `files`: `Cache-Control` by the name of the file, as `{ "*.css" = "max-age=3600", "*" = "no-cache" }`; the first pattern that matches counts.
+        cache: IndexMap<String, String> = IndexMap::new(),
+        /// With `files`: how long a file that was opened is used again without looking whether it is still the same, or `"off"` to look each time.
+        open_files: Limit = Limit::seconds(1),
+        /// With `files`: how long a request may wait for one operation on a file before it is answered with 503.
+        file_timeout: Time = Time::seconds(10),
         /// With `files`: where a request goes whose file is not there, as `"upstream:NAME"`. Absent: it is answered with 404.
         r#try: Option<TryUpstream> = None,
         /// Where to send the client instead, with `{scheme}`, `{host}`, `{path}`, `{query}` and `{uri}` (path and query) filled in; `{{` is a brace.
@@ -188,6 +200,8 @@ section! {
         request_headers: HeaderEdits = HeaderEdits::default(),
         /// What changes in the headers that the client gets.
         response_headers: HeaderEdits = HeaderEdits::default(),
+        /// Pages of your own for errors, before those of the listener.
+        errors: IndexMap<String, PathBuf> = IndexMap::new(),
         /// In place of the upstream's `response-timeout`.
         response_timeout: Option<Time> = None,
         /// In place of the listener's `body-max`.

@@ -58,6 +58,10 @@ section! {
         workers: Option<u32> = None,
         /// Client connections served at the same time, over all listeners. Default: as many as the descriptor limit carries.
         connections_max: Option<u32> = None,
+        /// Files of `[http.NAME]` routes kept open for a moment, over all workers; see `open-files`. Default: a part of the descriptor limit.
+        open_files_max: Option<u32> = None,
+        /// Requests of one worker that wait for a file which is not in memory; more are answered with 503.
+        file_queue_max: u32 = 1024,
         /// How long open connections may go on after a request to stop, before they are cut.
         drain_timeout: Time = Time::seconds(30),
         /// How long to go on accepting after a request to stop, so that a balancer in front can notice first.
@@ -76,6 +80,22 @@ section! {
         format: LogFormat = LogFormat::Text,
         /// Where the access log goes: `"stdout"`, `"stderr"`, `"off"` or a file.
         access: AccessTo = AccessTo::Stdout,
+        /// What an access line looks like: `"text"`, `"json"`, `"common"`, `"combined"`, or text of your own with variables in braces. Absent: as `format` says.
+        access_format: Option<AccessFormat> = None,
+        /// The share of access lines that is written of connections and requests that ended well. Failures are always written.
+        access_sample: Percent = Percent(100),
+        /// Requests that have no access line.
+        access_skip: Option<AccessSkip> = None,
+    }
+}
+
+section! {
+    /// `access-skip`: requests without an access line. All conditions that are written must hold; of one with several values, any.
+    pub struct AccessSkip {
+        /// Paths, written as those of a route.
+        path: Vec<PathPattern> = Vec::new(),
+        /// Statuses, as `200` or `"200-299"`.
+        status: Vec<StatusRange> = Vec::new(),
     }
 }
 

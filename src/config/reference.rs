@@ -5,7 +5,8 @@ use schemars::generate::SchemaSettings;
 
 use super::section::{Field, Section};
 use super::{
-    Backend, Certificate, Config, HashBalance, HeaderEdits, HttpListener, IdleConnections,
+    AccessSkip, Backend, Certificate, Config, HashBalance, HeaderEdits, HttpListener,
+    IdleConnections,
 };
 use super::{
     KeepaliveProbes, Log, Probe, Process, Reply, Route, TcpListener, Tls, Upstream, environment,
@@ -52,6 +53,7 @@ impl Config {
         section::<Config>("The file", &mut page);
         section::<Process>("`[process]`", &mut page);
         section::<Log>("`[log]`", &mut page);
+        section::<AccessSkip>("`access-skip` of `[log]`", &mut page);
         section::<Upstream>("`[upstream.NAME]`", &mut page);
         section::<Backend>("`backends` of an upstream", &mut page);
         section::<HashBalance>("`balance` as a table", &mut page);

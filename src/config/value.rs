@@ -1,6 +1,7 @@
 //! The kinds of value a key can have: times, sizes, addresses, algorithms. Each knows how to be
 //! read, written and described; none knows which key it stands behind.
 
+mod access;
 mod address;
 mod balance;
 mod choice;
@@ -9,6 +10,7 @@ mod gate;
 mod hash_by;
 mod health;
 mod network;
+mod page;
 mod pattern;
 mod retry_on;
 mod size;
@@ -22,19 +24,21 @@ use std::str::FromStr;
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
+pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, TlsVersion,
 };
-pub use files::TryUpstream;
+pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::HashBy;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
+pub use page::{Page, PageKind, PageVariable, error_statuses};
 pub use pattern::{HostPattern, PathPattern};
 pub use retry_on::RetryOn;
 pub use size::{Bytes, Percent};
-pub use template::{Part, Template, Variable};
+pub use template::{Part, Placeholder, Template, Variable};
 pub use time::{Limit, Time};
 
 use super::problem::{Misread, shown};

@@ -32,6 +32,7 @@ pub struct Complaint {
 pub fn verify(config: &Config) -> Vec<Complaint> {
     let mut complaints = Complaints::default();
     process(config, &mut complaints);
+    log(config, &mut complaints);
     let used = used(config);
     for (name, upstream) in &config.upstream {
         complaints.below(&["upstream", name], |complaints| {
@@ -162,6 +163,7 @@ fn process(config: &Config, complaints: &mut Complaints) {
     complaints.below(&["process"], |complaints| {
         complaints.within("workers", config.process.workers.unwrap_or(1), 1..=1024);
         complaints.at_least_one("connections-max", config.process.connections_max);
+        complaints.within("file-queue-max", config.process.file_queue_max, 1..=u32::MAX);
         for (index, server) in config.process.nameservers.iter().enumerate() {
             if server.port() == 0 {
                 let keys = ["nameservers", &index.to_string()];
@@ -169,6 +171,16 @@ fn process(config: &Config, complaints: &mut Complaints) {
             }
         }
     });
+}
+
+fn log(config: &Config, complaints: &mut Complaints) {
+    if let Some(skip) = &config.log.access_skip
+        && skip.path.is_empty()
+        && skip.status.is_empty()
+    {
+        let advice = "name a path or a status; access = \"off\" is for no lines at all";
+        complaints.error(&["log", "access-skip"], "this would skip every request", advice);
+    }
 }
 
 /// What every listener has, whatever is spoken on it.

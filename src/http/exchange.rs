@@ -92,8 +92,7 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Fault::Cut));
             }
             let (due, fault) = self.ask_limit();
-            let over = self.alarm.is_over(cx, due);
-            if over { Poll::Ready(Err(fault)) } else { Poll::Pending }
+            self.poll_limit(cx, due, fault)
         })
         .await
     }
@@ -114,8 +113,7 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Fault::Cut));
             }
             let (due, fault) = self.answer_limit();
-            let over = self.alarm.is_over(cx, due);
-            if over { Poll::Ready(Err(fault)) } else { Poll::Pending }
+            self.poll_limit(cx, due, fault)
         })
         .await
     }
@@ -221,6 +219,21 @@ impl Exchange<'_> {
                 Jam::To => Fault::ClientGone,
             })
         })
+    }
+
+    fn poll_limit(
+        &mut self,
+        cx: &mut Context<'_>,
+        due: Option<Instant>,
+        fault: Fault,
+    ) -> Poll<Result<(), Fault>> {
+        if !self.alarm.is_over(cx, due) {
+            return Poll::Pending;
+        }
+        if matches!(fault, Fault::BackendLate) {
+            self.backend.retire();
+        }
+        Poll::Ready(Err(fault))
     }
 
     /// What may come to an end while the answer is waited for. The backend's time begins anew while the

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::rc::{Rc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::files::{FileShare, Shelf};
 use super::reach::SharedConnections;
 use crate::upstream::idle::IdleConnections;
 
@@ -24,6 +25,7 @@ pub(crate) struct Local {
     this: Weak<Local>,
     pub(super) idle: RefCell<IdleConnections>,
     pub(super) shared: RefCell<SharedConnections>,
+    pub(super) files: Shelf,
     /// Borrowed within a turn only.
     pub(super) scratch: RefCell<Box<[u8]>>,
     inputs: RefCell<Vec<Box<[u8]>>>,
@@ -35,12 +37,13 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new() -> Rc<Local> {
+    pub(crate) fn new(files: FileShare, file_threads: usize) -> Rc<Local> {
         use std::hash::{BuildHasher, RandomState};
         Rc::new_cyclic(|this| Local {
             this: Weak::clone(this),
             idle: RefCell::default(),
             shared: RefCell::default(),
+            files: Shelf::new(files, file_threads),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             inputs: RefCell::default(),
             outputs: RefCell::default(),
@@ -55,10 +58,12 @@ impl Local {
         self.this.upgrade()
     }
 
-    /// Closes connections to backends that have been idle for too long, or that their backends have ended.
+    /// Closes connections to backends that have been idle for too long, or that their backends have ended, and files
+    /// that were opened a while ago.
     pub(crate) fn sweep(&self) {
         self.idle.borrow_mut().sweep();
         self.shared.borrow_mut().sweep();
+        self.files.sweep();
     }
 
     /// Closes every idle connection to a backend.

@@ -16,6 +16,7 @@ mod hold;
 mod key;
 mod local;
 mod mirror;
+mod pages;
 mod plain;
 mod pump;
 mod reach;
@@ -45,12 +46,13 @@ use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use affinity::Split;
 pub(crate) use again::Retry;
-pub(crate) use files::Folder;
+pub(crate) use files::{FileShare, Folder};
 pub(crate) use forwarded::Forwards;
 pub(crate) use gate::{AuthRules, ForwardAuth, Gate, Rate, RateRules, Rules as GateRules};
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
 pub(crate) use mirror::Mirror;
+pub(crate) use pages::Pages;
 pub(crate) use plain::refuse_plain;
 pub(crate) use rewrite::{PathChange, Rewrite};
 pub(crate) use serve::serve;
@@ -78,6 +80,7 @@ pub(crate) struct Rules {
     pub(crate) http1: bool,
     /// HTTP/2 with clients; none when it is not spoken.
     pub(crate) http2: Option<Http2>,
+    pub(crate) pages: Pages,
 }
 
 /// What becomes of the requests that a route takes; `U` is the upstream, or its name.
@@ -103,6 +106,8 @@ pub(crate) struct Action<U> {
     /// Bytes of a body that are held before a backend is picked.
     pub(crate) hold: u64,
     pub(crate) retry: Option<Arc<Retry>>,
+    /// Before those of the listener.
+    pub(crate) pages: Pages,
 }
 
 /// Fields that go, fields that come in their place, and fields that come beside others; in this order.
@@ -120,7 +125,7 @@ pub(crate) enum Target<U> {
     Split(Box<Split<U>>),
     /// Files, and somebody to ask for what is not among them.
     Files {
-        folder: Folder,
+        folder: Arc<Folder>,
         or: Option<U>,
     },
     Redirect {
@@ -149,6 +154,7 @@ impl<U> Action<U> {
             body_max: None,
             hold: 0,
             retry: None,
+            pages: Pages::default(),
         }
     }
 
@@ -176,6 +182,7 @@ impl<U> Action<U> {
             body_max: self.body_max,
             hold: self.hold,
             retry: self.retry,
+            pages: self.pages,
         })
     }
 }

@@ -82,12 +82,15 @@ impl Reach<'_> {
                         let link = Link::Plain(socket);
                         Reached { stream: Stream::H1(h1::Stream::new(link)), carried: 0 }
                     }
-                    Some(opening) => match greet(Link::Plain(socket), opening, limits).await {
-                        Some(shared) => of_stream(shared, limits),
-                        None => return Err(not_greeted(&place, *efforts)),
-                    },
+                    Some(opening) => {
+                        match greet(Link::Plain(socket), opening, limits, &place).await {
+                            Some(shared) => of_stream(shared, limits),
+                            None => return Err(not_greeted(&place, *efforts)),
+                        }
+                    }
                 },
             };
+            place.backend.asked();
             return Ok((reached, place));
         }
     }
@@ -118,13 +121,18 @@ fn of_stream(place: Place, limits: Limits) -> Reached {
 }
 
 /// Begins HTTP/2 on a fresh connection, and takes the first place on it.
-async fn greet(link: Link, opening: Opening, limits: Limits) -> Option<Place> {
-    let (sender, connection) = multiplexed::greet(link, limits.head_max).await.ok()?;
+async fn greet(link: Link, opening: Opening, limits: Limits, to: &InFlight) -> Option<Place> {
+    let (sender, greeted) = multiplexed::greet(link, limits.head_max).await.ok()?;
+    let (upstream, backend) = (Arc::clone(&to.upstream), Arc::clone(&to.backend));
     let place = opening.open(sender);
     let over = place.connection();
     // It ends when the last request on it has, and nobody can begin another.
     tokio::task::spawn_local(async move {
-        let _ = connection.await;
+        let patience = upstream.rules.response_timeout;
+        if let Err(abuse) = multiplexed::drive(greeted, &over, patience).await {
+            let (upstream, backend) = (&upstream.rules.name, &backend.name);
+            tracing::warn!(%upstream, %backend, "HTTP/2: it {abuse}; its connection is closed");
+        }
         over.retire();
     });
     Some(place)

@@ -55,7 +55,7 @@ pub(super) fn publish(
     told: Told,
 ) {
     site.tally.requested(told.status, told.up, told.down);
-    if !site.log.is_on() {
+    if !site.log.takes(told.why, told.status, Some(&request.target)) {
         return;
     }
     let total = began.elapsed();
@@ -76,11 +76,16 @@ pub(super) fn publish(
             total,
         },
         tried: told.efforts.tried,
-        request: Some(Box::new(request_line(request, request_id, told.status))),
+        request: Some(Box::new(request_line(request, request_id, told.status, site.log.headers()))),
     });
 }
 
-fn request_line(request: &Request, id: &str, status: Option<u16>) -> RequestLine {
+fn request_line(
+    request: &Request,
+    id: &str,
+    status: Option<u16>,
+    headers: &[String],
+) -> RequestLine {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let field = |fields: &Fields, known| fields.first(known).map(text);
     RequestLine {
@@ -96,5 +101,13 @@ fn request_line(request: &Request, id: &str, status: Option<u16>) -> RequestLine
         status,
         user_agent: field(&request.fields, Known::UserAgent),
         referer: field(&request.fields, Known::Referer),
+        headers: headers.iter().filter_map(|name| headers_named(request, name)).collect(),
     }
+}
+
+/// A header that stands more than once is told as one list (RFC 9110 5.3).
+fn headers_named(request: &Request, name: &str) -> Option<(String, String)> {
+    let values: Vec<_> = request.fields.named(name.as_bytes()).collect();
+    let value = String::from_utf8_lossy(&values.join(&b", "[..])).into_owned();
+    (!values.is_empty()).then(|| (name.to_owned(), value))
 }

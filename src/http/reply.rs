@@ -82,7 +82,7 @@ fn has_body(status: u16) -> bool {
 }
 
 /// Whether `Accept` asks for JSON before HTML.
-fn wants_json(asked: &Fields) -> bool {
+pub(super) fn wants_json(asked: &Fields) -> bool {
     let accepted = asked.all(Known::Accept).flat_map(elements);
     let kinds = accepted.map(|kind| kind.split(|byte| *byte == b';').next().unwrap_or_default());
     for kind in kinds.map(<[u8]>::trim_ascii) {

@@ -5,7 +5,7 @@
 use evenkeel_wire::Request;
 
 use super::session::path_end;
-use crate::config::{HostHeader, Part, Template, Variable};
+use crate::config::{HostHeader, Part, Placeholder, Template, Variable};
 use crate::route::{UnclearPath, normal_path};
 use crate::upstream::Backend;
 
@@ -78,9 +78,9 @@ fn filled(template: &Template, path: &[u8], rest: &[u8]) -> Vec<u8> {
     for part in &template.parts {
         let piece = match part {
             Part::Text(plain) => plain.as_bytes(),
-            Part::Variable(Variable::Path) => path,
-            Part::Variable(Variable::Rest) => rest,
-            Part::Variable(_) | Part::Header(_) | Part::Cookie(_) => b"",
+            Part::Variable(Placeholder::Variable(Variable::Path)) => path,
+            Part::Variable(Placeholder::Variable(Variable::Rest)) => rest,
+            Part::Variable(_) => b"",
         };
         // "/new/{rest}" means the same as "/new{rest}".
         let joins = text.ends_with(b"/") && piece.starts_with(b"/");

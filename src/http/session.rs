@@ -12,6 +12,7 @@ use super::forward::Order;
 use super::forwarded::Caller;
 use super::headers::Onward;
 use super::local::Local;
+use super::pages::{self, Pages};
 use super::record::{Told, publish};
 use super::reply::Reply;
 use super::stream::Stream;
@@ -54,6 +55,8 @@ pub(super) struct Session<'a> {
     pub(super) request_id: String,
     /// Bytes of bodies that came before this request.
     pub(super) carried_before: u64,
+    /// The pages of the route that the request took.
+    pages: Option<&'a Pages>,
 }
 
 impl<'a> Session<'a> {
@@ -79,6 +82,7 @@ impl<'a> Session<'a> {
             requests: 0,
             request_id: String::new(),
             carried_before: 0,
+            pages: None,
         }
     }
 
@@ -109,6 +113,7 @@ impl<'a> Session<'a> {
         self.stream.begin_body(self.request.framing, &self.site.rules.head);
         self.vet();
         let (next, told) = self.act(began).await;
+        self.pages = None;
         if !matches!(next, Next::Tunnel { .. }) {
             self.caller.place = None;
             publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
@@ -129,6 +134,7 @@ impl<'a> Session<'a> {
         let Some((index, action)) = action else {
             return self.refuse(404, Told::new(Why::NoRoute));
         };
+        self.pages = Some(&action.pages);
         if let Some(gate) = site.gates.get(index)
             && let Err(turned_away) = self.pass(gate).await
         {
@@ -254,12 +260,24 @@ impl<'a> Session<'a> {
 
     /// Answers with a page of our own about what went wrong; the connection ends with it.
     pub(super) fn refuse(&mut self, status: u16, told: Told) -> (Next, Told) {
+        self.refuse_with(status, told, None)
+    }
+
+    /// The same with one more field, which says what to do about it.
+    pub(super) fn refuse_with(
+        &mut self,
+        status: u16,
+        told: Told,
+        field: Option<(&'static str, String)>,
+    ) -> (Next, Told) {
         let cause =
             told.detail.as_deref().filter(|_| matches!(told.why, Why::BadRequest | Why::TlsFailed));
         let cause = cause.unwrap_or(told.why.as_str());
         let empty = Fields::default();
         let asked = if self.requests > 0 { &self.request.fields } else { &empty };
-        let reply = Reply::failure(status, cause, &self.request_id, asked);
+        let pages = self.pages.into_iter().chain([&self.site.rules.pages]);
+        let mut reply = pages::failure(pages, status, cause, &self.request_id, asked);
+        reply.fields.extend(field);
         self.reply(&reply, told)
     }
 

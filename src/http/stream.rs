@@ -10,6 +10,8 @@ use super::h1::{self, BodyFailed, HeadFailed, Piece};
 use super::h2;
 use super::headers::{Heading, Onward, write_interim, write_request, write_response};
 use super::local::Local;
+use crate::link::Link;
+use crate::socket::Socket;
 
 /// A client or a backend, for as long as a request is under way.
 #[derive(Debug)]
@@ -55,6 +57,24 @@ impl Stream {
         match self {
             Stream::H1(stream) => stream.input.carried,
             Stream::H2(stream) => stream.carried,
+        }
+    }
+
+    /// Bytes of bodies that went to this side.
+    pub(super) fn sent(&self) -> u64 {
+        match self {
+            Stream::H1(stream) => stream.output.carried,
+            Stream::H2(stream) => stream.sent,
+        }
+    }
+
+    /// The way for bytes that the kernel sends by itself, where nothing comes between us and it.
+    pub(super) fn direct(&mut self) -> Option<(&mut h1::Output, &Socket)> {
+        match self {
+            Stream::H1(h1::Stream { socket: Link::Plain(socket), output, .. }) => {
+                Some((output, socket))
+            }
+            _ => None,
         }
     }
 
@@ -190,6 +210,13 @@ impl Stream {
         match self {
             Stream::H1(stream) => stream.socket.reset_on_close(),
             Stream::H2(stream) => stream.break_off(),
+        }
+    }
+
+    /// No further request goes to this backend on the same connection, which may be dead without our knowing.
+    pub(super) fn retire(&self) {
+        if let Stream::H2(stream) = self {
+            stream.retire();
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,9 @@ use tokio::time::Instant;
 use super::Site;
 use super::alarm::Alarm;
 use super::forwarded::port_of;
-use super::h2::{self as multiplexed, Floods, Guarded, SEND_BUFFER, Watch, incoming_request};
+use super::h2::{
+    self as multiplexed, Floods, Guarded, PARTING, SEND_BUFFER, Watch, incoming_request,
+};
 use super::local::Local;
 use super::record::{Told, publish};
 use super::session::{Next, Session};
@@ -27,9 +29,6 @@ use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::{ClientAddress, Why};
 use crate::tcp::{Cut, Outcome};
-
-/// How long a client may take to answer our last word (GOAWAY) before we close without it.
-const PARTING: Duration = Duration::from_secs(2);
 
 /// What was configured for HTTP/2 with clients.
 #[derive(Debug, Clone)]
@@ -54,7 +53,7 @@ pub(super) async fn serve(
     };
     let local_port = port_of(link.socket());
     let watch = Watch::new();
-    let io = Guarded::new(link, ahead, rules.floods.clone(), Rc::clone(&watch));
+    let io = Guarded::of_client(link, ahead, rules.floods.clone(), Rc::clone(&watch));
     let greeting = builder(rules, site.rules.head.head_max).handshake(io);
     let connection = tokio::select! {
         biased;
@@ -66,16 +65,15 @@ pub(super) async fn serve(
         Ok(Err(error)) => return ended_badly(&error),
         Err(_) => return Outcome::without_backend(Why::HeadTimeout, None),
     };
-    let requests = FuturesUnordered::new();
+    let mut requests = FuturesUnordered::new();
     let mut alarm = Alarm::default();
-    let cuts = Slab::new();
-    let mut conversation =
-        Conversation { connection, watch, cuts, parting: None, why: None, begun: 0 };
+    let mut conversation = Conversation::new(connection, watch);
     let desk = StreamDesk { site, client, local, local_port: local_port.as_deref() };
-    let mut requests = requests;
     poll_fn(|cx| {
         loop {
-            match conversation.poll_request(cx, site.rules.requests_max) {
+            // A stream that was reset has room for another, but what it began may not be over yet.
+            let has_room = requests.len() < rules.streams_max as usize;
+            match conversation.poll_request(cx, site.rules.requests_max, has_room) {
                 Poll::Ready(Some((head, respond))) => {
                     let cut = Rc::new(Cut::default());
                     let key = conversation.cuts.insert(Rc::clone(&cut));
@@ -85,8 +83,12 @@ pub(super) async fn serve(
                 Poll::Pending => break,
             }
         }
-        while let Poll::Ready(Some(key)) = requests.poll_next_unpin(cx) {
-            conversation.cuts.try_remove(key);
+        let was_full = requests.len() >= rules.streams_max as usize;
+        while let Poll::Ready(Some((key, end))) = requests.poll_next_unpin(cx) {
+            conversation.note_end(key, end, rules.floods.resets);
+            if was_full || conversation.parting.is_some() {
+                cx.waker().wake_by_ref();
+            }
         }
         let over = conversation.poll_over(cx, cut, &site.rules, requests.is_empty(), &mut alarm);
         if over { Poll::Ready(()) } else { Poll::Pending }
@@ -94,6 +96,9 @@ pub(super) async fn serve(
     .await;
     conversation.outcome()
 }
+
+/// Streams of one connection that its client's errors may make us reset: what the crate takes for enough.
+const LOCAL_RESETS: usize = 1024;
 
 fn builder(rules: &Http2, head_max: usize) -> Builder {
     let mut builder = Builder::new();
@@ -105,9 +110,10 @@ fn builder(rules: &Http2, head_max: usize) -> Builder {
         .max_header_list_size(u32::try_from(head_max).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
         // Streams that a client gave up before we looked at them (CVE-2023-44487), and streams that it made us
-        // give up (CVE-2025-8671).
+        // give up (CVE-2025-8671). The latter are counted over the life of the connection, with all that were refused
+        // before our SETTINGS were read, so that it is no pace: for that see `note_end`.
         .max_pending_accept_reset_streams(resets)
-        .max_local_error_reset_streams(Some(resets))
+        .max_local_error_reset_streams(Some(resets.max(LOCAL_RESETS)))
         .enable_connect_protocol();
     builder
 }
@@ -123,15 +129,55 @@ struct Conversation {
     parting: Option<Instant>,
     why: Option<(Why, Option<String>)>,
     begun: u32,
+    /// Requests within this second that came to nothing by the client's doing.
+    given_up: (Instant, u32),
+}
+
+/// Whether a request was of any use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Answered,
+    /// The client reset its stream, or made us do so.
+    GivenUp,
 }
 
 impl Conversation {
+    fn new(connection: Connection<Guarded<Link>, Bytes>, watch: Rc<Watch>) -> Conversation {
+        let (cuts, given_up) = (Slab::new(), (Instant::now(), 0));
+        Conversation { connection, watch, cuts, parting: None, why: None, begun: 0, given_up }
+    }
+
+    /// Forgets a request that is over, and ends the connection if too many are given up.
+    fn note_end(&mut self, key: usize, end: End, most: u32) {
+        self.cuts.try_remove(key);
+        if end == End::Answered {
+            return;
+        }
+        let now = Instant::now();
+        if now - self.given_up.0 >= Duration::from_secs(1) {
+            self.given_up = (now, 0);
+        }
+        self.given_up.1 += 1;
+        if self.given_up.1 > most && self.why.is_none() {
+            self.part_at_once(Reason::ENHANCE_YOUR_CALM);
+            self.why = Some((Why::LimitFrames, Some("too many requests given up".to_owned())));
+        }
+    }
+
     /// The next request; none when the connection has ended.
     fn poll_request(
         &mut self,
         cx: &mut Context<'_>,
         requests_max: u32,
+        has_room: bool,
     ) -> Poll<Option<(Arrival, SendResponse<Bytes>)>> {
+        if !has_room {
+            let closed = self.connection.poll_closed(cx);
+            return closed.map(|outcome| {
+                self.note_closed(outcome.err());
+                None
+            });
+        }
         match self.connection.poll_accept(cx) {
             Poll::Ready(Some(Ok(arrival))) => {
                 self.begun += 1;
@@ -141,14 +187,18 @@ impl Conversation {
                 Poll::Ready(Some(arrival))
             }
             Poll::Ready(Some(Err(error))) => {
-                if self.why.is_none() {
-                    let Outcome { why, detail, .. } = ended_badly(&error);
-                    self.why = Some((why, detail));
-                }
+                self.note_closed(Some(error));
                 Poll::Ready(None)
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn note_closed(&mut self, error: Option<h2::Error>) {
+        if let (Some(error), None) = (error, &self.why) {
+            let Outcome { why, detail, .. } = ended_badly(&error);
+            self.why = Some((why, detail));
         }
     }
 
@@ -162,8 +212,9 @@ impl Conversation {
         alarm: &mut Alarm,
     ) -> bool {
         if let (Some(flood), None) = (self.watch.flood(), &self.why) {
-            self.part_at_once(cx, Reason::ENHANCE_YOUR_CALM);
+            self.part_at_once(Reason::ENHANCE_YOUR_CALM);
             self.why = Some((Why::LimitFrames, Some(format!("too many {flood} frames"))));
+            cx.waker().wake_by_ref();
         }
         if cut.is_asked(cx) {
             self.cuts.iter().for_each(|(_, cut)| cut.ask());
@@ -181,23 +232,24 @@ impl Conversation {
         let owed = self.watch.incomplete().map(|since| since + rules.head_timeout);
         if alarm.is_over(cx, owed) {
             self.why = Some((Why::HeadTimeout, None));
-            self.part_at_once(cx, Reason::ENHANCE_YOUR_CALM);
+            self.part_at_once(Reason::ENHANCE_YOUR_CALM);
+            cx.waker().wake_by_ref();
         }
         // Requests under way have limits of their own. What they left behind, and nobody takes, has not.
         let quiet = rules.idle_timeout.filter(|_| is_idle);
         if alarm.is_over(cx, quiet.map(|idle| self.watch.active() + idle)) {
             self.why.get_or_insert((Why::IdleTimeout, None));
-            self.part_at_once(cx, Reason::NO_ERROR);
+            self.part_at_once(Reason::NO_ERROR);
+            cx.waker().wake_by_ref();
         }
         false
     }
 
     /// Says goodbye, and waits for no request any more.
-    fn part_at_once(&mut self, cx: &Context<'_>, reason: Reason) {
+    fn part_at_once(&mut self, reason: Reason) {
         self.connection.abrupt_shutdown(reason);
         self.parting = Some(Instant::now() + PARTING);
         self.cuts.iter().for_each(|(_, cut)| cut.ask());
-        cx.waker().wake_by_ref();
     }
 
     fn outcome(self) -> Outcome {
@@ -239,10 +291,14 @@ impl StreamDesk<'_> {
     async fn answer(
         self,
         arrival: Arrival,
-        respond: SendResponse<Bytes>,
+        mut respond: SendResponse<Bytes>,
         cut: Rc<Cut>,
         key: usize,
-    ) -> usize {
+    ) -> (usize, End) {
+        // Given up already: it is not worth a backend's time.
+        if respond.poll_reset(&mut Context::from_waker(Waker::noop())).is_ready() {
+            return (key, End::GivenUp);
+        }
         let (head, body) = arrival.into_parts();
         let limits = &self.site.rules.head;
         let ends = body.is_end_stream();
@@ -252,17 +308,22 @@ impl StreamDesk<'_> {
         session.local_port = self.local_port.map(str::to_owned);
         if let Err(refusal) = incoming_request(&head, ends, limits, &mut session.request) {
             session.refuse_stream(refusal);
-            return key;
+            return (key, End::Answered);
         }
         drop(head);
         match Box::pin(session.answer()).await {
             Next::Request | Next::Close(_) | Next::Linger(_) => {}
-            Next::Abort(_) => session.stream.break_off(),
+            Next::Abort(why) => {
+                session.stream.break_off();
+                if why == Why::ClientGone {
+                    return (key, End::GivenUp);
+                }
+            }
             Next::Tunnel { backend, place } => {
                 Box::pin(session.tunnel(*backend, place, None)).await;
             }
         }
-        key
+        (key, End::Answered)
     }
 }
 

@@ -8,7 +8,7 @@ use evenkeel_wire::{Fields, Known};
 use super::Edits;
 use super::key::cookie;
 use super::session::{Session, host_of, path_end};
-use crate::config::{Part, Template, Variable};
+use crate::config::{Part, Placeholder, Template, Variable};
 use crate::observe::ended::ClientAddress;
 
 /// What a route changes in the fields of one message, with its values filled in.
@@ -20,6 +20,10 @@ pub(super) struct Changes<'e> {
 }
 
 impl Changes<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.edits.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+
     /// Takes away, sets, adds, in this order.
     pub(super) fn apply(&self, fields: &mut Fields) {
         self.edits.remove.iter().for_each(|name| remove_alike(fields, name));
@@ -49,15 +53,19 @@ impl Session<'_> {
         for part in &template.parts {
             match part {
                 Part::Text(plain) => text.extend_from_slice(plain.as_bytes()),
-                Part::Variable(variable) => self.put_value(*variable, &mut text),
-                Part::Header(name) if Known::of(name.as_bytes()) == Known::Host => {
+                Part::Variable(Placeholder::Variable(variable)) => {
+                    self.put_value(*variable, &mut text);
+                }
+                Part::Variable(Placeholder::Header(name))
+                    if Known::of(name.as_bytes()) == Known::Host =>
+                {
                     text.extend_from_slice(&request.authority);
                 }
-                Part::Header(name) => {
+                Part::Variable(Placeholder::Header(name)) => {
                     let values: Vec<_> = request.fields.named(name.as_bytes()).collect();
                     text.extend(values.join(&b", "[..]));
                 }
-                Part::Cookie(name) => {
+                Part::Variable(Placeholder::Cookie(name)) => {
                     let value = cookie(request, name.as_bytes());
                     text.extend_from_slice(value.unwrap_or_default());
                 }

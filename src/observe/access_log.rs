@@ -1,7 +1,6 @@
-//! The access log: one line per connection, text or JSON, written by a thread of its own.
+//! The access log: one line per connection or request, written by a thread of its own.
 //! A worker never waits for it: lines go through a bounded channel, and what does not fit is counted and said.
 
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,8 +10,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::clock::write_time;
-use super::ended::{Ended, RequestLine};
+use super::counts::Tally;
+use super::ended::{Ended, Why};
+use super::line;
+use super::selection::Selection;
+use crate::config::AccessFormat;
 
 /// Lines that may wait for the disk before lines are lost.
 const LINES_WAITING: usize = 8_192;
@@ -24,7 +26,8 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) to: Destination,
-    pub(crate) json: bool,
+    pub(crate) format: AccessFormat,
+    pub(crate) selection: Selection,
 }
 
 /// Where access lines go.
@@ -42,38 +45,63 @@ pub(crate) struct AccessLog {
     lines: Option<SyncSender<Ended>>,
     lost: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
+    selection: Arc<Selection>,
+    headers: Arc<[String]>,
+    tally: Arc<Tally>,
 }
 
 impl AccessLog {
     /// Opens the destination and starts the writing thread, which ends when the last `AccessLog` is dropped.
-    pub(crate) fn open(settings: &Settings) -> io::Result<(AccessLog, Option<JoinHandle<()>>)> {
-        let lost = Arc::new(AtomicU64::new(0));
-        let reopen = Arc::new(AtomicBool::new(false));
+    pub(crate) fn open(
+        settings: &Settings,
+        tally: &Arc<Tally>,
+    ) -> io::Result<(AccessLog, Option<JoinHandle<()>>)> {
+        let mut log = AccessLog {
+            lines: None,
+            lost: Arc::default(),
+            reopen: Arc::default(),
+            selection: Arc::new(settings.selection.clone()),
+            headers: settings.format.headers().into(),
+            tally: Arc::clone(tally),
+        };
         let Some(sink) = open_sink(&settings.to)? else {
-            return Ok((AccessLog { lines: None, lost, reopen }, None));
+            return Ok((log, None));
         };
         let (lines, queue) = sync_channel(LINES_WAITING);
         let writer = Writer {
             sink,
             to: settings.to.clone(),
-            json: settings.json,
-            lost: Arc::clone(&lost),
-            reopen: Arc::clone(&reopen),
+            format: settings.format.clone(),
+            lost: Arc::clone(&log.lost),
+            reopen: Arc::clone(&log.reopen),
             text: String::new(),
             complained: false,
         };
         let thread = std::thread::Builder::new()
             .name("access-log".into())
             .spawn(move || writer.run(&queue))?;
-        Ok((AccessLog { lines: Some(lines), lost, reopen }, Some(thread)))
+        log.lines = Some(lines);
+        Ok((log, Some(thread)))
     }
 
-    /// Whether anybody reads what is written.
-    pub(crate) fn is_on(&self) -> bool {
-        self.lines.is_some()
+    /// Whether an end like this has a line. It is asked once for each, since whoever is left out is counted.
+    pub(crate) fn takes(&self, why: Why, status: Option<u16>, target: Option<&[u8]>) -> bool {
+        if self.lines.is_none() {
+            return false;
+        }
+        let takes = self.selection.takes(why, status, target);
+        if !takes {
+            self.tally.left_out();
+        }
+        takes
     }
 
-    /// Hands a record over; never waits.
+    /// The headers of a request that its record has to hold, in lower case.
+    pub(crate) fn headers(&self) -> &[String] {
+        &self.headers
+    }
+
+    /// Hands a record over that was found to have a line; never waits.
     pub(crate) fn write(&self, record: Ended) {
         if let Some(lines) = &self.lines
             && lines.try_send(record).is_err()
@@ -109,7 +137,7 @@ fn open_sink(to: &Destination) -> io::Result<Option<Box<dyn Write + Send>>> {
 struct Writer {
     sink: Box<dyn Write + Send>,
     to: Destination,
-    json: bool,
+    format: AccessFormat,
     lost: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
     text: String,
@@ -135,11 +163,7 @@ impl Writer {
     }
 
     fn add(&mut self, record: &Ended) {
-        if self.json {
-            write_json(&mut self.text, record);
-        } else {
-            write_text(&mut self.text, record);
-        }
+        line::write(&mut self.text, &self.format, record);
         self.text.push('\n');
     }
 
@@ -166,142 +190,5 @@ impl Writer {
             tracing::error!("write access log: {error}; lines are being lost");
         }
         self.text.clear();
-    }
-}
-
-fn write_text(line: &mut String, record: &Ended) {
-    let Ended { client, listener, upstream, why, bytes_up, bytes_down, tried, .. } = record;
-    write_time(line, record.at);
-    let backend = record.backend.as_deref().unwrap_or("-");
-    let _ = write!(
-        line,
-        " {client} {listener} {upstream} {backend} {} {} up={bytes_up} down={bytes_down} queue=",
-        why.as_str(),
-        why.side().as_str()
-    );
-    write_millis(line, record.phases.queue);
-    line.push_str(" connect=");
-    write_millis(line, record.phases.connect);
-    line.push_str(" first=");
-    write_millis(line, record.phases.first_byte);
-    line.push_str(" total=");
-    write_millis(line, Some(record.phases.total));
-    let _ = write!(line, " tried={tried}");
-    if let Some(request) = &record.request {
-        write_request(line, request);
-    }
-    if let Some(detail) = &record.detail {
-        let _ = write!(line, " detail={detail:?}");
-    }
-}
-
-/// What a client wrote is quoted, with its control characters and quotes escaped: one request is one line.
-fn write_request(line: &mut String, request: &RequestLine) {
-    match request.status {
-        Some(status) => {
-            let _ = write!(line, " status={status}");
-        }
-        None => line.push_str(" status=-"),
-    }
-    let RequestLine { id, method, host, target, version, user_agent, referer, .. } = request;
-    let _ =
-        write!(line, " id={id} host={host:?} request={:?}", format!("{method} {target} {version}"));
-    for (name, value) in [("agent", user_agent), ("referer", referer)] {
-        if let Some(value) = value {
-            let _ = write!(line, " {name}={value:?}");
-        }
-    }
-}
-
-fn write_json(line: &mut String, record: &Ended) {
-    let mut time = String::new();
-    write_time(&mut time, record.at);
-    let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1000.0);
-    let mut value = serde_json::json!({
-        "time": time,
-        "client": record.client.to_string(),
-        "listener": &*record.listener,
-        "upstream": &*record.upstream,
-        "backend": record.backend.as_deref(),
-        "why": record.why.as_str(),
-        "side": record.why.side().as_str(),
-        "bytes_up": record.bytes_up,
-        "bytes_down": record.bytes_down,
-        "queue_ms": millis(record.phases.queue),
-        "connect_ms": millis(record.phases.connect),
-        "first_byte_ms": millis(record.phases.first_byte),
-        "total_ms": millis(Some(record.phases.total)),
-        "tried": record.tried,
-        "detail": record.detail,
-    });
-    if let (Some(request), Some(object)) = (&record.request, value.as_object_mut()) {
-        let request = serde_json::json!({
-            "id": request.id,
-            "method": request.method,
-            "host": request.host,
-            "target": request.target,
-            "protocol": request.version,
-            "status": request.status,
-            "user_agent": request.user_agent,
-            "referer": request.referer,
-        });
-        object.extend(request.as_object().cloned().into_iter().flatten());
-    }
-    let _ = write!(line, "{value}");
-}
-
-fn write_millis(line: &mut String, time: Option<Duration>) {
-    match time {
-        Some(time) => {
-            let micros = time.as_micros();
-            let _ = write!(line, "{}.{:03}ms", micros / 1000, micros % 1000);
-        }
-        None => line.push('-'),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::UNIX_EPOCH;
-
-    use crate::observe::ended::{ClientAddress, Phases, Why};
-
-    fn record() -> Ended {
-        Ended {
-            at: UNIX_EPOCH + Duration::from_millis(1_709_210_096_789),
-            client: ClientAddress::Ip("192.0.2.7:4242".parse().unwrap()),
-            listener: "public".into(),
-            upstream: "app".into(),
-            backend: Some("10.0.0.1:80".into()),
-            why: Why::ConnectRefused,
-            detail: Some("two\nlines \u{1b}[31m".into()),
-            bytes_up: 3,
-            bytes_down: 4,
-            phases: Phases { total: Duration::from_micros(1_500), ..Phases::default() },
-            tried: 2,
-            request: None,
-        }
-    }
-
-    #[test]
-    fn a_text_line_says_who_where_why_and_how_much() {
-        let mut line = String::new();
-        write_text(&mut line, &record());
-        assert_eq!(
-            line,
-            "2024-02-29T12:34:56.789Z 192.0.2.7:4242 public app 10.0.0.1:80 connect-refused backend \
-             up=3 down=4 queue=- connect=- first=- total=1.500ms tried=2 detail=\"two\\nlines \\u{1b}[31m\""
-        );
-    }
-
-    #[test]
-    fn a_line_is_one_line_whatever_the_detail_holds() {
-        let mut line = String::new();
-        write_json(&mut line, &record());
-        assert!(!line.contains('\n') && !line.contains('\u{1b}'), "{line}");
-        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["why"], "connect-refused");
-        assert_eq!(value["total_ms"], 1.5);
     }
 }

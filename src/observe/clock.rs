@@ -15,6 +15,18 @@ pub(crate) fn write_time(line: &mut String, at: SystemTime) {
     );
 }
 
+/// Writes a moment as the common log format does, without the brackets: `10/Oct/2000:13:55:36 +0000`.
+pub(super) fn write_clf_time(line: &mut String, at: SystemTime) {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (year, month, day) = civil_date(seconds / 86_400);
+    let (hour, minute, second) = time_of_day(seconds);
+    let month = usize::try_from(month).ok().and_then(|month| MONTHS.get(month - 1));
+    let month = month.copied().unwrap_or_default();
+    let _ = write!(line, "{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000");
+}
+
 fn time_of_day(seconds: u64) -> (u64, u64, u64) {
     let second = seconds % 86_400;
     (second / 3600, second / 60 % 60, second % 60)

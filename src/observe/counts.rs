@@ -14,6 +14,7 @@ pub(crate) struct Tally {
     ended: [AtomicU64; Why::ALL.len()],
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
+    left_out: AtomicU64,
 }
 
 impl Default for Tally {
@@ -24,6 +25,7 @@ impl Default for Tally {
             ended: std::array::from_fn(|_| AtomicU64::new(0)),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
         }
     }
 }
@@ -47,6 +49,11 @@ impl Tally {
         self.bytes_down.fetch_add(down, Relaxed);
     }
 
+    /// Counts an access line that the config does not want.
+    pub(crate) fn left_out(&self) {
+        self.left_out.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         // Ends are read before beginnings, so that `open` cannot come out negative.
         let ended: Vec<(Why, u64)> =
@@ -60,6 +67,7 @@ impl Tally {
             requests: std::array::from_fn(|class| self.requests[class].load(Relaxed)),
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
+            access_lines_left_out: self.left_out.load(Relaxed),
         }
     }
 }
@@ -79,6 +87,8 @@ pub struct Counts {
     pub bytes_up: u64,
     /// Bytes from backends to clients, of ended connections and requests. On HTTP, of bodies.
     pub bytes_down: u64,
+    /// Access lines that were not written because of `access-sample` and `access-skip`.
+    pub access_lines_left_out: u64,
 }
 
 impl Counts {
@@ -105,4 +115,6 @@ pub struct BackendCounts {
     pub connections: u64,
     /// Failures to connect to it so far.
     pub failures: u64,
+    /// HTTP requests sent to it so far, also those that it did not answer.
+    pub requests: u64,
 }

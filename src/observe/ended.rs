@@ -120,6 +120,8 @@ reasons! {
     HeadTimeout "head-timeout" Timeout,
     /// HTTP: the backend did not begin to answer within `response-timeout`, connecting included.
     ResponseTimeout "response-timeout" Timeout,
+    /// HTTP: a file did not come within `file-timeout`.
+    FileLate "file-late" Timeout,
     /// HTTP: the request took longer than `request-timeout` as a whole.
     RequestTimeout "request-timeout" Timeout,
     /// No counted byte passed for `idle-timeout`.
@@ -130,6 +132,8 @@ reasons! {
     DrainCut "drain-cut" Us,
     /// We had no descriptor, memory or source port for the backend's side.
     OutOfResources "out-of-resources" Us,
+    /// HTTP: the disk of a file reported a fault, or the file became shorter while it was sent.
+    FileBroken "file-broken" Us,
     /// A fault in Evenkeel ended this connection; the log has the place. Please report it.
     InternalError "internal-error" Us,
 }
@@ -188,6 +192,8 @@ pub(crate) struct RequestLine {
     pub(crate) status: Option<u16>,
     pub(crate) user_agent: Option<String>,
     pub(crate) referer: Option<String>,
+    /// Further headers that the format of the access log asks for, by their names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// The record that every accepted connection leaves behind, exactly once; on HTTP, every request leaves one too.

@@ -6,3 +6,5 @@ pub(crate) mod clock;
 pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;
+mod line;
+pub(crate) mod selection;

@@ -51,7 +51,7 @@ fn cpu_quota(text: &str) -> Option<f64> {
 fn shortages(plan: &Plan, descriptors: u64, machine: &Machine) -> Vec<String> {
     let mut found = Vec::new();
     let max = plan.connections_max;
-    let carried = carried_by(descriptors);
+    let carried = carried_by(descriptors.saturating_sub(plan.open_files));
     if max > carried {
         found.push(format!(
             "connections-max is {max}, but {descriptors} descriptors carry about {carried} connections: raise `ulimit -n` (LimitNOFILE=)"

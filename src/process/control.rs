@@ -16,7 +16,7 @@ use crate::health;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::Why;
-use crate::plan::Plan;
+use crate::plan::{Plan, Share};
 use crate::upstream::{EntryPlace, Upstream};
 
 /// What can be asked of a running proxy.
@@ -51,7 +51,7 @@ impl Control {
     /// Starts the workers and the control thread.
     pub(super) fn start(self, acceptances: Vec<Vec<Acceptance>>) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let workers = start_workers(acceptances, self.plan.pipes_per_worker)?;
+        let workers = start_workers(acceptances, self.plan.share)?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             let report = self.report.clone();
             let outcome = runtime.block_on(self.run(workers));
@@ -153,7 +153,7 @@ impl Control {
     }
 }
 
-fn start_workers(acceptances: Vec<Vec<Acceptance>>, pipes_max: usize) -> io::Result<Workers> {
+fn start_workers(acceptances: Vec<Vec<Acceptance>>, share: Share) -> io::Result<Workers> {
     let count = acceptances.len();
     let (tasks, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let crew = Arc::new(Crew { loads: (0..count).map(|_| Default::default()).collect(), tasks });
@@ -164,8 +164,7 @@ fn start_workers(acceptances: Vec<Vec<Acceptance>>, pipes_max: usize) -> io::Res
         let (crew, accepting, life) = (Arc::clone(&crew), accepting_seen.clone(), life.clone());
         let body = move || {
             let _life: mpsc::Sender<()> = life;
-            if let Err(error) = worker::run(number, crew, acceptances, inbox, accepting, pipes_max)
-            {
+            if let Err(error) = worker::run(number, crew, acceptances, inbox, accepting, share) {
                 tracing::error!("worker {number} could not start: {error}");
             }
         };

@@ -100,8 +100,9 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let plan = Plan::compile(config, descriptors);
     capacity::warn(&plan, descriptors);
     let system = |step| move |cause| StartError::System { step, cause };
-    let (log, log_thread) = AccessLog::open(&plan.access_log).map_err(system("access log"))?;
     let tally = Arc::new(Tally::default());
+    let (log, log_thread) =
+        AccessLog::open(&plan.access_log, &tally).map_err(system("access log"))?;
     let upstreams = plan.upstreams.iter().map(|upstream| Upstream::new(upstream.rules.clone()));
     let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>().map_err(system("sticky"))?;
     let places = Places::new(Some(plan.connections_max));

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::connection::{Desk, Guest, Job, Service};
 use crate::http;
 use crate::listen::Acceptor;
+use crate::plan::Share;
 use crate::tcp::{Cut, Scratch};
 
 /// How many more connections than the least loaded worker one must have before it hands a fresh one over.
@@ -83,7 +84,7 @@ pub(super) fn run(
     acceptances: Vec<Acceptance>,
     tasks: mpsc::UnboundedReceiver<Task>,
     accepting: watch::Receiver<bool>,
-    pipes_max: usize,
+    share: Share,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -93,8 +94,8 @@ pub(super) fn run(
         number,
         crew,
         desk: Rc::new(Desk {
-            scratch: RefCell::new(Scratch::new(pipes_max)),
-            http: http::Local::new(),
+            scratch: RefCell::new(Scratch::new(share.pipes)),
+            http: http::Local::new(share.files, FILE_THREADS),
         }),
         cuts: RefCell::default(),
         finishing: Cell::new(false),
@@ -124,6 +125,8 @@ pub(super) fn run(
         worker.all_ended().await;
         follow.abort();
     });
+    // A thread that hangs in a folder that does not answer must not hold up the stop.
+    runtime.shutdown_background();
     Ok(())
 }
 

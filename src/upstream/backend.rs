@@ -58,6 +58,7 @@ pub(crate) struct Backend {
     open: AtomicU32,
     connections: AtomicU64,
     failures: AtomicU64,
+    requests: AtomicU64,
     /// The last news was bad: good news must then reach the verdict, and otherwise need not.
     suspect: AtomicBool,
     /// When it was last connected, and when it last failed, in milliseconds of the upstream's clock.
@@ -89,6 +90,7 @@ impl Backend {
             open: AtomicU32::new(0),
             connections: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             suspect: AtomicBool::new(false),
             connected_at: AtomicU64::new(0),
             failed_at: AtomicU64::new(0),
@@ -141,6 +143,11 @@ impl Backend {
         self.failures.fetch_add(1, Relaxed);
     }
 
+    /// Counts an HTTP request that goes to it.
+    pub(crate) fn asked(&self) {
+        self.requests.fetch_add(1, Relaxed);
+    }
+
     /// Peak EWMA of the time it takes to answer, in seconds, as faded as it is now.
     pub(super) fn latency(&self, since_start: Duration) -> f64 {
         self.latency_parts().value_at(since_start.as_nanos() as u64)
@@ -185,6 +192,7 @@ impl Backend {
             open: self.open(),
             connections: self.connections.load(Relaxed),
             failures: self.failures.load(Relaxed),
+            requests: self.requests.load(Relaxed),
         }
     }
 }

@@ -3,10 +3,13 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod files;
+pub(crate) mod frames;
 pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod program;
 pub(crate) mod servers;
+pub(crate) mod slow_folder;
 pub(crate) mod tls;
 
 use std::net::SocketAddr;

@@ -23,7 +23,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tcp/relay", &["socket"]),
     ("route", &["config"]),
     ("http", &["config", "limits", "link", "observe", "route", "socket", "tcp", "upstream"]),
-    ("http/h1", &["link"]),
+    ("http/h1", &["link", "socket"]),
     ("http/h2", &["link"]),
     ("connection", &["http", "limits", "link", "observe", "socket", "tcp", "tls", "upstream"]),
     (

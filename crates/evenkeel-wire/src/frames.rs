@@ -94,6 +94,11 @@ impl Frames {
         self.skip == 0 && self.known == 0
     }
 
+    /// Whether the head of the last frame is whole and its payload is not.
+    pub fn is_in_payload(&self) -> bool {
+        self.skip > 0
+    }
+
     /// Follows the bytes that come next; `seen` is told of each frame once its head is whole. It stops where
     /// `seen` says so.
     pub fn follow<E>(

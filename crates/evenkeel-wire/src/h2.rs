@@ -47,13 +47,20 @@ impl Request {
         if line > limits.line_max {
             return Err(Reason::RequestLineTooLong.into());
         }
-        take_fields(&mut self.fields, fields, limits)?;
+        // As in HTTP/1, where all of it is the head.
+        let before = line + pseudo.authority.map_or(0, <[u8]>::len);
+        take_fields(&mut self.fields, fields, before, limits)?;
         self.take_target(pseudo)?;
         self.take_host(pseudo)?;
         join_cookies(&mut self.fields);
-        self.framing = match self.upgrade {
-            true => Framing::None,
-            false => framing(&self.fields, self.version, ends)?,
+        // What comes after the head of a CONNECT is no body, and has no length (RFC 9113 section 8.5).
+        let is_tunnel = self.upgrade || self.method == Method::Connect;
+        self.framing = match framing(&self.fields, self.version, ends)? {
+            Framing::Chunked if is_tunnel => Framing::None,
+            framing if is_tunnel && framing != Framing::None => {
+                return Err(Reason::BodyNotAllowed.into());
+            }
+            framing => framing,
         };
         self.check_body()?;
         self.settle_expectation()?;
@@ -139,7 +146,7 @@ impl Response {
         if status == 101 {
             return Err(Reason::StatusLineInvalid.into());
         }
-        take_fields(&mut self.fields, fields, limits)?;
+        take_fields(&mut self.fields, fields, 0, limits)?;
         let has_no_body = status < 200 || status == 204 || status == 304 || *to == Method::Head;
         if status < 200 || status == 204 {
             self.fields.remove(Known::ContentLength);
@@ -160,7 +167,7 @@ impl Fields {
         limits: &Limits,
     ) -> Result<(), Refusal> {
         self.clear();
-        take_fields(self, fields, limits).map_err(|reason| match reason {
+        take_fields(self, fields, 0, limits).map_err(|reason| match reason {
             Reason::HeadTooLarge => Reason::TrailersTooLarge,
             Reason::FieldsTooMany => Reason::TrailersTooMany,
             reason => reason,
@@ -170,13 +177,17 @@ impl Fields {
     }
 }
 
-/// Checks fields one by one and takes them over.
+/// Checks fields one by one and takes them over; so many bytes of the head came `before` them.
 fn take_fields<'a>(
     into: &mut Fields,
     fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    before: usize,
     limits: &Limits,
 ) -> Result<(), Reason> {
-    let mut size = 0;
+    let mut size = before;
+    if size > limits.head_max {
+        return Err(Reason::HeadTooLarge);
+    }
     for (count, (name, value)) in fields.enumerate() {
         // Each crumb of a cookie counts, and so does each empty field (CVE-2026-49975 and its like).
         if count >= limits.fields_max {
@@ -224,12 +235,14 @@ fn framing(fields: &Fields, version: Version, ends: bool) -> Result<Framing, Rea
     }
 }
 
-/// Makes one field of all Cookie fields, since HTTP/1 knows only one.
+/// Makes one field of all Cookie fields, since HTTP/1 knows only one. Empty ones say nothing, and at the end they
+/// would leave a space there.
 fn join_cookies(fields: &mut Fields) {
     if fields.all(Known::Cookie).nth(1).is_none() {
         return;
     }
-    let joined = fields.all(Known::Cookie).collect::<Vec<_>>().join(&b"; "[..]);
+    let crumbs = fields.all(Known::Cookie).filter(|crumb| !crumb.is_empty());
+    let joined = crumbs.collect::<Vec<_>>().join(&b"; "[..]);
     fields.remove(Known::Cookie);
     fields.push_known(Known::Cookie, b"cookie", &joined);
 }

@@ -95,6 +95,7 @@ reasons! {
     TransferEncodingOnOldVersion "transfer-encoding-on-1.0" 400 "a message of HTTP/1.0 has a Transfer-Encoding"
     TeWithLength "te-with-length" 400 "there are both a Transfer-Encoding and a Content-Length"
     LengthContradicts "length-contradicts" 400 "the Content-Length says something else than the frames do"
+    MessageMalformed "message-malformed" 400 "the message breaks a rule of HTTP/2"
     ConnectionField "connection-field" 400 "a message of HTTP/2 has a field that belongs to a connection of HTTP/1"
     BodyNotAllowed "body-not-allowed" 400 "a CONNECT or TRACE comes with a body"
     ExpectUnknown "expect-unknown" 417 "the Expect is something else than 100-continue"

@@ -2,9 +2,11 @@
 //! `fuzz/` include this file by its path; `fuzzed.rs` runs the same on changed samples, so that
 //! it is exercised without a fuzzer too. A function here panics when a promise is broken.
 
+use std::convert::Infallible;
+
 use evenkeel_wire::{
-    ChunkLimits, Chunked, Fields, Framing, Known, Limits, Method, Read, Request, Response, Step,
-    Version, is_name, is_value, write_chunk_size,
+    ChunkLimits, Chunked, Fields, FrameHead, Frames, Framing, Known, Limits, Method, Pseudo, Read,
+    Request, Response, Step, Version, is_name, is_value, write_chunk_size,
 };
 
 const LIMITS: Limits = Limits { head_max: 2_048, line_max: 512, fields_max: 20 };
@@ -134,6 +136,89 @@ fn decode(bytes: &[u8], piece: usize) -> Result<Decoded, &'static str> {
         }
     }
     Ok((data, None, Vec::new()))
+}
+
+/// What stands behind each field of a head of HTTP/2, and between its name and its value; neither may be in them.
+const FIELD_END: u8 = 0x1e;
+const NAME_END: u8 = 0x1f;
+
+/// Any bytes have the same frames however they are cut; and when they are the fields of a request, what goes on to a
+/// backend of HTTP/1 is read there as it was meant. The first byte chooses the size of the pieces, and its top bit
+/// whether a body follows. Answers whether they were a request.
+pub(crate) fn h2_head(bytes: &[u8]) -> bool {
+    let Some((choice, bytes)) = bytes.split_first() else { return false };
+    let whole = frames(bytes, bytes.len().max(1));
+    assert_eq!(whole, frames(bytes, usize::from(*choice % 16) + 1));
+    let mut pseudo = Pseudo::default();
+    let mut fields = Vec::new();
+    for field in bytes.split(|byte| *byte == FIELD_END).filter(|field| !field.is_empty()) {
+        let end = field.iter().position(|byte| *byte == NAME_END).unwrap_or(field.len());
+        let (name, value) = (&field[..end], field.get(end + 1..).unwrap_or_default());
+        match name {
+            b":method" => pseudo.method = value,
+            b":scheme" => pseudo.scheme = Some(value),
+            b":authority" => pseudo.authority = Some(value),
+            b":path" => pseudo.path = Some(value),
+            b":protocol" => pseudo.protocol = Some(value),
+            _ => fields.push((name, value)),
+        }
+    }
+    let mut request = Request::default();
+    if request.take_h2(&pseudo, fields.into_iter(), *choice < 0x80, &LIMITS).is_err() {
+        return false;
+    }
+    check_fields(&request.fields);
+    assert_eq!(request.fields.first(Known::Host), None);
+    assert!(request.fields.all(Known::Cookie).nth(1).is_none());
+    let mut again = Request::default();
+    let written = written_as_http1(&request);
+    let wide =
+        Limits { head_max: 2 * LIMITS.head_max, line_max: 2 * LIMITS.head_max, fields_max: 25 };
+    let read = again.read(&written, &wide);
+    assert_eq!(read, Ok(Read::Whole { length: written.len() }), "{}", written.escape_ascii());
+    let told = |request: &Request| {
+        let mut fields = request.fields.clone();
+        let hop =
+            [Known::ContentLength, Known::TransferEncoding, Known::Connection, Known::Upgrade];
+        fields.retain(|field| !hop.contains(&field.known));
+        let Request { method, authority, target, framing, upgrade, expects_continue, .. } = request;
+        let said = (method.clone(), authority.clone(), target.clone());
+        (said, *framing, *upgrade, *expects_continue, fields)
+    };
+    assert_eq!(told(&request), told(&again), "{}", written.escape_ascii());
+    true
+}
+
+/// The frames in some bytes of a client, cut into pieces, and whether they end between two.
+fn frames(bytes: &[u8], piece: usize) -> (Vec<FrameHead>, bool, bool) {
+    let (mut frames, mut seen) = (Frames::of_client(), Vec::new());
+    for part in bytes.chunks(piece) {
+        let followed: Result<(), Infallible> = frames.follow(part, |head| {
+            seen.push(head);
+            Ok(())
+        });
+        assert_eq!(followed, Ok(()));
+    }
+    (seen, frames.is_between(), frames.is_in_payload())
+}
+
+/// A request of HTTP/2 as a proxy would write it on: framed anew, with Upgrade for what an extended CONNECT asks.
+fn written_as_http1(request: &Request) -> Vec<u8> {
+    let mut http1 = request.clone();
+    http1.version = Version::Http11;
+    http1.fields.retain(|field| field.known != Known::ContentLength);
+    match request.framing {
+        Framing::Length(length) => {
+            http1.fields.push(b"Content-Length", length.to_string().as_bytes())
+        }
+        Framing::Chunked => http1.fields.push(b"Transfer-Encoding", b"chunked"),
+        Framing::None | Framing::UntilClose => {}
+    }
+    if request.upgrade {
+        http1.fields.push(b"Connection", b"upgrade");
+        http1.fields.push(b"Upgrade", &request.protocol);
+    }
+    write_request(&http1)
 }
 
 fn check_fields(fields: &Fields) {

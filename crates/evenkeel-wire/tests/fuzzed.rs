@@ -36,6 +36,11 @@ const STUMBLES: &[&[u8]] = &[
     b"@",
     b"_",
     b"\"",
+    b"\x1e",
+    b"\x1f",
+    b":authority\x1fb\x1e",
+    b"content-length\x1f5\x1e",
+    b"cookie\x1fa=b\x1e",
 ];
 
 #[derive(Clone, Debug)]
@@ -127,6 +132,15 @@ fn a_changed_chunked_body_has_one_reading_or_none() {
     run("chunked", fuzz_bodies::chunked);
 }
 
+#[test]
+fn a_changed_head_of_http2_goes_on_as_it_was_meant_or_not_at_all() {
+    let requests = seeds("h2_head").iter().filter(|seed| fuzz_bodies::h2_head(seed)).count();
+    assert_eq!(requests, 8, "all seeds but the frames and a refused one");
+    run("h2_head", |bytes| {
+        let _ = fuzz_bodies::h2_head(bytes);
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
@@ -135,5 +149,6 @@ proptest! {
         fuzz_bodies::request_head(&bytes);
         fuzz_bodies::response_head(&bytes);
         fuzz_bodies::chunked(&bytes);
+        let _ = fuzz_bodies::h2_head(&bytes);
     }
 }

@@ -4,6 +4,7 @@ mod chunks;
 mod fields;
 mod fuzz_bodies;
 mod fuzzed;
+mod h2_heads;
 mod hyper_reads;
 mod requests;
 mod responses;

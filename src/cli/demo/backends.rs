@@ -1,4 +1,4 @@
-//! The built-in backends: each greets with its name and echoes what comes, until it is switched off.
+//! The built-in backends: each answers with its name, over TCP and HTTP alike, until it is switched off.
 //! Switching one off closes its listener and its connections, as a crash would; switching it on binds the same port.
 
 use std::io;
@@ -7,10 +7,11 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use super::answers;
 
 /// How long a backend whose port was taken while it was off waits before it tries again.
 const BIND_AGAIN: Duration = Duration::from_millis(200);
@@ -108,7 +109,7 @@ impl Backend {
         loop {
             while connections.try_join_next().is_some() {}
             match listener.accept().await {
-                Ok((stream, _)) => drop(connections.spawn(greet_and_echo(self.name, stream))),
+                Ok((stream, _)) => drop(connections.spawn(answers::serve(self.name, stream))),
                 // Out of descriptors: some connections must end first.
                 Err(_) => tokio::time::sleep(BIND_AGAIN).await,
             }
@@ -132,12 +133,4 @@ impl Backend {
             tokio::time::sleep(BIND_AGAIN).await;
         }
     }
-}
-
-async fn greet_and_echo(name: &'static str, mut stream: TcpStream) -> io::Result<()> {
-    let _ = stream.set_nodelay(true);
-    stream.write_all(format!("hello from {name}\n").as_bytes()).await?;
-    let (mut from, mut to) = stream.split();
-    tokio::io::copy(&mut from, &mut to).await?;
-    Ok(())
 }

@@ -32,8 +32,27 @@ pub(super) struct Event {
 #[derive(Debug, Default)]
 pub(super) struct Chronicle {
     states: Vec<(&'static str, Duration)>,
-    samples: VecDeque<(Duration, Vec<u64>)>,
+    samples: VecDeque<(Duration, Sample)>,
     ends: Vec<(Why, u64, Duration)>,
+}
+
+/// Numbers that only grow, at one moment.
+#[derive(Debug, Clone)]
+struct Sample {
+    connections: Vec<u64>,
+    requests: Vec<u64>,
+    statuses: [u64; 5],
+}
+
+/// How fast these numbers grow, a second.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Rates {
+    /// New connections of each backend.
+    pub(super) connections: Vec<f64>,
+    /// HTTP requests of each backend.
+    pub(super) requests: Vec<f64>,
+    /// HTTP requests by the first digit of their status, from 1xx on.
+    pub(super) statuses: [f64; 5],
 }
 
 impl Chronicle {
@@ -54,8 +73,13 @@ impl Chronicle {
                 *known = (backend.state, now);
             }
         }
-        let connections = backends.iter().map(|backend| backend.connections).collect();
-        self.samples.push_back((now, connections));
+        let [_, statuses @ ..] = counts.requests;
+        let sample = Sample {
+            connections: backends.iter().map(|backend| backend.connections).collect(),
+            requests: backends.iter().map(|backend| backend.requests).collect(),
+            statuses,
+        };
+        self.samples.push_back((now, sample));
         while self.samples.len() > 2 && now.saturating_sub(self.samples[1].0) > WINDOW {
             self.samples.pop_front();
         }
@@ -90,15 +114,22 @@ impl Chronicle {
         news
     }
 
-    /// New connections a second of each backend, of late.
-    pub(super) fn rates(&self) -> Vec<f64> {
+    /// How fast everything has grown of late.
+    pub(super) fn rates(&self) -> Rates {
         let (Some((from, old)), Some((to, new))) = (self.samples.front(), self.samples.back())
         else {
-            return Vec::new();
+            return Rates::default();
         };
         let seconds = to.saturating_sub(*from).as_secs_f64().max(0.1);
-        let grown = new.iter().zip(old).map(|(new, old)| new.saturating_sub(*old));
-        grown.map(|grown| grown as f64 / seconds).collect()
+        let rate = |new: &u64, old: &u64| new.saturating_sub(*old) as f64 / seconds;
+        let rates = |new: &[u64], old: &[u64]| {
+            new.iter().zip(old).map(|(new, old)| rate(new, old)).collect()
+        };
+        Rates {
+            connections: rates(&new.connections, &old.connections),
+            requests: rates(&new.requests, &old.requests),
+            statuses: std::array::from_fn(|class| rate(&new.statuses[class], &old.statuses[class])),
+        }
     }
 
     /// The state of a backend in words: what the proxy thinks of it, and since when.
@@ -108,10 +139,10 @@ impl Chronicle {
         match (state, on) {
             ("healthy", true) => (Tone::Good, "healthy".into()),
             ("healthy", false) => (Tone::Uneasy, "stopped, not noticed yet".into()),
-            ("ejected", false) => (Tone::Bad, format!("ejected {seconds} s, failed twice")),
-            ("ejected", true) => (Tone::Uneasy, "ejected, for a moment more".into()),
+            ("ejected", false) => (Tone::Bad, format!("ejected {seconds} s, it failed")),
+            ("ejected", true) => (Tone::Uneasy, "ejected a moment more".into()),
             ("unhealthy", false) => (Tone::Bad, format!("down {seconds} s, checks fail")),
-            ("unhealthy", true) => (Tone::Uneasy, "started, its check is due".into()),
+            ("unhealthy", true) => (Tone::Uneasy, "started, check is due".into()),
             (other, _) => (Tone::Neutral, other.into()),
         }
     }
@@ -144,6 +175,7 @@ mod tests {
             open: 0,
             connections,
             failures: 0,
+            requests: connections * 2,
         }
     }
 
@@ -155,6 +187,7 @@ mod tests {
             requests: [0; 6],
             bytes_up: 0,
             bytes_down: 0,
+            access_lines_left_out: 0,
         }
     }
 
@@ -202,6 +235,8 @@ mod tests {
             let connections = u64::from(tenth.min(50)) * 10 + u64::from(tenth.saturating_sub(50));
             chronicle.note(now, &["blue"], &[reading("healthy", connections)], &counts(&[]));
         }
-        assert!((chronicle.rates()[0] - 10.0).abs() < 0.5, "{:?}", chronicle.rates());
+        let rates = chronicle.rates();
+        assert!((rates.connections[0] - 10.0).abs() < 0.5, "{rates:?}");
+        assert!((rates.requests[0] - 20.0).abs() < 1.0, "{rates:?}");
     }
 }

@@ -76,10 +76,10 @@ pub(super) fn draw(
     let backends_rows = 1 + 2 * view.backends.len() as u16;
     // What is least needed has least room when there is little.
     let gap = u16::from(area.height >= 22);
-    let tips = if area.height >= 20 { 3 } else { 0 };
+    let tips = if area.height >= 20 { 1 + view.try_out.len() as u16 } else { 0 };
     let ended = ended(view);
     let [head, _, backends, _, ends, middle, keys, below] = Layout::vertical([
-        Constraint::Length(2),
+        Constraint::Length(3),
         Constraint::Length(gap),
         Constraint::Length(backends_rows),
         Constraint::Length(gap),
@@ -110,23 +110,44 @@ fn header(view: &View) -> Vec<Line<'static>> {
     vec![
         Line::from(vec![
             strong("Evenkeel demo"),
-            format!(": {} balances over three backends by ", view.listen).into(),
+            format!(": TCP :{} and HTTP :{} ", view.listen.port(), view.listen_http.port()).into(),
+            "over three backends, ".into(),
             strong(view.balance.clone()),
         ]),
         Line::from(vec![
-            "clients ".into(),
-            strong(pace),
+            "TCP  ".into(),
+            strong(pace.clone()),
             format!(
                 ": {} answered, {} cut off later, {} failed; {} open now",
                 visits.answered, visits.cut, visits.failed, view.open
             )
             .into(),
         ]),
+        Line::from(vec![
+            "HTTP ".into(),
+            strong(pace),
+            format!(
+                ": {}; {} by HTTP/1.1, {} by HTTP/2",
+                statuses(view),
+                view.answers.http1,
+                view.answers.http2
+            )
+            .into(),
+        ]),
     ]
 }
 
+/// Requests a second by status; those that nobody sends are left out.
+pub(super) fn statuses(view: &View) -> String {
+    let all = view.statuses.iter().zip(1..).skip(1);
+    let rates = all.filter(|(rate, class)| *class != 3 || **rate > 0.0);
+    let rates: Vec<_> = rates.map(|(rate, class)| format!("{class}xx {rate:.0}/s")).collect();
+    rates.join(", ")
+}
+
 fn table(view: &View, width: u16, look: Look) -> Vec<Line<'static>> {
-    let titles = row(["", "backend", "address", "state", "open", "total", "failed", "new/s"]);
+    let titles =
+        row(["", "backend", "address", "state", "open", "total", "failed", "new/s", "req/s"]);
     let mut lines = vec![Line::styled(titles, Modifier::UNDERLINED)];
     for (index, backend) in view.backends.iter().enumerate() {
         lines.push(backend_line(index, backend, look));
@@ -136,12 +157,12 @@ fn table(view: &View, width: u16, look: Look) -> Vec<Line<'static>> {
 }
 
 /// Where the columns of address, state and numbers begin; the numbers end at 80.
-const COLUMNS: [usize; 3] = [10, 26, 54];
+const COLUMNS: [usize; 3] = [10, 26, 49];
 
-fn row(cells: [&str; 8]) -> String {
-    let [key, name, address, state, open, total, failed, rate] = cells;
+fn row(cells: [&str; 9]) -> String {
+    let [key, name, address, state, open, total, failed, rate, requests] = cells;
     format!(
-        "{key:<2}{name:<8.8}{address:<16.16}{state:<28.28}{open:>5}{total:>8}{failed:>7}{rate:>6}"
+        "{key:<2}{name:<8.8}{address:<16.16}{state:<23.23}{open:>5}{total:>7}{failed:>7}{rate:>6}{requests:>6}"
     )
 }
 
@@ -155,6 +176,7 @@ fn backend_line(index: usize, backend: &BackendView, look: Look) -> Line<'static
         &backend.connections.to_string(),
         &backend.failures.to_string(),
         &format!("{:.0}", backend.rate),
+        &format!("{:.0}", backend.requests_rate),
     ]);
     // All cells are ASCII, so that a column is a byte.
     let [address, state, numbers] = COLUMNS;
@@ -233,18 +255,14 @@ fn key_lines() -> Vec<Line<'static>> {
 }
 
 fn tip_lines(view: &View) -> Vec<Line<'static>> {
-    let [first, second] = &view.try_out;
-    vec![
-        Line::from("Try in another terminal:"),
-        Line::from(format!("  {first}")),
-        Line::from(format!("  {second}")),
-    ]
+    let commands = view.try_out.iter().map(|command| Line::from(format!("  {command}")));
+    std::iter::once(Line::from("Try in another terminal:")).chain(commands).collect()
 }
 
 /// The config over everything but the header, so that it can be copied whole.
 fn show_config(frame: &mut Frame<'_>, view: &View) {
     let [_, area] =
-        Layout::vertical([Constraint::Length(2), Constraint::Min(0)]).areas(frame.area());
+        Layout::vertical([Constraint::Length(3), Constraint::Min(0)]).areas(frame.area());
     let mut lines = vec![
         Line::from(strong("The same as a config file, for `evenkeel run -c FILE` (c: back):")),
         Line::default(),
@@ -261,6 +279,7 @@ mod tests {
     use ratatui::buffer::Buffer;
 
     use super::*;
+    use crate::cli::demo::requests::Answers;
     use crate::cli::demo::setup::local;
     use crate::cli::demo::traffic::Visits;
 
@@ -272,28 +291,37 @@ mod tests {
             address: local(port),
             tone: Tone::Bad,
             state: state.into(),
-            open: 99_999,
-            connections: 9_999_999,
+            open: 9_999,
+            connections: 999_999,
             failures: 999_999,
             rate: 500.0,
+            requests: 999_999,
+            requests_rate: 167.0,
             share,
         };
         View {
             now: std::time::Duration::from_secs(1),
             listen: local(65535),
+            listen_http: local(65534),
             balance: "least-connections".into(),
             per_second: 500,
             paused: false,
             visits: Visits { answered: 1, cut: 2, failed: 3 },
+            answers: Answers { http1: 99_999, http2: 99_998, refused: 1, failed: 2 },
+            statuses: [0.0, 475.0, 0.0, 25.0, 500.0],
             open: 4,
             ends: crate::Why::ALL.iter().take(4).map(|why| (why.as_str(), 12_345)).collect(),
             backends: vec![
                 backend("blue", 65533, "healthy", 1.0),
-                backend("green", 65534, "down 9999 s, checks fail", 0.0),
-                backend("orange", 65535, "ejected 1 s, failed twice", 0.5),
+                backend("green", 65534, "down 999 s, checks fail", 0.0),
+                backend("orange", 65535, "ejected 10 s, it failed", 0.5),
             ],
             toml: "[tcp.demo]".into(),
-            try_out: ["nc 127.0.0.1 65535".into(), "evenkeel tcp".into()],
+            try_out: [
+                "nc 127.0.0.1 65535".into(),
+                "curl http://127.0.0.1:65534/".into(),
+                "evenkeel tcp".into(),
+            ],
         }
     }
 
@@ -319,15 +347,17 @@ mod tests {
         let rows = rows(&picture(80, 24, false, PLAIN));
         let text = rows.join("\n");
         for words in [
-            "balances over three backends by least-connections\n",
-            "127.0.0.1:65534 down 9999 s, checks fail    99999 9999999 999999   500\n",
-            "ejected 1 s, failed twice",
-            "new/s\n",
+            "TCP :65535 and HTTP :65534 over three backends, least-connections\n",
+            "HTTP 500/s: 2xx 475/s, 4xx 25/s, 5xx 500/s; 99999 by HTTP/1.1, 99998 by HTTP/2",
+            "127.0.0.1:65534 down 999 s, checks fail 9999 999999 999999   500   167\n",
+            "ejected 10 s, it failed",
+            "new/s req/s\n",
             " 50 % of new connections\n",
             "backend-reset  ",
             "\n3600.0 s  words words",
             "q quit",
             "nc 127.0.0.1 65535",
+            "curl http://127.0.0.1:65534/",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }

@@ -1,11 +1,14 @@
 //! `evenkeel demo`: three backends, a proxy over them and clients, in this process alone, to be watched and disturbed.
 //! The proxy is started through the public library like any other; nothing of what is shown about it is made up.
 
+mod answers;
 mod backends;
 mod chronicle;
+mod crowd;
 mod draw;
 mod keys;
 mod plain;
+mod requests;
 mod scene;
 mod screen;
 mod setup;

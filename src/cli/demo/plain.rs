@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::super::say;
+use super::draw::statuses;
 use super::scene::{Scene, View};
 use super::stop::Stop;
 use super::tenths;
@@ -47,13 +48,14 @@ fn introduce(scene: &mut Scene) {
     let news = scene.look();
     let view = scene.view();
     say(
-        "Evenkeel demo: three backends, a load balancer over them and clients, all in this process.",
+        "Evenkeel demo: three backends, a load balancer for TCP and HTTP over them, and clients, all in this process.",
     );
     say("");
     for backend in &view.backends {
         say(&format!("  {:<14} {}", backend.name, backend.address));
     }
     say(&format!("  {:<14} {}", "load balancer", view.listen));
+    say(&format!("  {:<14} {}", "and for HTTP", view.listen_http));
     for event in news {
         say(&format!("  {}", event.text));
     }
@@ -65,7 +67,8 @@ fn introduce(scene: &mut Scene) {
     for command in &view.try_out {
         say(&format!("  {command}"));
     }
-    say(&format!("\n{} clients a second:\n", view.per_second));
+    let pace = view.per_second;
+    say(&format!("\n{pace} clients a second, and {pace} requests by HTTP/1.1 and HTTP/2:\n"));
 }
 
 fn tell_news(scene: &mut Scene) {
@@ -76,10 +79,12 @@ fn tell_news(scene: &mut Scene) {
 
 fn status(view: &View) -> String {
     let backend = |backend: &super::scene::BackendView| {
-        format!("{} {:.0}/s {}", backend.name, backend.rate, backend.state)
+        let (rate, requests) = (backend.rate, backend.requests_rate);
+        format!("{} {rate:.0}/s, HTTP {requests:.0}/s, {}", backend.name, backend.state)
     };
     let backends: Vec<String> = view.backends.iter().map(backend).collect();
-    format!("{:>8}  {} | open {}", tenths(view.now), backends.join(" | "), view.open)
+    let (time, open) = (tenths(view.now), view.open);
+    format!("{time:>8}  {} | open {open} | HTTP {}", backends.join(" | "), statuses(view))
 }
 
 /// What it all came to.
@@ -95,5 +100,15 @@ pub(super) fn sum_up(view: &View) {
     say(&format!(
         "The clients: {} answered, {} of these cut off later, {} failed.",
         visits.answered, visits.cut, visits.failed
+    ));
+    let requests = view.backends.iter().map(|backend| backend.requests);
+    let parts: Vec<String> = (view.backends.iter().zip(requests.clone()))
+        .map(|(backend, requests)| format!("{} {requests}", backend.name))
+        .collect();
+    say(&format!("\n{} HTTP requests: {}.", requests.sum::<u64>(), parts.join(", ")));
+    let answers = view.answers;
+    say(&format!(
+        "Their clients: {} answered by HTTP/1.1 and {} by HTTP/2, {} of these by a status from 500 on, {} failed.",
+        answers.http1, answers.http2, answers.refused, answers.failed
     ));
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::backends::Backends;
 use super::chronicle::{Chronicle, Event, Tone};
-use super::setup::{BACKENDS, LISTEN, Setup, bind_near, local};
-use super::traffic::{RATES, Traffic, Visits};
+use super::crowd::RATES;
+use super::requests::{Answers, Requests};
+use super::setup::{BACKENDS, LISTEN, LISTEN_HTTP, Setup, bind_near, local};
+use super::traffic::{Traffic, Visits};
 use crate::Running;
 use crate::config::Balance;
 
@@ -27,10 +29,11 @@ const FIRST_RATE: usize = 2;
 /// Everything that runs. Fields are dropped in this order: those who connect go before those they connect to.
 pub(super) struct Scene {
     traffic: Traffic,
+    requests: Requests,
     running: Option<Running>,
     backends: Backends,
     setup: Setup,
-    try_out: [String; 2],
+    try_out: [String; 3],
     chronicle: Chronicle,
     news: Vec<Event>,
     started: Instant,
@@ -43,17 +46,21 @@ pub(super) struct Scene {
 pub(super) struct View {
     pub(super) now: Duration,
     pub(super) listen: SocketAddr,
+    pub(super) listen_http: SocketAddr,
     pub(super) balance: String,
     pub(super) per_second: u32,
     pub(super) paused: bool,
     pub(super) visits: Visits,
+    pub(super) answers: Answers,
+    /// HTTP requests a second by the first digit of their status, from 1xx on.
+    pub(super) statuses: [f64; 5],
     /// Open client connections.
     pub(super) open: u64,
     /// Reasons of ended connections, those that occurred.
     pub(super) ends: Vec<(&'static str, u64)>,
     pub(super) backends: Vec<BackendView>,
     pub(super) toml: String,
-    pub(super) try_out: [String; 2],
+    pub(super) try_out: [String; 3],
 }
 
 /// How one backend stands.
@@ -68,6 +75,9 @@ pub(super) struct BackendView {
     pub(super) failures: u64,
     /// New connections a second.
     pub(super) rate: f64,
+    /// HTTP requests so far, and a second.
+    pub(super) requests: u64,
+    pub(super) requests_rate: f64,
     /// Its part of all new connections, from 0 to 1.
     pub(super) share: f64,
 }
@@ -85,11 +95,14 @@ impl Scene {
         }
         let backends = Backends::start(sockets)?;
         let balance = Balance::RoundRobin;
-        let mut setup = Setup { listen: local(LISTEN), backends: addresses, balance };
-        let running = setup.start_near(LISTEN)?;
+        let (listen, listen_http) = (local(LISTEN), local(LISTEN_HTTP));
+        let mut setup = Setup { listen, listen_http, backends: addresses, balance };
+        let running = setup.start_near()?;
         news.extend(replaced("the load balancer", LISTEN, setup.listen));
+        news.extend(replaced("its HTTP listener", LISTEN_HTTP, setup.listen_http));
         Ok(Scene {
             traffic: Traffic::start(setup.listen, RATES[FIRST_RATE])?,
+            requests: Requests::start(setup.listen_http, RATES[FIRST_RATE])?,
             running: Some(running),
             backends,
             try_out: setup.try_out(),
@@ -124,11 +137,12 @@ impl Scene {
         };
         let now = self.now();
         let rates = self.chronicle.rates();
-        let sum: f64 = rates.iter().sum();
+        let sum: f64 = rates.connections.iter().sum();
         let on = self.backends.on();
         let backend = |(index, reading): (usize, &crate::BackendCounts)| {
             let (tone, state) = self.chronicle.state(index, on[index], now);
-            let rate = rates.get(index).copied().unwrap_or_default();
+            let of = |rates: &[f64]| rates.get(index).copied().unwrap_or_default();
+            let rate = of(&rates.connections);
             BackendView {
                 name: BACKENDS[index].0,
                 address: self.setup.backends[index],
@@ -138,6 +152,8 @@ impl Scene {
                 connections: reading.connections,
                 failures: reading.failures,
                 rate,
+                requests: reading.requests,
+                requests_rate: of(&rates.requests),
                 share: if sum > 0.0 { rate / sum } else { 0.0 },
             }
         };
@@ -145,10 +161,13 @@ impl Scene {
         View {
             now,
             listen: self.setup.listen,
+            listen_http: self.setup.listen_http,
             balance: self.setup.balance.to_string(),
             per_second: RATES[self.rate],
             paused: self.paused,
             visits: self.traffic.visits(),
+            answers: self.requests.answers(),
+            statuses: rates.statuses,
             open: counts.as_ref().map_or(0, |counts| counts.open),
             ends: ended.map(|(why, count)| (why.as_str(), *count)).collect(),
             backends: readings.iter().enumerate().map(backend).collect(),
@@ -175,13 +194,18 @@ impl Scene {
         let last = RATES.len() - 1;
         self.rate = if more { (self.rate + 1).min(last) } else { self.rate.saturating_sub(1) };
         self.paused = false;
-        self.traffic.set_rate(RATES[self.rate]);
+        self.set_rate(RATES[self.rate]);
+    }
+
+    fn set_rate(&self, per_second: u32) {
+        self.traffic.set_rate(per_second);
+        self.requests.set_rate(per_second);
     }
 
     /// Lets clients come no more, or again.
     pub(super) fn pause(&mut self) {
         self.paused = !self.paused;
-        self.traffic.set_rate(if self.paused { 0 } else { RATES[self.rate] });
+        self.set_rate(if self.paused { 0 } else { RATES[self.rate] });
         self.tell(if self.paused { "no new clients" } else { "clients come again" }.into());
     }
 

@@ -5,22 +5,26 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use crate::config::{AccessTo, Address, Backend, Balance, Config, Health, Probe, Time, Upstream};
+use crate::config::{AccessTo, Address, Backend, Balance, Config, Health, HttpListener, Probe};
+use crate::config::{Time, Upstream};
 use crate::{Proxy, Running, StartError};
 
 /// The backends by name, each with the port that is tried first.
 pub(super) const BACKENDS: [(&str, u16); 3] = [("blue", 9001), ("green", 9002), ("orange", 9003)];
-/// The port of the listener that is tried first.
+/// The ports of the listeners for TCP and HTTP that are tried first.
 pub(super) const LISTEN: u16 = 8080;
+pub(super) const LISTEN_HTTP: u16 = 8081;
 /// The port that the command to try listens on.
-const TRY_LISTEN: u16 = 8081;
-/// The listener's name in the config.
+const TRY_LISTEN: u16 = 8082;
+/// The listeners' names in the config.
 const LISTENER: &str = "demo";
+const LISTENER_HTTP: &str = "web";
 
 /// Everything about the proxy that can differ from one run to the next.
 #[derive(Debug, Clone)]
 pub(super) struct Setup {
     pub(super) listen: SocketAddr,
+    pub(super) listen_http: SocketAddr,
     pub(super) backends: Vec<SocketAddr>,
     pub(super) balance: Balance,
 }
@@ -50,6 +54,10 @@ impl Setup {
         let mut config = Config::default();
         config.upstream.insert("colours".into(), upstream);
         config.tcp.insert(LISTENER.into(), listener);
+        let upstream = Some("colours".into());
+        let listener = vec![Address::Ip(self.listen_http)];
+        let listener = HttpListener { upstream, ..HttpListener::new(listener) };
+        config.http.insert(LISTENER_HTTP.into(), listener);
         config
     }
 
@@ -68,10 +76,15 @@ impl Setup {
              \n\
              [tcp.{LISTENER}]\n\
              listen = \"{}\"\n\
+             upstream = \"colours\"\n\
+             \n\
+             [http.{LISTENER_HTTP}]\n\
+             listen = \"{}\"\n\
              upstream = \"colours\"",
             backends.join(", "),
             self.balance,
-            self.listen
+            self.listen,
+            self.listen_http
         )
     }
 
@@ -80,21 +93,35 @@ impl Setup {
         Ok(Proxy::new(self.quiet_config())?.start()?)
     }
 
-    /// Starts the proxy on the first port that is free, and keeps which one it is.
-    pub(super) fn start_near(&mut self, usual: u16) -> Result<Running, Box<dyn std::error::Error>> {
-        let mut refused = None;
-        for port in ports_near(usual) {
-            self.listen.set_port(port);
-            match Proxy::new(self.quiet_config())?.start() {
+    /// Starts the proxy on the first ports that are free, and keeps which they are.
+    pub(super) fn start_near(&mut self) -> Result<Running, Box<dyn std::error::Error>> {
+        let (mut ports, mut ports_http) = (ports_near(LISTEN), ports_near(LISTEN_HTTP));
+        self.listen.set_port(ports.next().unwrap_or_default());
+        self.listen_http.set_port(ports_http.next().unwrap_or_default());
+        loop {
+            let error = match Proxy::new(self.quiet_config())?.start() {
                 Ok(running) => {
-                    self.listen = running.addresses(LISTENER).pop().unwrap_or(self.listen);
+                    let bound = |name| running.addresses(name).pop();
+                    self.listen = bound(LISTENER).unwrap_or(self.listen);
+                    self.listen_http = bound(LISTENER_HTTP).unwrap_or(self.listen_http);
                     return Ok(running);
                 }
-                Err(error @ StartError::Listen { .. }) => refused = Some(error),
-                Err(error) => return Err(error.into()),
+                Err(error) => error,
+            };
+            let (address, ports) = match &error {
+                StartError::Listen { listener, .. } if listener.starts_with("http.") => {
+                    (&mut self.listen_http, &mut ports_http)
+                }
+                StartError::Listen { .. } => (&mut self.listen, &mut ports),
+                StartError::Certificate { .. } | StartError::System { .. } => {
+                    return Err(error.into());
+                }
+            };
+            match ports.next() {
+                Some(port) => address.set_port(port),
+                None => return Err(error.into()),
             }
         }
-        Err(refused.expect("there is always a port to try").into())
     }
 
     /// The config without an access log, and with the few threads that the demo's traffic needs.
@@ -106,12 +133,13 @@ impl Setup {
     }
 
     /// What can be typed in another terminal.
-    pub(super) fn try_out(&self) -> [String; 2] {
+    pub(super) fn try_out(&self) -> [String; 3] {
         let port = bind_near(TRY_LISTEN).and_then(|socket| socket.local_addr());
         let port = port.map_or(TRY_LISTEN, |address| address.port());
         let (first, second) = (self.backends[0], self.backends[1]);
         [
             format!("nc {} {}", self.listen.ip(), self.listen.port()),
+            format!("curl -i http://{}/", self.listen_http),
             format!("evenkeel tcp --listen :{port} --to '{first},{second}*2'"),
         ]
     }
@@ -149,6 +177,7 @@ mod tests {
         for balance in ["round-robin", "hash", "least-latency"] {
             let setup = Setup {
                 listen: local(LISTEN),
+                listen_http: local(LISTEN_HTTP),
                 backends: BACKENDS.map(|(_, port)| local(port)).to_vec(),
                 balance: balance.parse().unwrap(),
             };

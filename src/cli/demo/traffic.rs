@@ -1,31 +1,22 @@
-//! The built-in clients: so many a second connect to the proxy, read the greeting, say a line, stay a moment and go.
+//! The built-in clients of TCP: each connects to the proxy, says a line, reads greeting and echo, stays a moment and goes.
 //! They know only the proxy's address, so that what they meet is what any client would meet.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 
-/// Connections a second that can be chosen.
-pub(super) const RATES: [u32; 6] = [10, 20, 50, 100, 200, 500];
-/// Clients at the same time, if they pile up because the proxy does not answer.
-const CLIENTS_MAX: usize = 2000;
-/// How long a client waits for its greeting and its echo.
-const PATIENCE: Duration = Duration::from_secs(5);
+use super::crowd::{Crowd, PATIENCE};
 
-/// All clients, on one thread of their own. Dropping this closes their connections.
+/// All clients of TCP. Dropping this closes their connections.
 pub(super) struct Traffic {
-    rate: Option<watch::Sender<u32>>,
+    crowd: Crowd,
     tally: Arc<Tally>,
-    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -49,20 +40,17 @@ pub(super) struct Visits {
 impl Traffic {
     /// Starts with so many connections a second; 0 is a pause.
     pub(super) fn start(to: SocketAddr, per_second: u32) -> io::Result<Traffic> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (rate, rate_seen) = watch::channel(per_second);
         let tally = Arc::new(Tally::default());
         let shared = Arc::clone(&tally);
-        let body = move || runtime.block_on(drive(to, rate_seen, shared));
-        let thread = std::thread::Builder::new().name("demo-clients".into()).spawn(body)?;
-        Ok(Traffic { rate: Some(rate), tally, thread: Some(thread) })
+        let crowd = Crowd::start("demo-clients", per_second, move |number, clients| {
+            clients.spawn(visit(to, stay(number), Arc::clone(&shared)));
+        })?;
+        Ok(Traffic { crowd, tally })
     }
 
     /// Changes the connections a second; 0 is a pause.
     pub(super) fn set_rate(&self, per_second: u32) {
-        if let Some(rate) = &self.rate {
-            rate.send_replace(per_second);
-        }
+        self.crowd.set_rate(per_second);
     }
 
     /// What the clients met with so far.
@@ -71,45 +59,6 @@ impl Traffic {
             answered: self.tally.answered.load(Relaxed),
             cut: self.tally.cut.load(Relaxed),
             failed: self.tally.failed.load(Relaxed),
-        }
-    }
-}
-
-impl Drop for Traffic {
-    fn drop(&mut self) {
-        self.rate = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// Until the sender of the rate is gone.
-async fn drive(to: SocketAddr, mut rate: watch::Receiver<u32>, tally: Arc<Tally>) {
-    let mut clients = JoinSet::new();
-    let mut number = 0;
-    loop {
-        let per_second = *rate.borrow_and_update();
-        let mut beat = (per_second > 0).then(|| interval(Duration::from_secs(1) / per_second));
-        loop {
-            let next = async {
-                match &mut beat {
-                    Some(beat) => drop(beat.tick().await),
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = rate.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return,
-                },
-                () = next => {}
-            }
-            while clients.try_join_next().is_some() {}
-            if clients.len() < CLIENTS_MAX {
-                number += 1;
-                clients.spawn(visit(to, stay(number), Arc::clone(&tally)));
-            }
         }
     }
 }
@@ -135,9 +84,9 @@ async fn visit(to: SocketAddr, stay: Duration, tally: Arc<Tally>) {
 
 async fn be_answered(to: SocketAddr) -> io::Result<BufReader<TcpStream>> {
     let mut stream = BufReader::new(TcpStream::connect(to).await?);
+    stream.write_all(b"how are you?\n").await?;
     let mut line = String::new();
-    for to_say in ["", "how are you?\n"] {
-        stream.write_all(to_say.as_bytes()).await?;
+    for _ in ["the greeting", "the echo"] {
         if stream.read_line(&mut line).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

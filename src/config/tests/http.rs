@@ -1,6 +1,8 @@
 //! What the HTTP sections of a config promise: every key is read and written back, and everything that makes no
 //! sense is named at its place.
 
+mod files;
+
 use std::path::PathBuf;
 
 use super::*;
@@ -59,6 +61,11 @@ path = "/static/*"
 files = "/srv/www"
 index = ["index.html", "index.htm"]
 hidden = true
+listing = true
+precompressed = ["zstd", "br"]
+cache = { "*.css" = "max-age=3600", "*" = "no-cache" }
+open-files = "5s"
+file-timeout = "3s"
 try = "upstream:other"
 
 [[http.web.route]]
@@ -122,6 +129,9 @@ fn every_http_key_is_read() {
     assert_eq!(api.request_headers.set["X-Client"], "{client.ip}");
     assert_eq!(api.response_headers.remove, ["Server", "X-Powered-By"]);
     assert_eq!(files.files, Some(PathBuf::from("/srv/www")));
+    assert_eq!((files.listing, &files.precompressed[..]), (true, &[Coding::Zstd, Coding::Br][..]));
+    assert_eq!(files.cache.keys().collect::<Vec<_>>(), ["*.css", "*"]);
+    assert_eq!((files.open_files, files.file_timeout), (Limit::seconds(5), Time::seconds(3)));
     assert_eq!(files.r#try, Some(TryUpstream("other".to_owned())));
     assert_eq!(old.redirect_status, 308);
     let weights: Vec<_> =
@@ -240,24 +250,6 @@ fn upstreams_that_routes_name_must_exist() {
     one_says(&said("upstream = \"aap\""), "there is no upstream \"aap\"");
     one_says(&said("files = \"www\"\ntry = \"upstream:apii\""), "there is no upstream \"apii\"");
     one_says(&said("files = \"www\"\ntry = \"app\""), "\"app\" is nothing to try");
-}
-
-#[test]
-fn what_concerns_files_stands_with_files() {
-    for (key, line) in [
-        ("index", "index = \"home.html\""),
-        ("hidden", "hidden = true"),
-        ("try", "try = \"upstream:app\""),
-    ] {
-        let expected = format!("{key} counts only with files");
-        one_says(&said(&format!("upstream = \"app\"\n{line}")), &expected);
-        assert_eq!(said(&format!("files = \"www\"\n{line}")), [""; 0]);
-    }
-    for index in ["", ".", "..", "a/b", "a\\\\b", "a\\u0000"] {
-        let expected = "is not the name of a file";
-        one_says(&said(&format!("files = \"www\"\nindex = \"{index}\"")), expected);
-    }
-    assert_eq!(said("files = \"www\"\nindex = []"), [""; 0]);
 }
 
 #[test]

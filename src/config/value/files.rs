@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-use super::{Spelled, spelled};
+use super::{Spelled, chosen, spelled};
 use crate::config::problem::{Misread, shown};
 use crate::config::read::{Node, Reader, Value};
 
@@ -68,9 +68,72 @@ impl Spelled for TryUpstream {
 
 spelled!(TryUpstream);
 
+/// A form in which a file may lie beside itself, by its name in Accept-Encoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Coding {
+    /// Brotli (RFC 7932), `.br`.
+    Br,
+    /// Zstandard (RFC 8878), `.zst`.
+    Zstd,
+    /// gzip (RFC 1952), `.gz`.
+    Gzip,
+}
+
+impl Coding {
+    const ALL: [(&str, Coding); 3] =
+        [("br", Coding::Br), ("zstd", Coding::Zstd), ("gzip", Coding::Gzip)];
+
+    /// The name in Accept-Encoding and Content-Encoding.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coding::Br => "br",
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
+
+    /// What its files end in.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Coding::Br => ".br",
+            Coding::Zstd => ".zst",
+            Coding::Gzip => ".gz",
+        }
+    }
+}
+
+impl fmt::Display for Coding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Coding {
+    type Err = Misread;
+
+    fn from_str(text: &str) -> Result<Coding, Misread> {
+        chosen(text, &Coding::ALL, "a compressed form")
+    }
+}
+
+impl Spelled for Coding {
+    const WORDS: &'static str = "\"br\", \"zstd\" or \"gzip\"";
+    const CHOICES: &'static [&'static str] = &["br", "zstd", "gzip"];
+}
+
+spelled!(Coding);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_coding_is_read_and_written_back() {
+        for (text, coding) in Coding::ALL {
+            assert_eq!((text.parse(), coding.to_string().as_str()), (Ok(coding), text));
+        }
+        assert!("brotli".parse::<Coding>().is_err());
+    }
 
     #[test]
     fn what_to_try_is_read_and_written_back() {

@@ -39,11 +39,9 @@ choice! {
     }
 }
 
-/// A piece of a template.
+/// What stands between two braces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Part {
-    /// This text.
-    Text(String),
+pub enum Placeholder {
     /// The value that this has for the request.
     Variable(Variable),
     /// The value of this header of the request.
@@ -52,21 +50,36 @@ pub enum Part {
     Cookie(String),
 }
 
-impl Part {
+/// A piece of a template; `V` is the kind of its variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part<V = Placeholder> {
+    /// This text.
+    Text(String),
+    /// The value that this has for the request.
+    Variable(V),
+}
+
+impl<V> Part<V> {
     /// The text, of a part that is plain text.
     pub fn text(&self) -> Option<&str> {
         match self {
             Part::Text(text) => Some(text),
-            _ => None,
+            Part::Variable(_) => None,
         }
     }
 }
 
 /// Text with variables in braces. `{{` is a brace; a closing one on its own means itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Template {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template<V = Placeholder> {
     /// The pieces in order. No two texts stand side by side, and none is empty.
-    pub parts: Vec<Part>,
+    pub parts: Vec<Part<V>>,
+}
+
+impl<V> Default for Template<V> {
+    fn default() -> Template<V> {
+        Template { parts: Vec::new() }
+    }
 }
 
 impl Template {
@@ -94,11 +107,21 @@ impl Template {
 
     /// Whether this variable stands in it.
     pub fn has(&self, variable: Variable) -> bool {
-        self.parts.contains(&Part::Variable(variable))
+        self.parts.contains(&Part::Variable(Placeholder::Variable(variable)))
     }
 
     /// Takes text apart; a variable that is not among the known ones is told the nearest of them.
     pub fn read(text: &str, known: &[Variable]) -> Result<Template, Misread> {
+        Template::read_with(text, |name| variable(name, known))
+    }
+}
+
+impl<V> Template<V> {
+    /// Takes text apart; what stands between braces is read by `variable`.
+    pub fn read_with(
+        text: &str,
+        variable: impl Fn(&str) -> Result<V, Misread>,
+    ) -> Result<Template<V>, Misread> {
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some((before, after)) = rest.split_once('{') {
             plain.push_str(before);
@@ -114,7 +137,7 @@ impl Template {
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
             }
-            parts.push(variable(name, known)?);
+            parts.push(Part::Variable(variable(name)?));
             rest = behind;
         }
         plain.push_str(rest);
@@ -125,17 +148,19 @@ impl Template {
     }
 }
 
-fn variable(name: &str, known: &[Variable]) -> Result<Part, Misread> {
-    type Named = fn(String) -> Part;
+fn variable(name: &str, known: &[Variable]) -> Result<Placeholder, Misread> {
+    type Named = fn(String) -> Placeholder;
     let named: [(Variable, &str, Named); 2] = [
-        (Variable::Header, "header.", Part::Header as Named),
-        (Variable::Cookie, "cookie.", Part::Cookie as Named),
+        (Variable::Header, "header.", Placeholder::Header as Named),
+        (Variable::Cookie, "cookie.", Placeholder::Cookie as Named),
     ];
-    for (variable, prefix, part) in named.into_iter().filter(|(one, ..)| known.contains(one)) {
+    for (variable, prefix, of_name) in named.into_iter().filter(|(one, ..)| known.contains(one)) {
         match name.strip_prefix(prefix) {
-            Some(of) if evenkeel_wire::is_name(of.as_bytes()) => return Ok(part(of.to_owned())),
-            Some(of) => {
-                let message = format!("\"{}\" is not a name", shown(of));
+            Some(name) if evenkeel_wire::is_name(name.as_bytes()) => {
+                return Ok(of_name(name.to_owned()));
+            }
+            Some(name) => {
+                let message = format!("\"{}\" is not a name", shown(name));
                 return Err(Misread::new(message).advise(format!("write \"{{{variable}}}\"")));
             }
             None => {}
@@ -143,7 +168,7 @@ fn variable(name: &str, known: &[Variable]) -> Result<Part, Misread> {
     }
     let words: Vec<_> = known.iter().map(|variable| (variable.to_string(), *variable)).collect();
     let choices: Vec<_> = words.iter().map(|(word, variable)| (word.as_str(), *variable)).collect();
-    chosen(name, &choices, "a variable here").map(Part::Variable)
+    chosen(name, &choices, "a variable here").map(Placeholder::Variable)
 }
 
 #[cfg(test)]
@@ -157,8 +182,8 @@ mod tests {
     #[test]
     fn text_is_taken_apart_into_words_and_variables() {
         let read = |text| Template::read(text, Template::IN_REDIRECTS).unwrap().parts;
-        let scheme = Part::Variable(Variable::Scheme);
-        let uri = Part::Variable(Variable::Uri);
+        let scheme = Part::Variable(Placeholder::Variable(Variable::Scheme));
+        let uri = Part::Variable(Placeholder::Variable(Variable::Uri));
         assert_eq!(read("{scheme}://a{uri}"), [scheme, text("://a"), uri.clone()]);
         assert_eq!(read("{uri}{uri}"), [uri.clone(), uri]);
         assert_eq!(read("a{{host}}b}"), [text("a{host}}b}")]);
@@ -180,10 +205,10 @@ mod tests {
     #[test]
     fn headers_and_cookies_are_named_by_those_who_may() {
         let read = |text| Template::read(text, Template::IN_HEADERS);
-        let header = Part::Header("X-A".to_owned());
+        let header = Part::Variable(Placeholder::Header("X-A".to_owned()));
         assert_eq!(
             read("{header.X-A}{cookie.a}").unwrap().parts,
-            [header, Part::Cookie("a".to_owned())]
+            [header, Part::Variable(Placeholder::Cookie("a".to_owned()))]
         );
         assert_eq!(read("{header.}").unwrap_err().message, "\"\" is not a name");
         assert!(read("{cookie.a b}").is_err() && read("{headers.a}").is_err());

@@ -2,13 +2,15 @@
 //! that leave a message its one reading.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use evenkeel_wire::Known;
+use indexmap::IndexMap;
 
 use super::{Complaints, balancing, dead_routes, door, gate, names_upstream, tls};
 use crate::config::problem::shown;
 use crate::config::{Bytes, Config, HeaderEdits, Http2, HttpListener, Reply, Route, Template};
-use crate::config::{Time, Variable};
+use crate::config::{Page, Time, Variable, error_statuses};
 
 pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints: &mut Complaints) {
     door(&listener.into(), complaints);
@@ -52,7 +54,22 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
             self::route(config, route, complaints);
         });
     }
+    complaints.below(&["errors"], |complaints| errors(&listener.errors, complaints));
     dead_routes::verify(listener, complaints);
+}
+
+/// Pages are read here too: a page that is missing shall be known before it is needed.
+fn errors(pages: &IndexMap<String, PathBuf>, complaints: &mut Complaints) {
+    for (key, path) in pages {
+        if error_statuses(key).is_none() {
+            let message = format!("\"{}\" is not the status of an error", shown(key));
+            let advice = "write one as \"404\", or \"4xx\" or \"5xx\" for all of them";
+            complaints.error(&[key], message, advice);
+        }
+        if let Err(misread) = Page::read(path) {
+            complaints.error(&[key], misread.message, misread.advice.unwrap_or_default());
+        }
+    }
 }
 
 fn http2(http2: &Http2, complaints: &mut Complaints) {
@@ -98,6 +115,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
     files(config, route, complaints);
     gate::route(config, route, complaints);
     balancing::split(config, route, complaints);
+    complaints.below(&["errors"], |complaints| errors(&route.errors, complaints));
     match &route.redirect {
         Some(to) => redirect(to, route.redirect_status, complaints),
         None if route.redirect_status != Route::default().redirect_status => {
@@ -174,11 +192,45 @@ fn files(config: &Config, route: &Route, complaints: &mut Complaints) {
             complaints.error(&["index", &index.to_string()], message, advice);
         }
     }
+    for (pattern, value) in &route.cache {
+        if let Err(error) = glob::Pattern::new(pattern) {
+            let message = format!("\"{}\" is not a pattern: {}", shown(pattern), error.msg);
+            complaints.error(&["cache", pattern], message, "write a pattern such as \"*.css\"");
+        } else if pattern.contains('/') {
+            let message = format!("\"{}\" can never match", shown(pattern));
+            let advice = "a pattern is for the name of a file, without its folder";
+            complaints.error(&["cache", pattern], message, advice);
+        }
+        if value.is_empty() || !evenkeel_wire::is_value(value.as_bytes()) {
+            let message = "this is not the value of Cache-Control";
+            complaints.error(&["cache", pattern], message, "write \"max-age=3600\" or the like");
+        }
+    }
+    for (index, coding) in route.precompressed.iter().enumerate() {
+        if route.precompressed[..index].contains(coding) {
+            let keys = ["precompressed", &index.to_string()];
+            complaints.error(&keys, format!("\"{coding}\" stands here twice"), "remove it");
+        }
+    }
+    let open_files = route.open_files.0.map(Time);
+    complaints.beyond_zero("open-files", open_files, "write \"off\" to look each time");
+    complaints.beyond_zero("file-timeout", Some(route.file_timeout), "10s is the default");
     if route.files.is_some() {
         return;
     }
+    of_files(route, complaints);
+}
+
+/// Keys that say nothing without `files`.
+fn of_files(route: &Route, complaints: &mut Complaints) {
+    let default = Route::default();
     let of_files = [
-        ("index", route.index != Route::default().index),
+        ("listing", route.listing),
+        ("precompressed", !route.precompressed.is_empty()),
+        ("cache", !route.cache.is_empty()),
+        ("open-files", route.open_files != default.open_files),
+        ("file-timeout", route.file_timeout != default.file_timeout),
+        ("index", route.index != default.index),
         ("hidden", route.hidden),
         ("try", route.r#try.is_some()),
     ];

@@ -14,7 +14,6 @@ use evenkeel_wire::{Known, Request};
 
 use super::key::cookie;
 use super::record::Told;
-use super::reply::Reply;
 use super::session::{Next, Session};
 use crate::config::CountBy;
 use crate::limits::{ClientKey, Places};
@@ -151,11 +150,8 @@ impl Session<'_> {
 
     fn turn_away(&mut self, refused: Refused) -> (Next, Told) {
         let Refused { status, why, detail, field } = refused;
-        let cause = detail.filter(|_| why == Why::BadRequest).unwrap_or(why.as_str());
-        let mut reply = Reply::failure(status, cause, &self.request_id, &self.request.fields);
-        reply.fields.extend(field);
         let detail = detail.map(str::to_owned);
-        self.reply(&reply, Told { detail, ..Told::new(why) })
+        self.refuse_with(status, Told { detail, ..Told::new(why) }, field)
     }
 }
 

@@ -8,6 +8,7 @@ use evenkeel_wire::{Fields, Framing, write_chunk_size};
 
 use crate::http::local::{BUFFER, Local};
 use crate::link::Link;
+use crate::socket::Socket;
 
 /// What is to be written.
 #[derive(Debug, Default)]
@@ -92,6 +93,17 @@ impl Output {
         Ok(())
     }
 
+    /// Counts bytes of a body of known length that the kernel sent by itself, after everything had been flushed.
+    pub(in crate::http) fn passed(&mut self, count: usize) {
+        if let Frame::Length(left) = &mut self.frame {
+            *left = left.saturating_sub(count as u64);
+            if *left == 0 {
+                self.frame = Frame::Done;
+            }
+        }
+        self.carried += count as u64;
+    }
+
     /// Ends the body. Whether it is whole; if not, only closing the connection is left.
     pub(in crate::http) fn finish(&mut self, trailers: Option<&Fields>) -> bool {
         let whole = match self.frame {
@@ -125,6 +137,20 @@ impl Output {
         self.held = socket.holds_back();
         ready!(socket.poll_flush(cx))?;
         self.held = false;
+        self.pending.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// The same, when more follows at once: the kernel need not send what would not fill a packet.
+    pub(in crate::http) fn poll_flush_before(
+        &mut self,
+        cx: &mut Context<'_>,
+        socket: &Socket,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.pending.len() {
+            self.written += ready!(socket.poll_write_before(cx, &self.pending[self.written..]))?;
+        }
         self.pending.clear();
         self.written = 0;
         Poll::Ready(Ok(()))

@@ -57,6 +57,13 @@ impl Shared {
         Some(Place { shared: Rc::clone(self) })
     }
 
+    /// Waits until nobody uses it, nor ever will.
+    pub(super) async fn abandoned(&self) {
+        while !self.is_over() || self.streams.get() > 0 {
+            self.changed.notified().await;
+        }
+    }
+
     /// No further request begins on it; those under way go on.
     pub(in crate::http) fn retire(&self) {
         self.state.set(State::Over);
@@ -144,5 +151,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.shared.streams.set(self.shared.streams.get() - 1);
         self.shared.used.set(Instant::now());
+        if self.shared.is_over() {
+            self.shared.changed.notify_waiters();
+        }
     }
 }

@@ -34,10 +34,12 @@ pub(in crate::http) struct Stream {
     limits: Limits,
     /// Whether our side has said its last word.
     ended: bool,
-    /// Whether the backend is asked to switch to another protocol: our side stays open for it.
+    /// Whether the backend is asked to switch to another protocol, or to connect: our side stays open for it.
     switching: bool,
     /// Bytes of the body that came.
     pub(in crate::http) carried: u64,
+    /// Bytes of the body that went.
+    pub(in crate::http) sent: u64,
 }
 
 impl Stream {
@@ -70,6 +72,7 @@ impl Stream {
             ended: false,
             switching: false,
             carried: 0,
+            sent: 0,
         }
     }
 
@@ -92,13 +95,11 @@ impl Stream {
         if upgrade.is_some() && !sender.is_extended_connect_protocol_enabled() {
             return Err(HeadFailed::CannotSwitch);
         }
-        self.switching = upgrade.is_some();
+        self.switching = upgrade.is_some() || request.method == Method::Connect;
         let has_body = !matches!(request.framing, Framing::None | Framing::Length(0));
-        let ends = upgrade.is_none() && !has_body;
+        let ends = !self.switching && !has_body;
         let (awaited, send) = sender.send_request(head, ends).map_err(|_| {
-            if let Some(place) = &self.place {
-                place.retire();
-            }
+            self.retire();
             HeadFailed::Unprocessed
         })?;
         (self.awaited, self.send, self.ended) = (Some(awaited), Some(send), ends);
@@ -124,7 +125,7 @@ impl Stream {
         let (status, ends) = (head.status.as_u16(), body.is_end_stream());
         let taken = response.take_h2(status, pairs(&head.headers), method, ends, limits);
         (self.awaited, self.receive) = (None, Some(body));
-        if self.switching && response.status / 100 == 2 {
+        if self.switching && *method != Method::Connect && response.status / 100 == 2 {
             response.status = 101;
             response.reason = b"Switching Protocols".to_vec();
         }
@@ -199,6 +200,7 @@ impl Stream {
             return if data.is_empty() { Ok(()) } else { Err(gone()) };
         };
         self.ended = ends;
+        self.sent += data.len() as u64;
         send.send_data(Bytes::copy_from_slice(data), ends).map_err(io::Error::other)
     }
 
@@ -245,6 +247,13 @@ impl Stream {
         }
     }
 
+    /// No further request goes to the backend on the same connection.
+    pub(in crate::http) fn retire(&self) {
+        if let Some(place) = &self.place {
+            place.retire();
+        }
+    }
+
     pub(in crate::http) fn break_off(&mut self) {
         if let Some(respond) = &mut self.respond {
             respond.send_reset(Reason::INTERNAL_ERROR);
@@ -258,13 +267,16 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, "the stream has ended")
 }
 
-/// RFC 9113 8.7: a refused stream, and one beyond the last of a GOAWAY, was not processed.
+/// RFC 9113 8.7: a refused stream, and one beyond the last of a GOAWAY, was not processed. Any other end of a stream
+/// is an answer of sorts: the connection goes on, so the request has come, and whoever reset it knows of it.
 fn failed_head(error: &h2::Error) -> HeadFailed {
     let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     let never_begun = error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
-    match error.is_remote() && (refused || never_begun) {
-        true => HeadFailed::Unprocessed,
-        false => HeadFailed::Broken,
+    match (error.is_remote(), error.is_reset()) {
+        (true, _) if refused || never_begun => HeadFailed::Unprocessed,
+        (true, true) => HeadFailed::Cut,
+        (false, true) => HeadFailed::Refused(evenkeel_wire::Reason::MessageMalformed.into()),
+        (_, false) => HeadFailed::Broken,
     }
 }
 

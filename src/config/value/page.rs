@@ -1,0 +1,179 @@
+//! A page of a person's own for what goes wrong: a file, read whole when a config is verified and again when it is
+//! compiled, so that no error is ever answered by looking for a file. It is taken apart at its variables once.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use super::Spelled as _;
+use super::choice::choice;
+use super::template::{Part, Template};
+use crate::config::problem::{Misread, shown};
+
+choice! {
+    /// Something that a page can say of an error.
+    pub enum PageVariable ("a variable of a page") {
+        /// The status.
+        Status = "status",
+        /// The cause, as in `X-Evenkeel-Cause`.
+        Cause = "cause",
+        /// The id of the request, as in `X-Request-Id`.
+        RequestId = "request.id",
+    }
+}
+
+/// What a page is written in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageKind {
+    /// A page for people.
+    Html,
+    /// An answer for programs.
+    Json,
+    /// Plain text.
+    Text,
+    /// XML.
+    Xml,
+}
+
+/// A page, read and taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// What it is written in.
+    pub kind: PageKind,
+    /// Its text.
+    pub template: Template<PageVariable>,
+}
+
+/// The largest page. One is held in memory for each that is configured, and sent with every failure.
+const PAGE_BYTES_MAX: u64 = 64 * 1024;
+
+impl Page {
+    /// Reads a page, or says why it cannot be one.
+    pub fn read(path: &Path) -> Result<Page, Misread> {
+        let name = path.display().to_string();
+        let name = shown(&name);
+        let kind = kind(path).ok_or_else(|| {
+            Misread::new(format!("the ending of {name} does not say what the page is written in"))
+                .advise("name it .html, .json, .txt or .xml")
+        })?;
+        let failed = |error: std::io::Error| {
+            Misread::new(format!("read page {name}: {error}"))
+                .advise("name a file that the user who runs Evenkeel may read")
+        };
+        // Opening a pipe would wait for whoever writes it.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(Misread::new(format!("{name} is no file")).advise("name a regular file"));
+        }
+        let mut bytes = Vec::new();
+        let mut file = File::open(path).map_err(failed)?.take(PAGE_BYTES_MAX + 1);
+        file.read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > PAGE_BYTES_MAX {
+            return Err(Misread::new(format!("page {name} is larger than 64KiB"))
+                .advise("leave pictures out of it, or link to them"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Misread::new(format!("page {name} is not UTF-8")).advise("save it as UTF-8")
+        })?;
+        Ok(Page { kind, template: taken_apart(&text) })
+    }
+}
+
+/// The statuses that a key of `errors` is for, from one to another: `404`, or `5xx` for all of a hundred.
+pub fn error_statuses(key: &str) -> Option<(u16, u16)> {
+    match key {
+        "4xx" => Some((400, 499)),
+        "5xx" => Some((500, 599)),
+        _ => {
+            let is_number = key.len() == 3 && key.bytes().all(|byte| byte.is_ascii_digit());
+            let status = key.parse().ok().filter(|status| (400..600).contains(status));
+            status.filter(|_| is_number).map(|status| (status, status))
+        }
+    }
+}
+
+fn kind(path: &Path) -> Option<PageKind> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "html" | "htm" => Some(PageKind::Html),
+        "json" => Some(PageKind::Json),
+        "txt" => Some(PageKind::Text),
+        "xml" => Some(PageKind::Xml),
+        _ => None,
+    }
+}
+
+/// Styles, scripts and JSON are full of braces of their own: only a variable that is known is one.
+fn taken_apart(text: &str) -> Template<PageVariable> {
+    let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
+    while let Some((before, after)) = rest.split_once('{') {
+        plain.push_str(before);
+        let found = PageVariable::CHOICES.iter().find_map(|name| {
+            let behind = after.strip_prefix(name)?.strip_prefix('}')?;
+            Some((name.parse().ok()?, behind))
+        });
+        match found {
+            Some((variable, behind)) => {
+                if !plain.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut plain)));
+                }
+                parts.push(Part::Variable(variable));
+                rest = behind;
+            }
+            None => {
+                plain.push('{');
+                rest = after;
+            }
+        }
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        parts.push(Part::Text(plain));
+    }
+    Template { parts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn braces_that_are_no_variable_stay() {
+        let text = |text: &str| Part::Text(text.to_owned());
+        let parts = taken_apart("a{b}{status}{{cause}{request.id").parts;
+        let status = Part::Variable(PageVariable::Status);
+        let cause = Part::Variable(PageVariable::Cause);
+        assert_eq!(parts, [text("a{b}"), status, text("{"), cause, text("{request.id")]);
+    }
+
+    #[test]
+    fn what_cannot_be_a_page_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path
+        };
+        let said = |path: &Path| Page::read(path).unwrap_err().message;
+        assert!(said(&folder.path().join("none.html")).contains("No such file"));
+        assert!(said(&file("page", b"")).contains("does not say"));
+        assert!(said(&file("latin.html", b"caf\xe9")).contains("not UTF-8"));
+        assert!(said(&file("large.html", &[b'a'; 65_537])).contains("larger than 64KiB"));
+        std::fs::create_dir(folder.path().join("folder.html")).unwrap();
+        assert!(said(&folder.path().join("folder.html")).contains("is no file"));
+        assert_eq!(Page::read(&file("fine.JSON", &[b'a'; 65_536])).unwrap().kind, PageKind::Json);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_of_a_page_is_lost(text in "[{}a.]*|\\PC*|(\\{status\\}|[{}s])*") {
+            let whole: String = taken_apart(&text)
+                .parts
+                .into_iter()
+                .map(|part| match part {
+                    Part::Text(text) => text,
+                    Part::Variable(variable) => format!("{{{variable}}}"),
+                })
+                .collect();
+            assert_eq!(whole, text);
+        }
+    }
+}

@@ -1,0 +1,521 @@
+//! Clients that abuse HTTP/2: each class of what attacks a proxy has a test named after it, with every byte written by us.
+//! Judged by what reached the backend, what came back, the access line, memory, and whether others were served meanwhile.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use crate::support::backend::Backend;
+use crate::support::frames::*;
+use crate::support::http::{Asked, Client, Recorder, config, ok};
+use crate::support::program::Program;
+use crate::support::until;
+
+/// More memory than this is not for one client to take.
+const MEMORY_MOST: u64 = 16_000_000;
+
+/// How long somebody else may wait for an answer meanwhile, on a machine that is busy with other tests.
+const OTHERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// A proxy of one worker, which attackers and others share, over a backend that records.
+struct Ground {
+    program: Program,
+    recorder: Recorder,
+    memory: u64,
+}
+
+impl Ground {
+    fn new(listener: &str) -> Ground {
+        Ground::over(Recorder::echoing(), listener)
+    }
+
+    fn over(recorder: Recorder, listener: &str) -> Ground {
+        let config = config(&[recorder.address()], "", listener);
+        let program = Program::run(&format!("{config}[process]\nworkers = 1\n"));
+        let mut ground = Ground { program, recorder, memory: 0 };
+        // Once warm, so that what is kept for later is there already.
+        ground.serves();
+        ground.memory = ground.program.memory();
+        ground
+    }
+
+    fn attack(&self) -> Peer {
+        Peer::connect(self.program.address("web"))
+    }
+
+    /// Others are served, by either version.
+    fn serves(&self) {
+        let door = self.program.address("web");
+        let began = Instant::now();
+        assert_eq!(Client::connect(door).get("/other").status, 200);
+        let mut peer = Peer::connect(door);
+        peer.send(headers(1, get("/other"), true));
+        assert_eq!(peer.outcome(1), Outcome::Status(200));
+        assert!(began.elapsed() < OTHERS_WITHIN, "{:?}", began.elapsed());
+    }
+
+    /// Attacks while somebody else asks again and again, and is answered each time.
+    fn while_serving<T>(&self, attack: impl FnOnce() -> T) -> T {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(SeqCst) {
+                    self.serves();
+                }
+            });
+            let ended = Ended(&over);
+            let outcome = attack();
+            drop(ended);
+            outcome
+        })
+    }
+
+    /// What reached the backend from the attacker.
+    fn reached(&self) -> Vec<Asked> {
+        let all = self.recorder.requests();
+        all.into_iter().filter(|asked| !asked.line.contains(" /other ")).collect()
+    }
+
+    /// The access log has a line with this text.
+    fn logs(&self, text: &str) {
+        until(&format!("{text:?} in the access log"), || self.program.output().contains(text));
+    }
+
+    /// Nothing is left behind: memory, a panic, a connection that serves nobody.
+    fn is_unharmed(&self) {
+        self.serves();
+        let memory = self.program.memory().saturating_sub(self.memory);
+        assert!(memory < MEMORY_MOST, "{memory} bytes more");
+        let said = self.program.diagnostics();
+        assert!(!said.contains("panic"), "{said}");
+    }
+}
+
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// The streams that a client may open, one after the other.
+fn streams(count: u32) -> impl Iterator<Item = u32> {
+    (0..count).map(|at| 2 * at + 1)
+}
+
+#[test]
+fn rapid_reset_ends_the_connection_and_few_requests_reach_a_backend() {
+    let ground = Ground::new("");
+    let attack: Vec<u8> = streams(10_000)
+        .flat_map(|s| [headers(s, get("/rapid"), true), reset(s, 8)].concat())
+        .collect();
+    let rest = ground.while_serving(|| {
+        let mut peer = ground.attack();
+        peer.send(attack);
+        peer.rest()
+    });
+    assert_eq!(rest.go_away(), Some(ENHANCE_YOUR_CALM));
+    ground.logs("limit-frames");
+    ground.logs("too many reset frames");
+    assert!(ground.reached().len() <= 100, "{}", ground.reached().len());
+    ground.is_unharmed();
+}
+
+#[test]
+fn rapid_reset_below_the_limit_leaves_no_request_behind() {
+    let held =
+        Backend::serving(|stream| std::io::copy(&mut &stream, &mut std::io::sink()).map(drop));
+    let config = config(
+        &[held.address],
+        "",
+        "http2 = { resets-per-second = 1000000, pings-per-second = 1000 }",
+    );
+    let program = Program::run(&config);
+    let descriptors = program.descriptors();
+    let mut peer = Peer::connect(program.address("web"));
+    for stream in streams(300) {
+        peer.send(headers(stream, get("/held"), true));
+        // What is known to have begun is what costs.
+        if stream % 20 == 1 {
+            peer.send(frame(PING, 0, 0, [7; 8]));
+            peer.until("a PING's answer", |frame| frame.kind == PING);
+        }
+        peer.send(reset(stream, 8));
+    }
+    peer.send(frame(PING, 0, 0, [8; 8]));
+    peer.until("the last answer", |frame| frame.kind == PING && frame.payload == [8; 8]);
+    until("connections to the backend are closed", || program.descriptors() <= descriptors + 1);
+}
+
+/// What makes us give a stream up, with how the connection may be ended for it.
+fn made_you_reset() -> Vec<(&'static str, fn(u32) -> Vec<u8>)> {
+    vec![
+        ("WINDOW_UPDATE of 0", |s| [headers(s, get("/made"), true), window_update(s, 0)].concat()),
+        ("WINDOW_UPDATE beyond the most", |s| {
+            let more = window_update(s, 0x7fff_ffff);
+            [headers(s, get("/made"), true), more.clone(), more].concat()
+        }),
+        ("DATA after the end", |s| [headers(s, get("/made"), true), data(s, "x", false)].concat()),
+        ("HEADERS after the end", |s| {
+            [headers(s, get("/made"), true), headers(s, literal("a", "b"), true)].concat()
+        }),
+        ("trailers that do not end", |s| {
+            [headers(s, request("POST", "/made"), false), headers(s, literal("a", "b"), false)]
+                .concat()
+        }),
+        ("PRIORITY of a wrong length", |s| {
+            [headers(s, get("/made"), true), frame(PRIORITY, 0, s, [0; 4])].concat()
+        }),
+        ("PRIORITY on itself", |s| {
+            let own = [&s.to_be_bytes()[..], &[1]].concat();
+            [headers(s, get("/made"), true), frame(PRIORITY, 0, s, own)].concat()
+        }),
+        ("less than the content-length", |s| {
+            let head = [request("POST", "/made"), literal("content-length", "5")].concat();
+            [headers(s, head, false), data(s, "abc", true)].concat()
+        }),
+        ("more than the content-length", |s| {
+            let head = [request("POST", "/made"), literal("content-length", "5")].concat();
+            [headers(s, head, false), data(s, "abcdefgh", false)].concat()
+        }),
+        ("a content-length and no body", |s| {
+            headers(s, [request("POST", "/made"), literal("content-length", "5")].concat(), true)
+        }),
+        ("a malformed head", |s| {
+            headers(s, [get("/made"), literal("connection", "close")].concat(), true)
+        }),
+        ("RST_STREAM of a wrong length", |s| {
+            [headers(s, get("/made"), true), frame(RESET, 0, s, [0; 3])].concat()
+        }),
+    ]
+}
+
+#[test]
+fn made_you_reset_ends_the_connection_and_the_backend_has_no_more_than_is_allowed() {
+    for (name, attack) in made_you_reset() {
+        let held =
+            Backend::serving(|stream| std::io::copy(&mut &stream, &mut std::io::sink()).map(drop));
+        let limits = "http2 = { streams-max = 20, resets-per-second = 50 }";
+        let program = Program::run(&config(&[held.address], "", limits));
+        let mut peer = Peer::connect(program.address("web"));
+        peer.send(streams(2_000).flat_map(attack).collect::<Vec<u8>>());
+        let rest = peer.rest();
+        assert!(rest.go_away().is_some_and(|error| error != 0), "{name}: {:?}", rest.go_away());
+        // Those that were given up and those under way.
+        assert!(held.accepted() <= 70, "{name}: {} reached the backend", held.accepted());
+        assert!(rest.count(RESET) <= 2_000, "{name}");
+        assert!(!program.diagnostics().contains("panic"), "{name}: {}", program.diagnostics());
+    }
+}
+
+#[test]
+fn a_continuation_flood_ends_the_connection_in_a_head_and_in_trailers() {
+    let ground = Ground::new("");
+    let filler = literal("x-filler", "y".repeat(16_000));
+    let begun = |s| frame(HEADERS, 1, s, get("/continued"));
+    let trailers = |s| {
+        let body =
+            [headers(s, request("POST", "/trailers"), false), data(s, "body", false)].concat();
+        [body, frame(HEADERS, 1, s, literal("x-late", "1"))].concat()
+    };
+    type Begin<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+    let cases: [(Begin<'_>, Vec<u8>, usize); 4] = [
+        (&begun, frame(CONTINUATION, 0, 1, &filler), 4_096),
+        (&begun, frame(CONTINUATION, 0, 1, []).repeat(1_000), 1_000),
+        (&trailers, frame(CONTINUATION, 0, 1, &filler), 4_096),
+        (&trailers, frame(CONTINUATION, 0, 1, []).repeat(1_000), 1_000),
+    ];
+    for (begin, part, times) in cases {
+        let rest = ground.while_serving(|| {
+            let mut peer = ground.attack();
+            peer.send(begin(1));
+            peer.flood(times, &part);
+            peer.rest()
+        });
+        assert_eq!(rest.go_away(), Some(ENHANCE_YOUR_CALM));
+    }
+    ground.logs("too many continuation frames");
+    assert!(ground.reached().is_empty());
+    ground.is_unharmed();
+}
+
+#[test]
+fn an_hpack_bomb_is_not_unpacked() {
+    let ground = Ground::new("");
+    let rest = ground.while_serving(|| {
+        let mut peer = ground.attack();
+        let big = entry("x-bomb", "b".repeat(4_000));
+        let bomb = [get("/bomb"), big, reference(NEWEST).repeat(12_000)].concat();
+        peer.send(headers(1, bomb, true));
+        peer.rest()
+    });
+    assert_eq!(rest.go_away(), Some(ENHANCE_YOUR_CALM));
+    // One that is only too large is answered.
+    let mut peer = ground.attack();
+    let big = entry("x-bomb", "b".repeat(4_000));
+    peer.send(headers(1, [get("/bomb"), big, reference(NEWEST).repeat(9)].concat(), true));
+    assert_eq!(peer.outcome(1), Outcome::Status(431));
+    ground.logs("limit-frames");
+    assert!(ground.reached().is_empty());
+    ground.is_unharmed();
+}
+
+#[test]
+fn an_http2_bomb_of_tiny_fields_is_counted_by_the_field() {
+    let ground = Ground::over(Recorder::answering(|_| ok(&[b'x'; 200_000])), "");
+    // Nothing of an answer can be sent, so that all requests stay.
+    let mut peer = Peer::greeting(ground.program.address("web"), &[(4, 0)]);
+    for (stream, name) in streams(100).zip(["a", "cookie", "x-y"].iter().cycle()) {
+        let bomb = [get("/bomb"), entry(name, ""), reference(NEWEST).repeat(900)].concat();
+        peer.send(headers(stream, bomb, true));
+    }
+    for stream in streams(100) {
+        peer.send(window_update(stream, 1));
+    }
+    let answered: Vec<_> =
+        (0..100).map(|_| peer.until("a 431", |f| f.status().is_some())).collect();
+    assert!(answered.iter().all(|frame| frame.status() == Some(431)), "{answered:?}");
+    assert!(ground.reached().is_empty());
+    // What is just allowed is held, a hundred times, and kept alive byte by byte.
+    let mut peer = Peer::greeting(ground.program.address("web"), &[(4, 0)]);
+    let most = [get("/most"), entry("a", ""), reference(NEWEST).repeat(99)].concat();
+    for stream in streams(100) {
+        peer.send(headers(stream, &most, true));
+    }
+    for _ in 0..20 {
+        for stream in streams(100) {
+            peer.send(window_update(stream, 1));
+        }
+        peer.until("a byte", |frame| frame.kind == DATA && frame.payload.len() == 1);
+    }
+    until("all are asked", || ground.reached().len() == 100);
+    assert!(ground.reached().iter().all(|asked| asked.fields.len() <= 100 + 8));
+    ground.is_unharmed();
+}
+
+#[test]
+fn floods_of_frames_that_cost_nothing_end_the_connection_with_their_answers_unread() {
+    let ground = Ground::new("http2 = { control-frames-per-second = 1000 }");
+    let opened = headers(1, request("POST", "/flooded"), false);
+    let answered = [headers(1, get("/other"), true), reset(1, 8)].concat();
+    let cases: Vec<(&str, &[u8], Vec<u8>)> = vec![
+        ("settings", &[], settings(&[(4, 65_535)])),
+        ("settings", &[], settings(&[])),
+        ("ping", &[], frame(PING, 0, 0, [1; 8])),
+        ("empty-data", &opened, data(1, "", false)),
+        ("control", &opened, frame(PRIORITY, 0, 1, [0, 0, 0, 0, 1])),
+        ("control", &[], frame(PRIORITY, 0, 7, [0, 0, 0, 0, 1])),
+        ("control", &opened, window_update(1, 1)),
+        ("control", &[], window_update(0, 1)),
+        ("control", &[], frame(0x42, 0, 0, [])),
+        ("control", &[], frame(PING, ACK, 0, [1; 8])),
+        ("reset", &answered, reset(1, 8)),
+    ];
+    for (name, begin, flooding) in cases {
+        let rest = ground.while_serving(|| {
+            let mut peer = ground.attack();
+            peer.send(begin);
+            peer.flood(100, flooding.repeat(1_000));
+            peer.rest()
+        });
+        assert_eq!(rest.go_away(), Some(ENHANCE_YOUR_CALM), "{name}");
+        ground.logs(&format!("too many {name} frames"));
+    }
+    ground.is_unharmed();
+}
+
+#[test]
+fn names_of_no_length_are_refused_and_leave_nothing_behind() {
+    let ground = Ground::new("");
+    for field in [literal("", "x"), entry("", "x"), literal("", "")] {
+        let mut peer = ground.attack();
+        peer.send(
+            streams(2_000)
+                .flat_map(|stream| {
+                    headers(stream, [get("/nameless"), field.clone()].concat(), true)
+                })
+                .collect::<Vec<u8>>(),
+        );
+        assert_eq!(peer.rest().go_away(), Some(PROTOCOL_ERROR));
+    }
+    assert!(ground.reached().is_empty());
+    ground.is_unharmed();
+}
+
+#[test]
+fn a_slow_reader_holds_little_and_not_for_ever() {
+    let big = Recorder::answering(|asked| match asked.line.contains("/big") {
+        true => ok(&vec![b'x'; 1_000_000]),
+        false => ok(b"other"),
+    });
+    let ground = Ground::over(big, "idle-timeout = \"1s\"");
+    let door = ground.program.address("web");
+    until("idle connections are gone", || ground.program.descriptors() < 64);
+    // No room on any stream; room on all, but nothing is read.
+    for window in [0, 0x7fff_ffff] {
+        let lines = ground.program.output().matches("idle-timeout").count();
+        let mut peer = Peer::greeting(door, &[(4, window)]);
+        peer.send(window_update(0, 0x7000_0000));
+        for stream in streams(100) {
+            peer.send(headers(stream, get("/big"), true));
+        }
+        until("the backend has been asked", || ground.reached().len() >= 100);
+        let memory = ground.program.memory().saturating_sub(ground.memory);
+        assert!(memory < MEMORY_MOST, "{memory} bytes more");
+        until("a time limit ends what is not taken", || {
+            ground.program.output().matches("idle-timeout").count() > lines + 50
+        });
+        ground.serves();
+        peer.rest();
+    }
+    ground.is_unharmed();
+}
+
+#[test]
+fn answers_that_nobody_takes_are_not_kept_alive_by_pings() {
+    let ground =
+        Ground::over(Recorder::answering(|_| ok(&[b'x'; 60_000])), "idle-timeout = \"1s\"");
+    let mut peer = Peer::greeting(ground.program.address("web"), &[(4, 0)]);
+    for stream in streams(100) {
+        peer.send(headers(stream, get("/untaken"), true));
+    }
+    until("all are answered as far as we can see", || ground.reached().len() == 100);
+    let began = Instant::now();
+    while peer.send([frame(PING, 0, 0, [1; 8]), window_update(0, 1)].concat()) {
+        assert!(began.elapsed() < Duration::from_secs(8), "kept alive");
+        // The pace of the attack.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ground.is_unharmed();
+}
+
+#[test]
+fn streams_beyond_the_limit_are_refused_and_a_flood_of_them_ends_the_connection() {
+    let held =
+        Backend::serving(|stream| std::io::copy(&mut &stream, &mut std::io::sink()).map(drop));
+    let program = Program::run(&config(&[held.address], "", "http2 = { streams-max = 10 }"));
+    let begin = |count| {
+        let mut peer = Peer::connect(program.address("web"));
+        peer.send(streams(count).flat_map(|s| headers(s, get("/many"), true)).collect::<Vec<u8>>());
+        peer
+    };
+    // A client may begin as many as it likes before it has read our SETTINGS.
+    let mut peer = begin(500);
+    for _ in 10..500 {
+        // REFUSED_STREAM: they may come again.
+        assert_eq!(peer.until("a reset", |frame| frame.kind == RESET).error(), Some(7));
+    }
+    until("those within the limit are asked", || held.accepted() == 10);
+    let memory = program.memory();
+    assert_eq!(begin(20_000).rest().go_away(), Some(ENHANCE_YOUR_CALM));
+    assert!(held.accepted() <= 20, "{}", held.accepted());
+    assert!(program.memory().saturating_sub(memory) < MEMORY_MOST);
+    peer.send(frame(PING, 0, 0, [1; 8]));
+    peer.until("others are served", |frame| frame.kind == PING);
+}
+
+#[test]
+fn what_comes_for_a_stream_after_its_reset_is_nobodys() {
+    let ground = Ground::new("");
+    let attack = |stream| {
+        let begun = [headers(stream, request("POST", "/after"), false), data(stream, "one", false)];
+        [begun.concat(), reset(stream, 8), data(stream, "two", false), data(stream, "", true)]
+            .concat()
+    };
+    let mut peer = ground.attack();
+    peer.send(streams(50).flat_map(attack).collect::<Vec<u8>>());
+    peer.send(headers(1_001, get("/still"), true));
+    let outcome = peer.outcome(1_001);
+    assert_eq!(outcome, Outcome::Status(200));
+    let whole = ground.reached().iter().filter(|asked| asked.line.contains("/after")).count();
+    assert_eq!(whole, 0, "a request that was given up looked whole");
+    ground.is_unharmed();
+}
+
+#[test]
+fn slowloris_is_cut_off_wherever_it_stops() {
+    let ground = Ground::new("head-timeout = \"1s\"");
+    let open = [PREFACE, &settings(&[])].concat();
+    let with = |more: &[u8]| [&open, more].concat();
+    let silent: Vec<(&str, Vec<u8>)> = vec![
+        ("nothing", Vec::new()),
+        ("half a preface", PREFACE[..10].to_vec()),
+        ("a preface that looks like a request", PREFACE[..18].to_vec()),
+        ("a preface but for its last byte", PREFACE[..23].to_vec()),
+        ("a head that goes on", with(&frame(HEADERS, 1, 1, get("/slow")))),
+        ("half the head of a frame", with(&headers(1, get("/slow"), true)[..5])),
+        ("half a frame", with(&headers(1, get("/slow"), true)[..20])),
+        ("half a frame of settings", with(&settings(&[(4, 1)])[..12])),
+    ];
+    let began = Instant::now();
+    let door = ground.program.address("web");
+    let peers: Vec<_> = silent
+        .iter()
+        .map(|(name, bytes)| {
+            let mut peer = Peer { stream: crate::support::client::connect(door) };
+            peer.send(bytes);
+            (name, peer)
+        })
+        .collect();
+    for (name, mut peer) in peers {
+        let mut rest = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut peer.stream, &mut rest);
+        assert!(began.elapsed() < Duration::from_secs(8), "{name}");
+    }
+    ground.logs("head-timeout");
+    assert!(ground.reached().is_empty());
+    ground.is_unharmed();
+}
+
+#[test]
+fn slowloris_with_a_byte_now_and_then_is_cut_off_too() {
+    let ground = Ground::new("head-timeout = \"1s\"");
+    let slow = literal("x-slow", "s".repeat(1_000));
+    let head = [get("/slow"), slow].concat();
+    let whole = headers(1, &head, true);
+    let parts: Vec<u8> = head.iter().flat_map(|byte| frame(CONTINUATION, 0, 1, [*byte])).collect();
+    let cases = [whole, [frame(HEADERS, 1, 1, []), parts].concat()];
+    std::thread::scope(|scope| {
+        for bytes in &cases {
+            let mut peer = ground.attack();
+            scope.spawn(move || {
+                let began = Instant::now();
+                for byte in bytes {
+                    if !peer.send([*byte]) {
+                        return;
+                    }
+                    assert!(began.elapsed() < Duration::from_secs(8), "still taken");
+                    // The pace of the attack.
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                panic!("all of it was taken");
+            });
+        }
+    });
+    assert!(ground.reached().is_empty());
+    ground.is_unharmed();
+}
+
+#[test]
+fn an_upload_may_last_although_every_piece_ends_within_a_frame() {
+    let ground = Ground::new("head-timeout = \"1s\"");
+    let mut peer = ground.attack();
+    peer.send(headers(1, request("POST", "/long"), false));
+    let piece = data(1, [b'u'; 1_000], false);
+    let (first, second) = piece.split_at(500);
+    peer.send(first);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(2_500) {
+        assert!(peer.send([second, first].concat()), "cut off after {:?}", began.elapsed());
+        // The pace of the upload.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // One frame may take its time as well: it is a body, and idle-timeout is for bodies.
+    for part in second.chunks(250) {
+        assert!(peer.send(part));
+        std::thread::sleep(Duration::from_millis(700));
+    }
+    peer.send(data(1, "", true));
+    assert_eq!(peer.outcome(1), Outcome::Status(200));
+    ground.is_unharmed();
+}
