@@ -140,7 +140,7 @@ enum End {
 }
 
 impl Conversation {
-    fn new(connection: Connection<Guarded<Socket>, Bytes>, watch: Rc<Watch>) -> Conversation {
+    fn new(connection: Connection<Guarded<Link>, Bytes>, watch: Rc<Watch>) -> Conversation {
         let (cuts, given_up) = (Slab::new(), (Instant::now(), 0));
         Conversation { connection, watch, cuts, parting: None, why: None, begun: 0, given_up }
     }
