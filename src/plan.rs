@@ -403,8 +403,8 @@ fn route(
         mirror: config.mirror.as_ref().map(gate::mirror),
         rewrite: gate::rewrite(config),
         forwards: gate::forwards(listener, config),
-        request: edits(&config.request_headers),
-        response: edits(&config.response_headers),
+        request: gate::edits(&config.request_headers),
+        response: gate::edits(&config.response_headers),
         response_timeout: config.response_timeout.map(|time| time.0),
         body_max: config.body_max.map(|bytes| bytes.0),
         hold: config.request_buffer.0,
@@ -464,18 +464,6 @@ fn pages(config: &IndexMap<String, PathBuf>) -> http::Pages {
         }
     };
     http::Pages::new(config.iter().filter_map(read))
-}
-
-fn edits(config: &config::HeaderEdits) -> http::Edits {
-    let filled = |(name, text): (&String, &String)| {
-        (name.as_bytes().into(), template(text, Template::IN_HEADERS))
-    };
-    let each = |(name, texts)| std::iter::repeat(name).zip(texts);
-    http::Edits {
-        remove: config.remove.iter().map(|name| name.as_bytes().into()).collect(),
-        set: config.set.iter().map(filled).collect(),
-        add: config.add.iter().flat_map(each).map(filled).collect(),
-    }
 }
 
 /// A verified config holds only templates that can be read.

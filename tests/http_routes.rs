@@ -229,3 +229,24 @@ fn what_we_answer_ourselves_gets_the_headers_of_its_route() {
     let types = answer.fields.iter().filter(|(name, _)| name == "content-type");
     assert_eq!(types.count(), 1);
 }
+
+#[test]
+fn changes_and_limits_are_the_same_over_http2_on_either_side() {
+    use crate::support::h2::{H2Backend, H2Client};
+    let backend = H2Backend::echoing();
+    let route = "[[http.web.route]]\npath = \"/api/*\"\nupstream = \"app\"\nstrip-prefix = \"/api\"\nhost-header = \"inside.test\"\n\
+                 request-headers = { set = { X-From = \"{client.ip} {host}{uri}\" } }\nrate-limit = { requests = 2, per = \"1h\" }";
+    let (_running, door) = serve(&config(&[backend.address], "h2 = true", route));
+    let client = H2Client::connect(door);
+    let statuses: Vec<_> = (0..3).map(|_| client.get("/api/a?b").status).collect();
+    assert_eq!(statuses, [200, 200, 429]);
+    assert!(client.get("/api/").field("retry-after").is_some());
+    // The same client by the other version.
+    assert_eq!(Client::connect(door).get("/api/a").status, 429);
+    let asked = &backend.requests()[0];
+    assert_eq!(asked.uri.to_string(), "http://inside.test/a?b");
+    let field = |name: &str| asked.fields.get(name).and_then(|value| value.to_str().ok());
+    assert_eq!(field("x-from"), Some("127.0.0.1 app.test/api/a?b"));
+    assert_eq!(field("x-forwarded-host"), Some("app.test"));
+    assert_eq!(field("x-forwarded-port"), Some(&*door.port().to_string()));
+}

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::config::{
-    BasicAuth, ForwardAuth, HttpListener, Mirror, RateLimit, Route, Template, Users,
+    BasicAuth, ForwardAuth, HeaderEdits, HttpListener, Mirror, RateLimit, Route, Template, Users,
 };
 use crate::http;
 
@@ -73,4 +73,16 @@ pub(super) fn forwards(listener: &HttpListener, route: &Route) -> Option<http::F
         x_forwarded: route.x_forwarded.unwrap_or(listener.x_forwarded),
         forwarded: route.forwarded.unwrap_or(listener.forwarded),
     })
+}
+
+pub(super) fn edits(config: &HeaderEdits) -> http::Edits {
+    let filled = |(name, text): (&String, &String)| {
+        (name.as_bytes().into(), super::template(text, Template::IN_HEADERS))
+    };
+    let each = |(name, texts)| std::iter::repeat(name).zip(texts);
+    http::Edits {
+        remove: config.remove.iter().map(|name| name.as_bytes().into()).collect(),
+        set: config.set.iter().map(filled).collect(),
+        add: config.add.iter().flat_map(each).map(filled).collect(),
+    }
 }
