@@ -18,6 +18,7 @@ mod health;
 mod http2_abuse;
 mod http2_downgrade;
 mod http2_hostile_backend;
+mod http2_slow;
 mod http_files;
 mod http_forwarding;
 mod http_smuggling;
