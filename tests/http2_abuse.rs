@@ -1,107 +1,12 @@
 //! Clients that abuse HTTP/2: each class of what attacks a proxy has a test named after it, with every byte written by us.
 //! Judged by what reached the backend, what came back, the access line, memory, and whether others were served meanwhile.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::time::{Duration, Instant};
-
+use crate::support::attacked::{Ground, MEMORY_MOST, streams};
 use crate::support::backend::Backend;
 use crate::support::frames::*;
-use crate::support::http::{Asked, Client, Recorder, config, ok};
+use crate::support::http::{Recorder, config, ok};
 use crate::support::program::Program;
 use crate::support::until;
-
-/// More memory than this is not for one client to take.
-const MEMORY_MOST: u64 = 16_000_000;
-
-/// How long somebody else may wait for an answer meanwhile, on a machine that is busy with other tests.
-const OTHERS_WITHIN: Duration = Duration::from_secs(5);
-
-/// A proxy of one worker, which attackers and others share, over a backend that records.
-struct Ground {
-    program: Program,
-    recorder: Recorder,
-    memory: u64,
-}
-
-impl Ground {
-    fn new(listener: &str) -> Ground {
-        Ground::over(Recorder::echoing(), listener)
-    }
-
-    fn over(recorder: Recorder, listener: &str) -> Ground {
-        let config = config(&[recorder.address()], "", listener);
-        let program = Program::run(&format!("{config}[process]\nworkers = 1\n"));
-        let mut ground = Ground { program, recorder, memory: 0 };
-        // Once warm, so that what is kept for later is there already.
-        ground.serves();
-        ground.memory = ground.program.memory();
-        ground
-    }
-
-    fn attack(&self) -> Peer {
-        Peer::connect(self.program.address("web"))
-    }
-
-    /// Others are served, by either version.
-    fn serves(&self) {
-        let door = self.program.address("web");
-        let began = Instant::now();
-        assert_eq!(Client::connect(door).get("/other").status, 200);
-        let mut peer = Peer::connect(door);
-        peer.send(headers(1, get("/other"), true));
-        assert_eq!(peer.outcome(1), Outcome::Status(200));
-        assert!(began.elapsed() < OTHERS_WITHIN, "{:?}", began.elapsed());
-    }
-
-    /// Attacks while somebody else asks again and again, and is answered each time.
-    fn while_serving<T>(&self, attack: impl FnOnce() -> T) -> T {
-        let over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(SeqCst) {
-                    self.serves();
-                }
-            });
-            let ended = Ended(&over);
-            let outcome = attack();
-            drop(ended);
-            outcome
-        })
-    }
-
-    /// What reached the backend from the attacker.
-    fn reached(&self) -> Vec<Asked> {
-        let all = self.recorder.requests();
-        all.into_iter().filter(|asked| !asked.line.contains(" /other ")).collect()
-    }
-
-    /// The access log has a line with this text.
-    fn logs(&self, text: &str) {
-        until(&format!("{text:?} in the access log"), || self.program.output().contains(text));
-    }
-
-    /// Nothing is left behind: memory, a panic, a connection that serves nobody.
-    fn is_unharmed(&self) {
-        self.serves();
-        let memory = self.program.memory().saturating_sub(self.memory);
-        assert!(memory < MEMORY_MOST, "{memory} bytes more");
-        let said = self.program.diagnostics();
-        assert!(!said.contains("panic"), "{said}");
-    }
-}
-
-struct Ended<'a>(&'a AtomicBool);
-
-impl Drop for Ended<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, SeqCst);
-    }
-}
-
-/// The streams that a client may open, one after the other.
-fn streams(count: u32) -> impl Iterator<Item = u32> {
-    (0..count).map(|at| 2 * at + 1)
-}
 
 #[test]
 fn rapid_reset_ends_the_connection_and_few_requests_reach_a_backend() {
@@ -147,8 +52,11 @@ fn rapid_reset_below_the_limit_leaves_no_request_behind() {
     until("connections to the backend are closed", || program.descriptors() <= descriptors + 1);
 }
 
-/// What makes us give a stream up, with how the connection may be ended for it.
-fn made_you_reset() -> Vec<(&'static str, fn(u32) -> Vec<u8>)> {
+/// The frames of an attack by one stream.
+type Attack = fn(u32) -> Vec<u8>;
+
+/// What makes us give a stream up.
+fn made_you_reset() -> Vec<(&'static str, Attack)> {
     vec![
         ("WINDOW_UPDATE of 0", |s| [headers(s, get("/made"), true), window_update(s, 0)].concat()),
         ("WINDOW_UPDATE beyond the most", |s| {
@@ -286,7 +194,7 @@ fn an_http2_bomb_of_tiny_fields_is_counted_by_the_field() {
         for stream in streams(100) {
             peer.send(window_update(stream, 1));
         }
-        peer.until("a byte", |frame| frame.kind == DATA && frame.payload.len() == 1);
+        peer.until("a byte", |frame| frame.kind == DATA && !frame.payload.is_empty());
     }
     until("all are asked", || ground.reached().len() == 100);
     assert!(ground.reached().iter().all(|asked| asked.fields.len() <= 100 + 8));
@@ -343,53 +251,6 @@ fn names_of_no_length_are_refused_and_leave_nothing_behind() {
 }
 
 #[test]
-fn a_slow_reader_holds_little_and_not_for_ever() {
-    let big = Recorder::answering(|asked| match asked.line.contains("/big") {
-        true => ok(&vec![b'x'; 1_000_000]),
-        false => ok(b"other"),
-    });
-    let ground = Ground::over(big, "idle-timeout = \"1s\"");
-    let door = ground.program.address("web");
-    until("idle connections are gone", || ground.program.descriptors() < 64);
-    // No room on any stream; room on all, but nothing is read.
-    for window in [0, 0x7fff_ffff] {
-        let lines = ground.program.output().matches("idle-timeout").count();
-        let mut peer = Peer::greeting(door, &[(4, window)]);
-        peer.send(window_update(0, 0x7000_0000));
-        for stream in streams(100) {
-            peer.send(headers(stream, get("/big"), true));
-        }
-        until("the backend has been asked", || ground.reached().len() >= 100);
-        let memory = ground.program.memory().saturating_sub(ground.memory);
-        assert!(memory < MEMORY_MOST, "{memory} bytes more");
-        until("a time limit ends what is not taken", || {
-            ground.program.output().matches("idle-timeout").count() > lines + 50
-        });
-        ground.serves();
-        peer.rest();
-    }
-    ground.is_unharmed();
-}
-
-#[test]
-fn answers_that_nobody_takes_are_not_kept_alive_by_pings() {
-    let ground =
-        Ground::over(Recorder::answering(|_| ok(&[b'x'; 60_000])), "idle-timeout = \"1s\"");
-    let mut peer = Peer::greeting(ground.program.address("web"), &[(4, 0)]);
-    for stream in streams(100) {
-        peer.send(headers(stream, get("/untaken"), true));
-    }
-    until("all are answered as far as we can see", || ground.reached().len() == 100);
-    let began = Instant::now();
-    while peer.send([frame(PING, 0, 0, [1; 8]), window_update(0, 1)].concat()) {
-        assert!(began.elapsed() < Duration::from_secs(8), "kept alive");
-        // The pace of the attack.
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    ground.is_unharmed();
-}
-
-#[test]
 fn streams_beyond_the_limit_are_refused_and_a_flood_of_them_ends_the_connection() {
     let held =
         Backend::serving(|stream| std::io::copy(&mut &stream, &mut std::io::sink()).map(drop));
@@ -429,93 +290,5 @@ fn what_comes_for_a_stream_after_its_reset_is_nobodys() {
     assert_eq!(outcome, Outcome::Status(200));
     let whole = ground.reached().iter().filter(|asked| asked.line.contains("/after")).count();
     assert_eq!(whole, 0, "a request that was given up looked whole");
-    ground.is_unharmed();
-}
-
-#[test]
-fn slowloris_is_cut_off_wherever_it_stops() {
-    let ground = Ground::new("head-timeout = \"1s\"");
-    let open = [PREFACE, &settings(&[])].concat();
-    let with = |more: &[u8]| [&open, more].concat();
-    let silent: Vec<(&str, Vec<u8>)> = vec![
-        ("nothing", Vec::new()),
-        ("half a preface", PREFACE[..10].to_vec()),
-        ("a preface that looks like a request", PREFACE[..18].to_vec()),
-        ("a preface but for its last byte", PREFACE[..23].to_vec()),
-        ("a head that goes on", with(&frame(HEADERS, 1, 1, get("/slow")))),
-        ("half the head of a frame", with(&headers(1, get("/slow"), true)[..5])),
-        ("half a frame", with(&headers(1, get("/slow"), true)[..20])),
-        ("half a frame of settings", with(&settings(&[(4, 1)])[..12])),
-    ];
-    let began = Instant::now();
-    let door = ground.program.address("web");
-    let peers: Vec<_> = silent
-        .iter()
-        .map(|(name, bytes)| {
-            let mut peer = Peer { stream: crate::support::client::connect(door) };
-            peer.send(bytes);
-            (name, peer)
-        })
-        .collect();
-    for (name, mut peer) in peers {
-        let mut rest = Vec::new();
-        let _ = std::io::Read::read_to_end(&mut peer.stream, &mut rest);
-        assert!(began.elapsed() < Duration::from_secs(8), "{name}");
-    }
-    ground.logs("head-timeout");
-    assert!(ground.reached().is_empty());
-    ground.is_unharmed();
-}
-
-#[test]
-fn slowloris_with_a_byte_now_and_then_is_cut_off_too() {
-    let ground = Ground::new("head-timeout = \"1s\"");
-    let slow = literal("x-slow", "s".repeat(1_000));
-    let head = [get("/slow"), slow].concat();
-    let whole = headers(1, &head, true);
-    let parts: Vec<u8> = head.iter().flat_map(|byte| frame(CONTINUATION, 0, 1, [*byte])).collect();
-    let cases = [whole, [frame(HEADERS, 1, 1, []), parts].concat()];
-    std::thread::scope(|scope| {
-        for bytes in &cases {
-            let mut peer = ground.attack();
-            scope.spawn(move || {
-                let began = Instant::now();
-                for byte in bytes {
-                    if !peer.send([*byte]) {
-                        return;
-                    }
-                    assert!(began.elapsed() < Duration::from_secs(8), "still taken");
-                    // The pace of the attack.
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                panic!("all of it was taken");
-            });
-        }
-    });
-    assert!(ground.reached().is_empty());
-    ground.is_unharmed();
-}
-
-#[test]
-fn an_upload_may_last_although_every_piece_ends_within_a_frame() {
-    let ground = Ground::new("head-timeout = \"1s\"");
-    let mut peer = ground.attack();
-    peer.send(headers(1, request("POST", "/long"), false));
-    let piece = data(1, [b'u'; 1_000], false);
-    let (first, second) = piece.split_at(500);
-    peer.send(first);
-    let began = Instant::now();
-    while began.elapsed() < Duration::from_millis(2_500) {
-        assert!(peer.send([second, first].concat()), "cut off after {:?}", began.elapsed());
-        // The pace of the upload.
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    // One frame may take its time as well: it is a body, and idle-timeout is for bodies.
-    for part in second.chunks(250) {
-        assert!(peer.send(part));
-        std::thread::sleep(Duration::from_millis(700));
-    }
-    peer.send(data(1, "", true));
-    assert_eq!(peer.outcome(1), Outcome::Status(200));
     ground.is_unharmed();
 }

@@ -128,7 +128,9 @@ fn a_flood_of_frames_from_a_backend_ends_its_connection() {
 }
 
 /// What a backend answers, and whether a client may see the beginning of an answer.
-fn broken_answers() -> Vec<(&'static str, Vec<u8>, bool)> {
+type Broken = (&'static str, Vec<u8>, bool);
+
+fn broken_heads() -> Vec<Broken> {
     let whole = |fields: &[(&str, &str)]| {
         let status = block(&[(":status", "200")]);
         [headers(1, [status, block(fields)].concat(), false), data(1, "abc", true)].concat()
@@ -138,7 +140,6 @@ fn broken_answers() -> Vec<(&'static str, Vec<u8>, bool)> {
     let bomb = [long.clone(), reference(NEWEST).repeat(10_000)].concat();
     let tiny =
         [block(&[(":status", "200")]), entry("a", ""), reference(NEWEST).repeat(500)].concat();
-    let pushed = [&2_u32.to_be_bytes()[..], &get("/pushed")].concat();
     vec![
         ("a length that is not reached", whole(&[("content-length", "5")]), true),
         ("a length that is passed", whole(&[("content-length", "2")]), true),
@@ -167,6 +168,12 @@ fn broken_answers() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("an HPACK bomb", raw(bomb), false),
         ("too many fields", raw(tiny), false),
         ("a reference to nothing", raw(reference(90)), false),
+    ]
+}
+
+fn broken_frames() -> Vec<Broken> {
+    let pushed = [&2_u32.to_be_bytes()[..], &get("/pushed")].concat();
+    vec![
         (
             "trailers that do not end",
             [
@@ -204,7 +211,7 @@ fn broken_answers() -> Vec<(&'static str, Vec<u8>, bool)> {
 
 #[test]
 fn an_answer_that_breaks_the_rules_is_a_502_or_breaks_off() {
-    for (name, bytes, may_begin) in broken_answers() {
+    for (name, bytes, may_begin) in broken_heads().into_iter().chain(broken_frames()) {
         let ground = Ground::answering(move |stream, _| stream.write_all(&bytes));
         let mut client = ground.client();
         client.send("GET /broken HTTP/1.1\r\nHost: app.test\r\n\r\n");
@@ -277,7 +284,8 @@ fn a_goaway_in_the_middle_lets_the_answer_come_to_its_end() {
 
 #[test]
 fn a_connection_that_hangs_takes_no_further_requests() {
-    let hangs: [(&str, fn(u32) -> Vec<u8>); 4] = [
+    type Hang = fn(u32) -> Vec<u8>;
+    let hangs: [(&str, Hang); 4] = [
         ("nothing", |_| Vec::new()),
         ("a head without an end", |asked| frame(HEADERS, 0, asked, block(&[(":status", "200")]))),
         ("half a frame", |asked| headers(asked, block(&[(":status", "200")]), true)[..12].to_vec()),

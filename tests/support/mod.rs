@@ -1,8 +1,10 @@
 //! What the promises need to be tried: a proxy in this process or as the real binary, and backends that behave well or badly.
 //! Everything listens on ports the kernel chose, and everything waits for a condition with a deadline, never for a time.
 
+pub(crate) mod attacked;
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod downgrade;
 pub(crate) mod files;
 pub(crate) mod frames;
 pub(crate) mod h2;
