@@ -8,9 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::support::backend::Backend;
-use crate::support::h2::{
-    H2Backend, H2Client, H2Reply, exchange, get, read_all, request, send_all,
-};
+use crate::support::h2::{H2Backend, H2Client, H2Reply, exchange, get, read_all, request};
 use crate::support::http::{Client, Recorder, config, ok, serve};
 use crate::support::{noise, until};
 
@@ -342,82 +340,6 @@ fn what_a_backend_flushes_arrives_while_it_goes_on_answering() {
         let (head, mut body) = answer.await.unwrap().into_parts();
         assert_eq!(head.headers["content-type"], "text/event-stream");
         assert_eq!(body.data().await.unwrap().unwrap(), "data: 1\n\n");
-    });
-}
-
-/// A backend that switches to a protocol which sends back what it gets, in capitals.
-fn switching() -> Backend {
-    Backend::serving(|mut stream| {
-        let mut bytes = vec![0; 4096];
-        let count = stream.read(&mut bytes)?;
-        let head = String::from_utf8_lossy(&bytes[..count]).to_lowercase();
-        let is_handshake = head.starts_with("get /chat http/1.1\r\n")
-            && head.contains("\r\nupgrade: websocket\r\n")
-            && head.contains("\r\nconnection: upgrade\r\n")
-            && head.contains("\r\nsec-websocket-key: ")
-            && head.contains("\r\nsec-websocket-version: 13\r\n");
-        if !is_handshake {
-            return stream.write_all(b"HTTP/1.1 400 No\r\nContent-Length: 0\r\n\r\n");
-        }
-        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\nSec-WebSocket-Protocol: chat\r\n\r\n")?;
-        loop {
-            let count = stream.read(&mut bytes)?;
-            if count == 0 {
-                return stream.write_all(b"BYE");
-            }
-            stream.write_all(&bytes[..count].to_ascii_uppercase())?;
-        }
-    })
-}
-
-fn websocket() -> http::Request<()> {
-    let mut asked = request("CONNECT", "/chat");
-    asked.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
-    *asked.headers_mut() =
-        fields(&[("sec-websocket-version", "13"), ("sec-websocket-protocol", "chat")]);
-    asked
-}
-
-#[test]
-fn a_websocket_over_http2_reaches_a_backend_of_http1() {
-    let backend = switching();
-    let (_running, door) = serve(&config(&[backend.address], "", ""));
-    let client = H2Client::connect(door);
-    client.run(async {
-        let mut sender = client.sender().ready().await.unwrap();
-        // The setting that allows it comes with the first frame of the other side.
-        while !sender.is_extended_connect_protocol_enabled() {
-            tokio::task::yield_now().await;
-        }
-        let (answer, mut send) = sender.send_request(websocket(), false).unwrap();
-        let (head, mut body) = answer.await.unwrap().into_parts();
-        assert_eq!(head.status, 200);
-        assert_eq!(head.headers["sec-websocket-protocol"], "chat");
-        assert!(!head.headers.contains_key("sec-websocket-accept"));
-        for word in ["hello", "world"] {
-            send_all(&mut send, word.as_bytes(), false).await.unwrap();
-            let echo = body.data().await.unwrap().unwrap();
-            assert_eq!(echo, word.to_uppercase());
-            body.flow_control().release_capacity(echo.len()).unwrap();
-        }
-        send.send_data(Bytes::new(), true).unwrap();
-        assert_eq!(read_all(&mut body).await.unwrap().0, b"BYE");
-    });
-    assert_eq!(client.get("/after").status, 400);
-}
-
-#[test]
-fn an_extended_connect_that_is_not_answered_by_a_switch_is_no_success() {
-    let recorder = Recorder::answering(|_| ok(b"just a page"));
-    let (_running, door) = serve(&config(&[recorder.address()], "", ""));
-    let client = H2Client::connect(door);
-    client.run(async {
-        let mut sender = client.sender().ready().await.unwrap();
-        while !sender.is_extended_connect_protocol_enabled() {
-            tokio::task::yield_now().await;
-        }
-        let (answer, _send) = sender.send_request(websocket(), false).unwrap();
-        assert_eq!(answer.await.unwrap().status(), 502);
     });
 }
 

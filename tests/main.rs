@@ -21,6 +21,7 @@ mod http2_abuse;
 mod http2_downgrade;
 mod http2_hostile_backend;
 mod http2_slow;
+mod http2_switch;
 mod http_balancing;
 mod http_ejection;
 mod http_errors;

@@ -87,7 +87,8 @@ impl Session<'_> {
             let reached = {
                 let (local, limits, upstream) = (self.local, self.site.rules.head, order.upstream);
                 let (affinity, may_use_kept) = (belonging.affinity, course.may_use_kept());
-                let reach = Reach { local, upstream, affinity, limits };
+                let switches = upgrade.is_some();
+                let reach = Reach { local, upstream, affinity, limits, switches };
                 let reach = reach.backend(&mut tried, &mut efforts, may_use_kept);
                 let patience = tokio::time::timeout_at(course.due(order), reach);
                 tokio::select! {
@@ -157,7 +158,7 @@ impl Session<'_> {
         if exchange.is_switch() {
             attempt.belonging.tell(&place, &mut exchange.response.fields);
             let backend = exchange.backend;
-            return Some(self.switch(backend, order, place, efforts));
+            return Some(self.switch(backend, order, place, (efforts, attempt.upgrade)));
         }
         let onward = exchange.onward(may_persist);
         changes.apply(&mut exchange.response.fields);

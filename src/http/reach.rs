@@ -39,6 +39,8 @@ pub(super) struct Reach<'a> {
     pub(super) affinity: Affinity,
     /// Of the answer.
     pub(super) limits: Limits,
+    /// Whether the request asks for another protocol, which not every backend of HTTP/2 can.
+    pub(super) switches: bool,
 }
 
 impl Reach<'_> {
@@ -49,7 +51,7 @@ impl Reach<'_> {
         efforts: &mut Efforts,
         may_use_kept: bool,
     ) -> Result<(Reached, InFlight), ConnectFailed> {
-        let Reach { local, upstream, affinity, limits } = *self;
+        let Reach { local, upstream, affinity, limits, switches } = *self;
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;
@@ -75,6 +77,9 @@ impl Reach<'_> {
                     if !shared.ready().await {
                         continue;
                     }
+                    if switches {
+                        shared.settled().await;
+                    }
                     of_stream(shared, limits)
                 }
                 Way::Fresh(socket) => match opening {
@@ -84,7 +89,12 @@ impl Reach<'_> {
                     }
                     Some(opening) => {
                         match greet(Link::Plain(socket), opening, limits, &place).await {
-                            Some(shared) => of_stream(shared, limits),
+                            Some(shared) => {
+                                if switches {
+                                    shared.settled().await;
+                                }
+                                of_stream(shared, limits)
+                            }
                             None => return Err(not_greeted(&place, *efforts)),
                         }
                     }

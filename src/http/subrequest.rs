@@ -66,7 +66,8 @@ impl Subrequest<'_> {
         let may_go_again =
             self.request.framing == Framing::None && self.request.method.is_idempotent();
         let (local, upstream) = (self.local, self.upstream);
-        let reach = Reach { local, upstream, affinity: self.affinity, limits: self.limits };
+        let (affinity, limits) = (self.affinity, self.limits);
+        let reach = Reach { local, upstream, affinity, limits, switches: false };
         loop {
             let reached = reach.backend(&mut tried, efforts, again == 0).await;
             let (Reached { mut stream, carried }, place) = reached.map_err(Failed::Unreached)?;

@@ -71,7 +71,12 @@ pub(crate) fn line(mut stream: impl Read) -> String {
 
 /// Connects, hears a backend's name and closes; empty when refused.
 pub(crate) fn visit(to: SocketAddr) -> String {
-    line(connect(to))
+    // A backend's reset may be passed on before the connect is known to have succeeded.
+    match TcpStream::connect_timeout(&to, PATIENCE) {
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => String::new(),
+        Err(error) => panic!("connect to {to}: {error}"),
+        Ok(stream) => line(patient(stream)),
+    }
 }
 
 /// Sends and expects the same back.

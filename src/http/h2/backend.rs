@@ -58,6 +58,9 @@ pub(in crate::http) async fn drive(
         if connection.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Ok(()));
         }
+        if watch.is_settled() {
+            shared.settle();
+        }
         if let Some(flood) = watch.flood() {
             return Poll::Ready(Err(format!("sent too many {flood} frames")));
         }

@@ -64,12 +64,15 @@ pub(in crate::http) struct Watch {
     /// Since when a frame or a head has been incomplete, and its number.
     incomplete: Cell<Option<(Instant, u64)>>,
     flood: Cell<Option<&'static str>>,
+    /// Whether the peer has sent its settings.
+    settled: Cell<bool>,
 }
 
 impl Watch {
     pub(in crate::http) fn new() -> Rc<Watch> {
         let active = Cell::new(Instant::now());
-        Rc::new(Watch { active, incomplete: Cell::new(None), flood: Cell::new(None) })
+        let (incomplete, flood, settled) = Default::default();
+        Rc::new(Watch { active, incomplete, flood, settled })
     }
 
     /// When a byte of a message last passed, either way. What only keeps a connection alive does not count.
@@ -81,6 +84,11 @@ impl Watch {
     /// limits, since they may take their time.
     pub(in crate::http) fn incomplete(&self) -> Option<Instant> {
         self.incomplete.get().map(|(since, _)| since)
+    }
+
+    /// Whether the peer has sent its settings: what it can do is known.
+    pub(in crate::http) fn is_settled(&self) -> bool {
+        self.settled.get()
     }
 
     /// The kind of frames that the peer floods us with. Nothing is read any more.
@@ -123,6 +131,8 @@ struct Tally {
     in_message: bool,
     continuations: u32,
     heads_in_turn: u32,
+    /// Whether the peer has sent its settings.
+    settled: bool,
 }
 
 impl<T> Guarded<T> {
@@ -182,6 +192,7 @@ impl Tally {
             fields: None,
             in_data: false,
             in_message: false,
+            settled: false,
             continuations: 0,
             heads_in_turn: 0,
         }
@@ -194,7 +205,7 @@ impl Tally {
         }
         let Tally { frames, floods, counts, sent, seen, fields, continuations, .. } = self;
         let (in_data, heads_in_turn) = (&mut self.in_data, &mut self.heads_in_turn);
-        let in_message = &mut self.in_message;
+        let (in_message, settled) = (&mut self.in_message, &mut self.settled);
         let mut moves = *in_message && frames.is_in_payload() && !bytes.is_empty();
         let with = |most: u32, bytes_for_one: u64| u64::from(most) + *sent / bytes_for_one;
         let mut count = |kind: usize, most: u64, name: &'static str| {
@@ -229,6 +240,7 @@ impl Tally {
                 FrameKind::ResetStream => count(1, floods.resets.into(), "reset"),
                 FrameKind::Ping if !head.is_answer() => count(2, floods.pings.into(), "ping"),
                 FrameKind::Settings if !head.is_answer() => {
+                    *settled = true;
                     count(3, floods.settings.into(), "settings")
                 }
                 _ => count(4, with(floods.control, BYTES_PER_CONTROL_FRAME), "control"),
@@ -292,6 +304,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
                 return Poll::Pending;
             }
         }
+        this.watch.settled.set(this.tally.settled);
         let since = this.watch.incomplete.get();
         let owed = this.tally.owed();
         this.watch.incomplete.set(owed.map(|number| match since {

@@ -17,6 +17,8 @@ pub(in crate::http) struct Shared {
     streams: Cell<usize>,
     requests: Cell<u32>,
     used: Cell<Instant>,
+    /// Whether the backend has said what it can do.
+    settled: Cell<bool>,
     changed: Notify,
 }
 
@@ -64,6 +66,13 @@ impl Shared {
         }
     }
 
+    /// The backend has said what it can do.
+    pub(super) fn settle(&self) {
+        if !self.settled.replace(true) {
+            self.changed.notify_waiters();
+        }
+    }
+
     /// No further request begins on it; those under way go on.
     pub(in crate::http) fn retire(&self) {
         self.state.set(State::Over);
@@ -88,6 +97,7 @@ impl Opening {
             streams: Cell::new(1),
             requests: Cell::new(0),
             used: Cell::new(Instant::now()),
+            settled: Cell::new(false),
             changed: Notify::new(),
         });
         (Opening { shared: Rc::clone(&shared) }, shared)
@@ -123,6 +133,13 @@ impl Place {
             self.shared.changed.notified().await;
         }
         self.shared.state.get() == State::Open
+    }
+
+    /// Waits until the backend has said what it can do (RFC 9113 3.4), or has gone.
+    pub(in crate::http) async fn settled(&self) {
+        while self.shared.state.get() == State::Open && !self.shared.settled.get() {
+            self.shared.changed.notified().await;
+        }
     }
 
     /// The way to begin a stream; none when the connection is over.
