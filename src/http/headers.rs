@@ -132,9 +132,7 @@ pub(super) fn write_request(out: &mut Vec<u8>, request: &Request, heading: Headi
     out.extend_from_slice(b" HTTP/1.1\r\n");
     line(out, b"Host", host);
     // TE would have to be named in Connection.
-    for field in request.fields.iter().filter(|field| field.known != Known::Te) {
-        line(out, field.name, field.value);
-    }
+    request.fields.write_lines(out, Known::Te);
     framing_line(out, request.framing);
     if let Some(protocol) = upgrade {
         line(out, b"Connection", b"upgrade");
@@ -167,9 +165,7 @@ pub(super) struct Onward {
 /// Writes the head of a stripped answer.
 pub(super) fn write_response(out: &mut Vec<u8>, response: &Response, onward: Onward) {
     status_line(out, response.status, &response.reason);
-    for field in response.fields.iter().filter(|field| field.known != Known::Upgrade) {
-        line(out, field.name, field.value);
-    }
+    response.fields.write_lines(out, Known::Upgrade);
     framing_line(out, onward.framing);
     connection_line(out, onward);
     out.extend_from_slice(b"\r\n");
@@ -181,9 +177,7 @@ pub(super) fn write_interim(out: &mut Vec<u8>, response: &Response) {
     if response.status == 101 {
         line(out, b"Connection", b"upgrade");
     }
-    for field in response.fields.iter() {
-        line(out, field.name, field.value);
-    }
+    response.fields.write_lines(out, Known::Connection);
     out.extend_from_slice(b"\r\n");
 }
 

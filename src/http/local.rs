@@ -2,7 +2,6 @@
 //! It never leaves its worker, so nothing in it takes a lock; it must never grow beyond the limits named here.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write as _;
 use std::rc::{Rc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -101,8 +100,13 @@ impl Local {
     pub(super) fn request_id(&self) -> String {
         let count = self.id_count.get().wrapping_add(1);
         self.id_count.set(count);
+        let digit = |number: u64, place: u32| {
+            char::from_digit((number >> (60 - 4 * place)) as u32 & 15, 16).unwrap_or('0')
+        };
         let mut id = String::with_capacity(32);
-        let _ = write!(id, "{:016x}{count:016x}", self.id_prefix);
+        for number in [self.id_prefix, count] {
+            id.extend((0..16).map(|place| digit(number, place)));
+        }
         id
     }
 

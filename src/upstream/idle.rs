@@ -2,6 +2,7 @@
 //! It must never hand out a connection that has ended or said something unasked, and never grows beyond its limits.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,26 @@ pub(crate) struct Kept {
 #[derive(Debug, Default)]
 pub(crate) struct IdleConnections {
     // By the backend's place in memory, which is its own for as long as it is in the value.
-    by_backend: HashMap<*const Backend, Stack>,
+    by_backend: HashMap<*const Backend, Stack, BuildHasherDefault<ByPlace>>,
+}
+
+/// Hashes a place in memory, which nobody outside can choose.
+#[derive(Debug, Default)]
+struct ByPlace(u64);
+
+impl Hasher for ByPlace {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        // The golden ratio spreads what differs in few bits (Knuth, TAOCP 3, 6.4).
+        self.0 = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
 }
 
 #[derive(Debug)]

@@ -1,6 +1,7 @@
-//! The fields of one message, in the order they came: one text that holds all names and values,
-//! and a list of where each stands in it. It never checks what it is given; whoever reads from a
-//! peer does. It is one text so that a head costs two buffers, which stay for the next head.
+//! The fields of one message, in the order they came: one text that holds them line by line, as
+//! HTTP/1 writes them, and a list of where each stands in it. It never checks what it is given;
+//! whoever reads from a peer does. It is one text so that a head costs two buffers, which stay for
+//! the next head, and lines so that what goes on unchanged is copied in few pieces.
 
 use std::fmt;
 
@@ -25,7 +26,7 @@ pub struct Fields {
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Where the name begins; the value follows on it.
+    /// Where the line begins: `name: value` and a line end.
     start: usize,
     name_length: usize,
     value_length: usize,
@@ -43,6 +44,10 @@ pub struct Field<'a> {
     pub known: Known,
 }
 
+/// Between name and value.
+const COLON: &[u8] = b": ";
+const LINE_END: &[u8] = b"\r\n";
+
 impl Fields {
     /// Adds a field behind the others; the caller vouches for [`crate::is_name`] and
     /// [`crate::is_value`].
@@ -52,9 +57,36 @@ impl Fields {
 
     pub(crate) fn push_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
         let start = self.text.len();
-        self.text.extend_from_slice(name);
-        self.text.extend_from_slice(value);
+        self.text.reserve(name.len() + value.len() + COLON.len() + LINE_END.len());
+        for part in [name, COLON, value, LINE_END] {
+            self.text.extend_from_slice(part);
+        }
         self.list.push(Entry { start, name_length: name.len(), value_length: value.len(), known });
+    }
+
+    /// The same for a field that `line` already holds as it is kept here: `name: value` and a line end.
+    pub(crate) fn push_line(&mut self, known: Known, line: &[u8], name_length: usize) {
+        let start = self.text.len();
+        let value_length = line.len().saturating_sub(name_length + COLON.len() + LINE_END.len());
+        self.text.extend_from_slice(line);
+        self.list.push(Entry { start, name_length, value_length, known });
+    }
+
+    /// Appends all fields as lines of HTTP/1, but for those of one name.
+    pub fn write_lines(&self, out: &mut Vec<u8>, without: Known) {
+        let (mut from, mut to) = (0, 0);
+        let mut write = |from: usize, to: usize| {
+            out.extend_from_slice(self.text.get(from..to).unwrap_or_default());
+        };
+        for entry in self.list.iter().filter(|entry| entry.known != without) {
+            // Lines that stand behind each other go together.
+            if entry.start != to {
+                write(from, to);
+                from = entry.start;
+            }
+            to = entry.end();
+        }
+        write(from, to);
     }
 
     /// All fields in their order.
@@ -147,10 +179,14 @@ impl fmt::Debug for Fields {
 impl Entry {
     fn field<'a>(&self, text: &'a [u8]) -> Field<'a> {
         // Spans are made by `push` alone and the text only grows, so these are always there.
-        let both = text.get(self.start..).unwrap_or_default();
-        let (name, rest) = both.split_at_checked(self.name_length).unwrap_or_default();
-        let value = rest.get(..self.value_length).unwrap_or_default();
+        let line = text.get(self.start..).unwrap_or_default();
+        let (name, rest) = line.split_at_checked(self.name_length).unwrap_or_default();
+        let value = rest.get(COLON.len()..COLON.len() + self.value_length).unwrap_or_default();
         Field { name, value, known: self.known }
+    }
+
+    fn end(&self) -> usize {
+        self.start + self.name_length + COLON.len() + self.value_length + LINE_END.len()
     }
 }
 

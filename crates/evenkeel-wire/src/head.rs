@@ -50,8 +50,17 @@ pub(crate) fn measure(
     let within = bytes.get(..limits.head_max).unwrap_or(bytes);
     let is_over = bytes.len() > within.len();
     let (mut line, mut lines, mut start) = (None, 0, 0);
-    while let Some(length) = line_length(within, start, is_over)? {
-        let end = start + length + 2;
+    let mut breaks = memchr::memchr2_iter(b'\r', b'\n', within);
+    while let Some(at) = breaks.next() {
+        match (within.get(at), within.get(at + 1)) {
+            (Some(b'\n'), _) => return Err(Reason::BareLf),
+            (_, Some(b'\n')) => breaks.next(),
+            (_, Some(_)) => return Err(Reason::BareCr),
+            // The limit cut the bytes just here: what follows counts as too large, whatever it is.
+            (_, None) if is_over => return Err(Reason::HeadTooLarge),
+            (_, None) => break,
+        };
+        let (length, end) = (at - start, at + 2);
         match line {
             None if length > limits.line_max => return Err(line_too_long),
             None => line = Some(length),
@@ -79,39 +88,6 @@ pub(crate) fn measure(
         return Err(Reason::HeadTooLarge);
     }
     Ok(None)
-}
-
-/// The length of the line that begins at `start`, without its end; `None` when that has not come.
-fn line_length(bytes: &[u8], start: usize, is_cut: bool) -> Result<Option<usize>, Reason> {
-    let rest = bytes.get(start..).unwrap_or_default();
-    let Some(length) = find_line_break(rest) else { return Ok(None) };
-    match (rest.get(length), rest.get(length + 1)) {
-        (Some(b'\n'), _) => Err(Reason::BareLf),
-        (_, Some(b'\n')) => Ok(Some(length)),
-        (_, Some(_)) => Err(Reason::BareCr),
-        // The limit cut the bytes just here: what follows counts as too large, whatever it is.
-        (_, None) if is_cut => Err(Reason::HeadTooLarge),
-        (_, None) => Ok(None),
-    }
-}
-
-/// Where the first carriage return or line feed is.
-fn find_line_break(bytes: &[u8]) -> Option<usize> {
-    const WORD: usize = size_of::<u64>();
-    let (words, _) = bytes.as_chunks::<WORD>();
-    let clean = words.iter().take_while(|word| !has_line_break(u64::from_le_bytes(**word))).count();
-    let rest = bytes.get(clean * WORD..).unwrap_or_default();
-    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
-    rest.iter().position(is_break).map(|n| clean * WORD + n)
-}
-
-/// Whether one of the eight bytes is a carriage return or line feed: a byte of `x ^ pattern` is
-/// zero where it is, and subtracting one borrows into its top bit (Warren, Hacker's Delight 6-1).
-fn has_line_break(word: u64) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const TOPS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let zeros = |x: u64| x.wrapping_sub(ONES) & !x & TOPS;
-    zeros(word ^ u64::from_ne_bytes([b'\r'; 8])) | zeros(word ^ u64::from_ne_bytes([b'\n'; 8])) != 0
 }
 
 /// Heads with no more fields than this need no list from the heap.
@@ -142,9 +118,24 @@ pub(crate) fn read_fields(section: &[u8], count: usize, fields: &mut Fields) -> 
         if known == Known::Other && is_look_alike(name) {
             return Err(Reason::UnderscoreLookAlike);
         }
-        fields.push_known(known, name, trim(field.value));
+        let value = trim(field.value);
+        match plain_line(section, name, value) {
+            Some(line) => fields.push_line(known, line, name.len()),
+            None => fields.push_known(known, name, value),
+        }
     }
     Ok(())
+}
+
+/// The line of a field, if it is written in the plain way: one space before the value, and none after it.
+fn plain_line<'a>(section: &'a [u8], name: &[u8], value: &[u8]) -> Option<&'a [u8]> {
+    // Both are parts of the section.
+    let start = name.as_ptr().addr().checked_sub(section.as_ptr().addr())?;
+    let line = section.get(start..start + name.len() + value.len() + 4)?;
+    let rest = line.get(name.len()..)?;
+    let begins_at = value.as_ptr().addr().checked_sub(name.as_ptr().addr())?;
+    let is_plain = rest.starts_with(b": ") && rest.ends_with(b"\r\n");
+    (is_plain && begins_at == name.len() + 2).then_some(line)
 }
 
 pub(crate) fn is_look_alike(name: &[u8]) -> bool {
@@ -155,7 +146,7 @@ pub(crate) fn is_look_alike(name: &[u8]) -> bool {
 /// What is wrong with the first bad line of a section that was not accepted.
 fn first_fault(section: &[u8]) -> Reason {
     let mut start = 0;
-    while let Some(length) = find_line_break(section.get(start..).unwrap_or_default()) {
+    while let Some(length) = line_length(section.get(start..).unwrap_or_default()) {
         let line = section.get(start..start + length).unwrap_or_default();
         start += length + 2;
         if line.is_empty() {
@@ -177,4 +168,9 @@ fn first_fault(section: &[u8]) -> Reason {
     }
     // Each line is in order by our own rules and still not taken: there is no agreement on it.
     Reason::NameInvalid
+}
+
+/// Where the first carriage return or line feed is.
+fn line_length(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr2(b'\r', b'\n', bytes)
 }

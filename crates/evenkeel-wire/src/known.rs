@@ -18,19 +18,13 @@ macro_rules! known {
             pub const ALL: &[Known] = &[$(Known::$variant,)+];
 
             /// The name in lower case; empty for [`Known::Other`].
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self {
                     Known::Other => "",
                     $(Known::$variant => const { text($name) },)+
                 }
             }
 
-            fn of_lower_case(name: &[u8]) -> Known {
-                match name {
-                    $($name => Known::$variant,)+
-                    _ => Known::Other,
-                }
-            }
         }
     };
 }
@@ -92,6 +86,60 @@ const fn text(name: &'static [u8]) -> &'static str {
 /// Longer than every known name, and a whole number of words.
 const ROOM: usize = 24;
 
+/// A name with zeros and its length behind it, as numbers that are compared at once.
+type Words = [u64; ROOM / 8];
+
+const NOTHING: Words = [0; ROOM / 8];
+
+/// Places of the table: enough that most names stand where they are looked for first.
+const PLACES: usize = 256;
+
+/// All known names by a hash of their bytes, each at the first free place from there on. Made by the compiler.
+static TABLE: [(Known, Words); PLACES] = table();
+
+const fn table() -> [(Known, Words); PLACES] {
+    let mut table = [(Known::Other, NOTHING); PLACES];
+    let mut index = 0;
+    while index < Known::ALL.len() {
+        let name = Known::ALL[index].name().as_bytes();
+        let mut padded = [0; ROOM];
+        let mut at = 0;
+        while at < name.len() {
+            padded[at] = name[at];
+            at += 1;
+        }
+        let Some(words) = words(padded, name.len()) else { panic!("a name is longer than ROOM") };
+        let mut place = place(&words);
+        while table[place].1[0] != 0 {
+            place = (place + 1) % PLACES;
+        }
+        table[place] = (Known::ALL[index], words);
+        index += 1;
+    }
+    table
+}
+
+const fn words(mut padded: [u8; ROOM], length: usize) -> Option<Words> {
+    if length >= ROOM {
+        return None;
+    }
+    // So that a zero at the end of a name is not taken for the room behind it.
+    padded[ROOM - 1] = length as u8;
+    let mut words = NOTHING;
+    let mut at = 0;
+    while at < ROOM {
+        words[at / 8] |= (padded[at] as u64) << (at % 8 * 8);
+        at += 1;
+    }
+    Some(words)
+}
+
+/// Where a name is looked for first: the upper bits of a product with the golden ratio (Knuth, TAOCP 3, 6.4).
+const fn place(words: &Words) -> usize {
+    let mixed = words[0] ^ words[1].rotate_left(23) ^ words[2].rotate_left(41);
+    (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as usize
+}
+
 impl Known {
     /// Which name this is, in any case of letters.
     pub fn of(name: &[u8]) -> Known {
@@ -113,7 +161,16 @@ impl Known {
         let Some(part) = lower.get_mut(..name.len()) else { return Known::Other };
         part.copy_from_slice(name);
         change(&mut lower);
-        lower.get(..name.len()).map_or(Known::Other, Known::of_lower_case)
+        let Some(words) = words(lower, name.len()) else { return Known::Other };
+        let mut place = place(&words);
+        // Names are never empty, so an empty place is the end of the search.
+        while let Some((known, found)) = TABLE.get(place).filter(|(_, found)| *found != NOTHING) {
+            if *found == words {
+                return *known;
+            }
+            place = (place + 1) % PLACES;
+        }
+        Known::Other
     }
 
     /// Whether the field says where a message ends.

@@ -4,7 +4,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use evenkeel_wire::{Fields, Framing, write_chunk_size};
+use evenkeel_wire::{Fields, Framing, Known, write_chunk_size};
 
 use crate::http::local::{BUFFER, Local};
 use crate::link::Link;
@@ -111,11 +111,8 @@ impl Output {
             Frame::Done | Frame::UntilClose => true,
             Frame::Chunked => {
                 self.pending.extend_from_slice(b"0\r\n");
-                for field in trailers.into_iter().flat_map(Fields::iter) {
-                    self.pending.extend_from_slice(field.name);
-                    self.pending.extend_from_slice(b": ");
-                    self.pending.extend_from_slice(field.value);
-                    self.pending.extend_from_slice(b"\r\n");
+                if let Some(trailers) = trailers {
+                    trailers.write_lines(&mut self.pending, Known::Connection);
                 }
                 self.pending.extend_from_slice(b"\r\n");
                 true
