@@ -42,6 +42,8 @@ pub(crate) struct Plan {
 pub(crate) struct Share {
     pub(crate) pipes: usize,
     pub(crate) files: http::FileShare,
+    /// Answers compressed at the same time.
+    pub(crate) compress: usize,
 }
 
 /// One upstream with its active checks.
@@ -83,6 +85,7 @@ impl Plan {
                     open_max: open_files as usize / workers.max(1),
                     queue_max: config.process.file_queue_max as usize,
                 },
+                compress: (config.process.compress_max as usize).div_ceil(workers.max(1)),
             },
             open_files,
             connections_max: config.process.connections_max.unwrap_or(carried),
@@ -398,6 +401,7 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         body_max: config.body_max.map(|bytes| bytes.0),
         hold: config.request_buffer.0,
         retry: config.retry.as_ref().map(|retry| Arc::new(self::retry(retry))),
+        compress: compress(&config.compress).map(Arc::new),
         pages: pages(&config.errors),
         ..http::Action::new(target)
     };
@@ -421,6 +425,19 @@ fn retry(config: &config::RouteRetry) -> http::Retry {
             within: Duration::from_secs(10),
         }),
     }
+}
+
+fn compress(config: &config::Compress) -> Option<http::Compress> {
+    let config::Compress::On(config) = config else { return None };
+    // A verified config holds only patterns that can be read.
+    let types = config.types.iter();
+    let types = types.filter_map(|kind| glob::Pattern::new(&kind.to_ascii_lowercase()).ok());
+    Some(http::Compress {
+        codings: config.codings.clone(),
+        types: types.collect(),
+        min_size: config.min_size.0,
+        level: config.level,
+    })
 }
 
 fn folder(root: &std::path::Path, config: &config::Route) -> http::Folder {

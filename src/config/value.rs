@@ -5,6 +5,7 @@ mod access;
 mod address;
 mod balance;
 mod choice;
+mod compress;
 mod files;
 mod hash_by;
 mod health;
@@ -29,6 +30,7 @@ pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, TlsVersion,
 };
+pub use compress::Compress;
 pub use files::{Coding, TryUpstream};
 pub use hash_by::HashBy;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};

@@ -4,6 +4,8 @@
 mod affinity;
 mod again;
 mod alarm;
+mod coding;
+mod compress;
 mod exchange;
 mod files;
 mod forward;
@@ -40,6 +42,7 @@ use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use affinity::Split;
 pub(crate) use again::Retry;
+pub(crate) use compress::Compress;
 pub(crate) use files::{FileShare, Folder};
 pub(crate) use h2::Floods;
 pub(crate) use local::Local;
@@ -83,6 +86,8 @@ pub(crate) struct Action<U> {
     /// Bytes of a body that are held before a backend is picked.
     pub(crate) hold: u64,
     pub(crate) retry: Option<Arc<Retry>>,
+    /// How answers of backends and files are compressed.
+    pub(crate) compress: Option<Arc<Compress>>,
     /// Before those of the listener.
     pub(crate) pages: Pages,
 }
@@ -126,6 +131,7 @@ impl<U> Action<U> {
             body_max: None,
             hold: 0,
             retry: None,
+            compress: None,
             pages,
         }
     }
@@ -141,8 +147,19 @@ impl<U> Action<U> {
                 Target::Reply { status, content_type, body }
             }
         };
-        let Action { request, response, response_timeout, body_max, hold, retry, pages, .. } = self;
-        Ok(Action { target, request, response, response_timeout, body_max, hold, retry, pages })
+        let Action { request, response, response_timeout, body_max, hold, .. } = self;
+        let Action { retry, compress, pages, .. } = self;
+        Ok(Action {
+            target,
+            request,
+            response,
+            response_timeout,
+            body_max,
+            hold,
+            retry,
+            compress,
+            pages,
+        })
     }
 }
 

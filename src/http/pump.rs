@@ -1,10 +1,12 @@
 //! Moves one body from one side to the other, piece by piece, for as long as the receiver keeps up.
-//! It holds nothing itself: what the receiver has not taken is in its output, and nothing is read meanwhile.
+//! It holds nothing itself: what the receiver has not taken is in its output, and nothing is read meanwhile. Where a
+//! body is compressed on its way, what the encoder keeps of it comes on top; it goes out when the sender pauses.
 
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::compress::{self, Encoder};
 use super::h1::{BodyFailed, Piece};
 use super::local::Local;
 use super::stream::Stream;
@@ -20,6 +22,8 @@ pub(super) struct Pump {
     left: u64,
     /// What has been read of it already, and goes first.
     held: Bytes,
+    /// What it goes through, until its end has come out of it.
+    encoder: Option<Box<Encoder>>,
 }
 
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
@@ -38,17 +42,24 @@ pub(super) enum Jam {
     To,
     /// It is longer than allowed.
     TooLong,
+    /// It could not be compressed any further.
+    Coding,
 }
 
 impl Pump {
     /// For a body of at most `most` bytes.
     pub(super) fn new(most: u64) -> Pump {
-        Pump { state: State::Moving, left: most, held: Bytes::new() }
+        Pump { state: State::Moving, left: most, held: Bytes::new(), encoder: None }
     }
 
     /// The same, beginning with what has been read already and counted by whoever read it.
     pub(super) fn holding(held: Bytes, most: u64) -> Pump {
         Pump { held, ..Pump::new(most) }
+    }
+
+    /// For a body that may be of any length, and goes through an encoder if there is one.
+    pub(super) fn through(encoder: Option<Box<Encoder>>) -> Pump {
+        Pump { encoder, ..Pump::new(u64::MAX) }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -64,14 +75,21 @@ impl Pump {
         local: &Local,
     ) -> Poll<Result<(), Jam>> {
         let mut scratch = local.scratch.borrow_mut();
-        let room = scratch.len().min(to.piece_max());
+        let (most, pieces_max) = match self.encoder {
+            Some(_) => (compress::PIECE, compress::PIECES_PER_TURN),
+            None => (scratch.len(), PIECES_PER_TURN),
+        };
+        let room = most.min(to.piece_max());
         let scratch = &mut scratch[..room];
         let mut pieces = 0;
         while self.state == State::Moving {
             if to.is_full() {
                 ready!(to.poll_flush(cx)).map_err(|_| Jam::To)?;
             }
-            if pieces == PIECES_PER_TURN {
+            if self.put_coded(cx, from, to, room)? {
+                continue;
+            }
+            if pieces == pieces_max {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -84,6 +102,13 @@ impl Pump {
             match from.poll_piece(cx, local, scratch) {
                 Poll::Ready(Ok(Piece::Data { data, ends })) => {
                     self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;
+                    if let Some(encoder) = &mut self.encoder {
+                        encoder.feed(data)?;
+                        if ends {
+                            encoder.finish()?;
+                        }
+                        continue;
+                    }
                     to.put(cx, data, ends).map_err(|_| Jam::To)?;
                     if ends {
                         to.finish(None);
@@ -91,11 +116,20 @@ impl Pump {
                     }
                 }
                 Poll::Ready(Ok(Piece::End)) => {
+                    if let Some(encoder) = &mut self.encoder {
+                        encoder.finish()?;
+                        continue;
+                    }
                     to.finish(from.trailers());
                     self.state = State::Flushing;
                 }
                 Poll::Ready(Err(failed)) => return Poll::Ready(Err(Jam::From(failed))),
                 Poll::Pending => {
+                    if let Some(encoder) = &mut self.encoder
+                        && encoder.flush()?
+                    {
+                        continue;
+                    }
                     let _ = to.poll_flush(cx).map_err(|_| Jam::To)?;
                     return Poll::Pending;
                 }
@@ -106,5 +140,34 @@ impl Pump {
             self.state = State::Done;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Puts what has come out of the encoder, and after its end that of the body. Whether there was anything.
+    fn put_coded(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        room: usize,
+    ) -> Result<bool, Jam> {
+        let Some(encoder) = &mut self.encoder else { return Ok(false) };
+        let coded = encoder.take(room);
+        if !coded.is_empty() {
+            to.put(cx, coded, false).map_err(|_| Jam::To)?;
+            return Ok(true);
+        }
+        if encoder.is_finished() {
+            self.encoder = None;
+            to.finish(from.trailers());
+            self.state = State::Flushing;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+impl From<compress::Failed> for Jam {
+    fn from(_: compress::Failed) -> Jam {
+        Jam::Coding
     }
 }

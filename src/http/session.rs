@@ -9,6 +9,7 @@ use evenkeel_wire::{Fields, Framing, Known, Method, Request, Response, elements}
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
+use super::compress::{Compress, Encoder};
 use super::forward::Order;
 use super::headers::Onward;
 use super::local::Local;
@@ -55,6 +56,10 @@ pub(super) struct Session<'a> {
     pub(super) carried_before: u64,
     /// The pages of the route that the request took.
     pages: Option<&'a Pages>,
+    /// How that route compresses.
+    pub(super) compress: Option<&'a Compress>,
+    /// What the bytes of a file go through on their way to the client.
+    pub(super) encoder: Option<Box<Encoder>>,
 }
 
 impl<'a> Session<'a> {
@@ -80,6 +85,8 @@ impl<'a> Session<'a> {
             request_id: String::new(),
             carried_before: 0,
             pages: None,
+            compress: None,
+            encoder: None,
         };
         session.peer = session.client_ip().map_or_else(String::new, |ip| ip.to_string());
         session
@@ -123,7 +130,7 @@ impl<'a> Session<'a> {
         self.carried_before = self.stream.carried();
         self.stream.begin_body(self.request.framing, &self.site.rules.head);
         let (next, told) = self.act(began).await;
-        self.pages = None;
+        (self.pages, self.compress) = (None, None);
         if !matches!(next, Next::Tunnel { .. }) {
             publish(self.site, self.client, began, &self.request_id, &self.request, told);
         }
@@ -144,6 +151,7 @@ impl<'a> Session<'a> {
             return self.refuse(404, Told::new(Why::NoRoute));
         };
         self.pages = Some(&action.pages);
+        self.compress = action.compress.as_deref();
         match &action.target {
             Target::Upstream(upstream) => self.forward(&self.order(action, upstream, began)).await,
             Target::Split(split) => self.forward_share(split, action, began).await,
