@@ -21,6 +21,8 @@ mod http2_abuse;
 mod http2_downgrade;
 mod http2_hostile_backend;
 mod http_balancing;
+mod http_compress;
+mod http_compress_bodies;
 mod http_ejection;
 mod http_errors;
 mod http_files;

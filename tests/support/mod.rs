@@ -3,6 +3,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod coded;
 pub(crate) mod files;
 pub(crate) mod frames;
 pub(crate) mod h2;

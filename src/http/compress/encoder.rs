@@ -114,11 +114,15 @@ impl Encoder {
             self.coded.clear();
             self.taken = 0;
         }
-        match &mut self.coder {
+        let outcome = match &mut self.coder {
             Coder::Gzip(deflate) => run_gzip(deflate, data, step, &mut self.coded),
             Coder::Br(brotli) => brotli.run(data, step, &mut self.coded),
             Coder::Zstd(context) => run_zstd(context, data, step, &mut self.coded),
+        };
+        if outcome.is_err() {
+            tracing::error!("{self:?} could not go on; its answer is broken off");
         }
+        outcome
     }
 }
 
