@@ -2,6 +2,7 @@
 //! Everything that can be wrong with a config has been said by `config` before a plan is made.
 
 mod balancing;
+mod compress;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -401,7 +402,7 @@ fn route(config: &config::Route) -> (Conditions, http::Action<Arc<str>>) {
         body_max: config.body_max.map(|bytes| bytes.0),
         hold: config.request_buffer.0,
         retry: config.retry.as_ref().map(|retry| Arc::new(self::retry(retry))),
-        compress: compress(&config.compress).map(Arc::new),
+        compress: compress::rules(&config.compress).map(Arc::new),
         pages: pages(&config.errors),
         ..http::Action::new(target)
     };
@@ -425,19 +426,6 @@ fn retry(config: &config::RouteRetry) -> http::Retry {
             within: Duration::from_secs(10),
         }),
     }
-}
-
-fn compress(config: &config::Compress) -> Option<http::Compress> {
-    let config::Compress::On(config) = config else { return None };
-    // A verified config holds only patterns that can be read.
-    let types = config.types.iter();
-    let types = types.filter_map(|kind| glob::Pattern::new(&kind.to_ascii_lowercase()).ok());
-    Some(http::Compress {
-        codings: config.codings.clone(),
-        types: types.collect(),
-        min_size: config.min_size.0,
-        level: config.level,
-    })
 }
 
 fn folder(root: &std::path::Path, config: &config::Route) -> http::Folder {

@@ -100,29 +100,14 @@ impl Pump {
                 continue;
             }
             match from.poll_piece(cx, local, scratch) {
-                Poll::Ready(Ok(Piece::Data { data, ends })) => {
-                    self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;
-                    if let Some(encoder) = &mut self.encoder {
-                        encoder.feed(data)?;
-                        if ends {
-                            encoder.finish()?;
-                        }
-                        continue;
-                    }
-                    to.put(cx, data, ends).map_err(|_| Jam::To)?;
-                    if ends {
-                        to.finish(None);
+                Poll::Ready(Ok(Piece::Data { data, ends })) => self.pass(cx, to, data, ends)?,
+                Poll::Ready(Ok(Piece::End)) => match &mut self.encoder {
+                    Some(encoder) => encoder.finish()?,
+                    None => {
+                        to.finish(from.trailers());
                         self.state = State::Flushing;
                     }
-                }
-                Poll::Ready(Ok(Piece::End)) => {
-                    if let Some(encoder) = &mut self.encoder {
-                        encoder.finish()?;
-                        continue;
-                    }
-                    to.finish(from.trailers());
-                    self.state = State::Flushing;
-                }
+                },
                 Poll::Ready(Err(failed)) => return Poll::Ready(Err(Jam::From(failed))),
                 Poll::Pending => {
                     if let Some(encoder) = &mut self.encoder
@@ -140,6 +125,30 @@ impl Pump {
             self.state = State::Done;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Hands a part of the body on.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Stream,
+        data: &[u8],
+        ends: bool,
+    ) -> Result<(), Jam> {
+        self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;
+        if let Some(encoder) = &mut self.encoder {
+            encoder.feed(data)?;
+            if ends {
+                encoder.finish()?;
+            }
+            return Ok(());
+        }
+        to.put(cx, data, ends).map_err(|_| Jam::To)?;
+        if ends {
+            to.finish(None);
+            self.state = State::Flushing;
+        }
+        Ok(())
     }
 
     /// Puts what has come out of the encoder, and after its end that of the body. Whether there was anything.
