@@ -284,3 +284,25 @@ fn beyond_the_limit_answers_go_as_they_are() {
         is_free()
     });
 }
+
+#[test]
+fn many_compressed_bodies_at_once_on_one_connection_all_arrive() {
+    let body = text(1_000_000);
+    let sent = body.clone();
+    let (_recorder, _running, door) = site("compress = true", move |_| css(&sent));
+    let client = H2Client::connect(door);
+    client.run(async {
+        let asked = (0..40).map(|n| {
+            let coding = ALL[n % ALL.len()];
+            let sender = client.sender();
+            async move {
+                let answer = exchange(sender, asking_h2("/", coding), None, None).await.unwrap();
+                assert_eq!(answer.field("content-encoding"), Some(coding));
+                decoded(coding, &answer.body).unwrap()
+            }
+        });
+        for got in futures_util::future::join_all(asked).await {
+            assert!(got == body);
+        }
+    });
+}

@@ -5,7 +5,10 @@
 mod encoder;
 mod places;
 
+use std::task::{Context, Poll};
+
 use evenkeel_wire::{Fields, Framing, Known, Method, Request, Response, Version, elements};
+use tokio::task::coop;
 
 use super::coding::preferred;
 use super::headers::Onward;
@@ -17,6 +20,10 @@ pub(super) use places::Places;
 /// Bytes that are compressed at a time, and such pieces in one turn of a worker: two milliseconds at the slowest level.
 pub(super) const PIECE: usize = 16 * 1024;
 pub(super) const PIECES_PER_TURN: u32 = 4;
+
+/// What a piece costs of the 128 steps that a task may take in one turn. All streams of an HTTP/2 connection are one
+/// task: they compress 256 KiB together, and then the other connections of the worker have their turn.
+const PIECE_STEPS: u32 = 8;
 
 /// What was configured for the answers of one route.
 #[derive(Debug, Clone)]
@@ -128,6 +135,25 @@ impl Compress {
         let kind = kind.to_ascii_lowercase();
         let how = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
         self.types.iter().any(|pattern| pattern.matches_with(&kind, how))
+    }
+}
+
+/// Whether one more piece may be compressed in this turn; if not, the task of `cx` is woken for its next.
+pub(super) fn poll_turn(cx: &mut Context<'_>) -> Poll<()> {
+    if coop::has_budget_remaining() {
+        return Poll::Ready(());
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Counts a piece that has been compressed.
+pub(super) fn spend(cx: &mut Context<'_>) {
+    for _ in 0..PIECE_STEPS {
+        // Without any left, the next piece waits.
+        if let Poll::Ready(step) = coop::poll_proceed(cx) {
+            step.made_progress();
+        }
     }
 }
 

@@ -94,6 +94,9 @@ impl Pump {
                 return Poll::Pending;
             }
             pieces += 1;
+            if self.encoder.is_some() {
+                ready!(compress::poll_turn(cx));
+            }
             if !self.held.is_empty() {
                 let piece = self.held.split_to(self.held.len().min(room));
                 to.put(cx, &piece, false).map_err(|_| Jam::To)?;
@@ -138,6 +141,7 @@ impl Pump {
         self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;
         if let Some(encoder) = &mut self.encoder {
             encoder.feed(data)?;
+            compress::spend(cx);
             if ends {
                 encoder.finish()?;
             }

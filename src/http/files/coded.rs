@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::http::compress::{PIECE, PIECES_PER_TURN};
+use crate::http::compress::{PIECE, PIECES_PER_TURN, poll_turn, spend};
 use crate::http::session::Session;
 use crate::observe::ended::Why;
 
@@ -25,6 +25,14 @@ impl Session<'_> {
 
     /// Puts what has come out of the encoder.
     pub(super) async fn put_coded(&mut self) -> Result<(), Why> {
+        if self.encoder.is_some() {
+            poll_fn(|cx| {
+                spend(cx);
+                Poll::Ready(())
+            })
+            .await;
+            poll_fn(poll_turn).await;
+        }
         while self.encoder.is_some() {
             self.drained().await?;
             let is_empty = poll_fn(|cx| {
