@@ -2,6 +2,7 @@
 //! Everything that can be wrong with a config has been said by `config` before a plan is made.
 
 mod balancing;
+mod compress;
 mod gate;
 
 use std::path::PathBuf;
@@ -43,6 +44,8 @@ pub(crate) struct Plan {
 pub(crate) struct Share {
     pub(crate) pipes: usize,
     pub(crate) files: http::FileShare,
+    /// Answers compressed at the same time.
+    pub(crate) compress: usize,
 }
 
 /// One upstream with its active checks.
@@ -84,6 +87,7 @@ impl Plan {
                     open_max: open_files as usize / workers.max(1),
                     queue_max: config.process.file_queue_max as usize,
                 },
+                compress: (config.process.compress_max as usize).div_ceil(workers.max(1)),
             },
             open_files,
             connections_max: config.process.connections_max.unwrap_or(carried),
@@ -409,6 +413,7 @@ fn route(
         body_max: config.body_max.map(|bytes| bytes.0),
         hold: config.request_buffer.0,
         retry: config.retry.as_ref().map(|retry| Arc::new(self::retry(retry))),
+        compress: compress::rules(&config.compress).map(Arc::new),
         pages: pages(&config.errors),
         ..http::Action::new(target)
     };

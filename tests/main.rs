@@ -23,6 +23,8 @@ mod http2_hostile_backend;
 mod http2_slow;
 mod http2_switch;
 mod http_balancing;
+mod http_compress;
+mod http_compress_bodies;
 mod http_ejection;
 mod http_errors;
 mod http_files;

@@ -200,6 +200,8 @@ section! {
         request_headers: HeaderEdits = HeaderEdits::default(),
         /// What changes in the headers that the client gets.
         response_headers: HeaderEdits = HeaderEdits::default(),
+        /// Whether answers are compressed for clients that understand it: `true`, or a table. Absent: as they are.
+        compress: Compress = Compress::Off,
         /// Pages of your own for errors, before those of the listener.
         errors: IndexMap<String, PathBuf> = IndexMap::new(),
         /// In place of the upstream's `response-timeout`.
@@ -226,6 +228,38 @@ section! {
         budget: Percent = Percent(20),
         /// Retries a second that there may be however few the requests are.
         at_least: u32 = 3,
+    }
+}
+
+section! {
+    /// `compress` of a route: which answers of backends, and which files, are compressed on their way to a client.
+    pub struct Compression {
+        /// The codings, the preferred one first: a client gets the one that it likes best.
+        codings: Vec<Coding> = vec![Coding::Br, Coding::Zstd, Coding::Gzip],
+        /// The types of content, as `Content-Type` names them; `*` stands for any part without a slash.
+        types: Vec<String> = Compression::texts(),
+        /// Answers that are known to be shorter stay as they are.
+        min_size: Bytes = Bytes::kib(1),
+        /// From 1, the fastest, to 6, the smallest; higher levels take more memory as well.
+        level: u32 = 4,
+    }
+}
+
+impl Compression {
+    /// Types that are text, or like text.
+    fn texts() -> Vec<String> {
+        let texts = [
+            "text/*",
+            "application/json",
+            "application/*+json",
+            "application/x-ndjson",
+            "application/javascript",
+            "application/xml",
+            "application/*+xml",
+            "application/wasm",
+            "image/svg+xml",
+        ];
+        texts.map(str::to_owned).to_vec()
     }
 }
 

@@ -24,7 +24,8 @@ use indexmap::IndexMap;
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
 pub use http::{
-    Certificate, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route, RouteRetry, Tls,
+    Certificate, Compression, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route,
+    RouteRetry, Tls,
 };
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
@@ -62,6 +63,8 @@ section! {
         open_files_max: Option<u32> = None,
         /// Requests of one worker that wait for a file which is not in memory; more are answered with 503.
         file_queue_max: u32 = 1024,
+        /// Answers compressed at the same time, over all workers, each of which has its share; more go as they are. Each takes up to 2 MiB of memory, at the highest `level` up to 4 MiB.
+        compress_max: u32 = 128,
         /// How long open connections may go on after a request to stop, before they are cut.
         drain_timeout: Time = Time::seconds(30),
         /// How long to go on accepting after a request to stop, so that a balancer in front can notice first.

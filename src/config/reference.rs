@@ -5,7 +5,7 @@ use schemars::generate::SchemaSettings;
 
 use super::section::{Field, Section};
 use super::{
-    AccessSkip, Backend, Certificate, Config, HashBalance, HeaderEdits, HttpListener,
+    AccessSkip, Backend, Certificate, Compression, Config, HashBalance, HeaderEdits, HttpListener,
     IdleConnections,
 };
 use super::{
@@ -64,6 +64,7 @@ impl Config {
         section::<Certificate>("`certificates` of `tls`", &mut page);
         section::<Route>("`[[http.NAME.route]]`", &mut page);
         section::<HeaderEdits>("`request-headers` and `response-headers` of a route", &mut page);
+        section::<Compression>("`compress` as a table", &mut page);
         section::<Reply>("`reply` as a table", &mut page);
         section::<IdleConnections>("`keep-alive` as a table", &mut page);
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);

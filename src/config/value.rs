@@ -5,6 +5,7 @@ mod access;
 mod address;
 mod balance;
 mod choice;
+mod compress;
 mod files;
 mod gate;
 mod hash_by;
@@ -30,6 +31,7 @@ pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, TlsVersion,
 };
+pub use compress::Compress;
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::HashBy;

@@ -2,6 +2,7 @@
 //! addresses that do not collide. It looks only at the config, so one built in code is judged alike.
 
 mod balancing;
+mod compress;
 mod dead_routes;
 mod gate;
 mod http;
@@ -164,6 +165,7 @@ fn process(config: &Config, complaints: &mut Complaints) {
         complaints.within("workers", config.process.workers.unwrap_or(1), 1..=1024);
         complaints.at_least_one("connections-max", config.process.connections_max);
         complaints.within("file-queue-max", config.process.file_queue_max, 1..=u32::MAX);
+        complaints.within("compress-max", config.process.compress_max, 1..=u32::MAX);
         for (index, server) in config.process.nameservers.iter().enumerate() {
             if server.port() == 0 {
                 let keys = ["nameservers", &index.to_string()];

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Rules;
 use super::alarm::Alarm;
+use super::compress::Compress;
 use super::h1::{BodyFailed, HeadFailed};
 use super::headers::{Onward, strip_response};
 use super::local::Local;
@@ -41,6 +42,8 @@ pub(super) enum Fault {
     BackendGone,
     /// The backend did not answer in time, or stopped within its answer.
     BackendLate,
+    /// The answer could not be compressed any further.
+    NotCompressed,
     /// The whole request took too long.
     TooLong,
     /// We are stopping.
@@ -99,11 +102,16 @@ impl Exchange<'_> {
 
     /// Passes the answer on to its end. Its head is in `response`; whether the connection to the client can go on
     /// after it is in `onward`.
-    pub(super) async fn answer(&mut self, onward: Onward) -> Result<(), Fault> {
-        let response = &*self.response;
-        self.client.answer(self.local, response, onward);
+    pub(super) async fn answer(
+        &mut self,
+        onward: &mut Onward,
+        compress: Option<&Compress>,
+    ) -> Result<(), Fault> {
+        let encoder =
+            compress.and_then(|rules| rules.begin(self.request, self.response, onward, self.local));
+        self.client.answer(self.local, self.response, *onward);
         self.backend.begin_body(self.response.framing, &self.rules.head);
-        let mut down = Pump::new(u64::MAX);
+        let mut down = Pump::through(encoder);
         poll_fn(|cx| {
             self.poll_up(cx)?;
             if let Poll::Ready(outcome) = self.poll_down(cx, &mut down) {
@@ -162,7 +170,7 @@ impl Exchange<'_> {
             Poll::Ready(Err(Jam::From(failed))) => return Err(Fault::Client(failed)),
             Poll::Ready(Err(Jam::TooLong)) => return Err(Fault::BodyTooLong),
             // It may have answered before it closed.
-            Poll::Ready(Err(Jam::To)) => self.up_broken = true,
+            Poll::Ready(Err(Jam::To | Jam::Coding)) => self.up_broken = true,
         }
         Ok(())
     }
@@ -203,9 +211,10 @@ impl Exchange<'_> {
     }
 
     fn poll_down(&mut self, cx: &mut Context<'_>, down: &mut Pump) -> Poll<Result<(), Fault>> {
-        let before = self.backend.carried();
+        let moved = |backend: &Stream, client: &Stream| backend.carried() + client.sent();
+        let before = moved(&self.backend, self.client);
         let outcome = down.poll(cx, &mut self.backend, self.client, self.local);
-        if self.backend.carried() != before {
+        if moved(&self.backend, self.client) != before {
             self.active = Instant::now();
         }
         outcome.map(|outcome| {
@@ -217,6 +226,7 @@ impl Exchange<'_> {
                     Fault::BackendGone
                 }
                 Jam::To => Fault::ClientGone,
+                Jam::Coding => Fault::NotCompressed,
             })
         })
     }

@@ -132,6 +132,7 @@ impl Session<'_> {
         let begun = self.begin(&mut backend, order, &place, attempt.upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let changes = self.changes(order.response);
+        let (compress, sent_before) = (self.compress, self.stream.sent());
         let sent = Instant::now();
         let mut exchange = self.exchange(order, backend, course);
         if let Some(mirror) = attempt.mirror {
@@ -160,16 +161,16 @@ impl Session<'_> {
             let backend = exchange.backend;
             return Some(self.switch(backend, order, place, (efforts, attempt.upgrade)));
         }
-        let onward = exchange.onward(may_persist);
+        let mut onward = exchange.onward(may_persist);
         changes.apply(&mut exchange.response.fields);
         attempt.belonging.tell(&place, &mut exchange.response.fields);
-        let answered = exchange.answer(onward).await;
+        let answered = exchange.answer(&mut onward, compress).await;
         let Exchange { backend, up, up_broken, .. } = exchange;
         let up_is_done = up.is_done() && !up_broken;
         let told = Told {
             status: Some(self.response.status),
             first_byte: Some(first_byte),
-            down: backend.carried(),
+            down: self.stream.sent() - sent_before,
             ..self.told_of(order, &place, efforts)
         };
         if let Err(fault) = answered {
@@ -295,6 +296,7 @@ impl Session<'_> {
             }
             Fault::BadAnswer(reason) => (Why::BadResponse, Some(502), Some(reason)),
             Fault::BackendLate => (Why::ResponseTimeout, Some(504), None),
+            Fault::NotCompressed => (Why::InternalError, None, Some("could not be compressed")),
             Fault::TooLong => (Why::RequestTimeout, Some(504), None),
             Fault::Cut => (Why::DrainCut, None, None),
         };

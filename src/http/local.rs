@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::compress::Places;
 use super::files::{FileShare, Shelf};
 use super::reach::SharedConnections;
 use crate::upstream::idle::IdleConnections;
@@ -25,6 +26,8 @@ pub(crate) struct Local {
     pub(super) idle: RefCell<IdleConnections>,
     pub(super) shared: RefCell<SharedConnections>,
     pub(super) files: Shelf,
+    /// Answers that are being compressed.
+    pub(super) compressing: Places,
     /// Borrowed within a turn only.
     pub(super) scratch: RefCell<Box<[u8]>>,
     inputs: RefCell<Vec<Box<[u8]>>>,
@@ -36,13 +39,14 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    pub(crate) fn new(files: FileShare, file_threads: usize) -> Rc<Local> {
+    pub(crate) fn new(files: FileShare, file_threads: usize, compress_max: usize) -> Rc<Local> {
         use std::hash::{BuildHasher, RandomState};
         Rc::new_cyclic(|this| Local {
             this: Weak::clone(this),
             idle: RefCell::default(),
             shared: RefCell::default(),
             files: Shelf::new(files, file_threads),
+            compressing: Places::new(compress_max),
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             inputs: RefCell::default(),
             outputs: RefCell::default(),

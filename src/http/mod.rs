@@ -4,6 +4,8 @@
 mod affinity;
 mod again;
 mod alarm;
+mod coding;
+mod compress;
 mod exchange;
 mod files;
 mod forward;
@@ -46,6 +48,7 @@ use crate::route::Routes;
 use crate::upstream::Upstream;
 pub(crate) use affinity::Split;
 pub(crate) use again::Retry;
+pub(crate) use compress::Compress;
 pub(crate) use files::{FileShare, Folder};
 pub(crate) use forwarded::Forwards;
 pub(crate) use gate::{AuthRules, ForwardAuth, Gate, Rate, RateRules, Rules as GateRules};
@@ -106,6 +109,8 @@ pub(crate) struct Action<U> {
     /// Bytes of a body that are held before a backend is picked.
     pub(crate) hold: u64,
     pub(crate) retry: Option<Arc<Retry>>,
+    /// How answers of backends and files are compressed.
+    pub(crate) compress: Option<Arc<Compress>>,
     /// Before those of the listener.
     pub(crate) pages: Pages,
 }
@@ -154,6 +159,7 @@ impl<U> Action<U> {
             body_max: None,
             hold: 0,
             retry: None,
+            compress: None,
             pages: Pages::default(),
         }
     }
@@ -182,6 +188,7 @@ impl<U> Action<U> {
             body_max: self.body_max,
             hold: self.hold,
             retry: self.retry,
+            compress: self.compress,
             pages: self.pages,
         })
     }

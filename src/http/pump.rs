@@ -1,10 +1,12 @@
 //! Moves one body from one side to the other, piece by piece, for as long as the receiver keeps up.
-//! It holds nothing itself: what the receiver has not taken is in its output, and nothing is read meanwhile.
+//! It holds nothing itself: what the receiver has not taken is in its output, and nothing is read meanwhile. Where a
+//! body is compressed on its way, what the encoder keeps of it comes on top; it goes out when the sender pauses.
 
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::compress::{self, Encoder};
 use super::h1::{BodyFailed, Piece};
 use super::local::Local;
 use super::stream::Stream;
@@ -22,6 +24,8 @@ pub(super) struct Pump {
     held: Bytes,
     /// A copy of what has passed, for as long as somebody wants it and it is small enough.
     copy: Option<Copied>,
+    /// What it goes through, until its end has come out of it.
+    encoder: Option<Box<Encoder>>,
 }
 
 #[derive(Debug)]
@@ -46,12 +50,15 @@ pub(super) enum Jam {
     To,
     /// It is longer than allowed.
     TooLong,
+    /// It could not be compressed any further.
+    Coding,
 }
 
 impl Pump {
     /// For a body of at most `most` bytes.
     pub(super) fn new(most: u64) -> Pump {
-        Pump { state: State::Moving, left: most, held: Bytes::new(), copy: None }
+        let (held, copy, encoder) = Default::default();
+        Pump { state: State::Moving, left: most, held, copy, encoder }
     }
 
     /// The same, beginning with what has been read already and counted by whoever read it.
@@ -78,6 +85,11 @@ impl Pump {
         }
     }
 
+    /// For a body that may be of any length, and goes through an encoder if there is one.
+    pub(super) fn through(encoder: Option<Box<Encoder>>) -> Pump {
+        Pump { encoder, ..Pump::new(u64::MAX) }
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -91,18 +103,28 @@ impl Pump {
         local: &Local,
     ) -> Poll<Result<(), Jam>> {
         let mut scratch = local.scratch.borrow_mut();
-        let room = scratch.len().min(to.piece_max());
+        let (most, pieces_max) = match self.encoder {
+            Some(_) => (compress::PIECE, compress::PIECES_PER_TURN),
+            None => (scratch.len(), PIECES_PER_TURN),
+        };
+        let room = most.min(to.piece_max());
         let scratch = &mut scratch[..room];
         let mut pieces = 0;
         while self.state == State::Moving {
             if to.is_full() {
                 ready!(to.poll_flush(cx)).map_err(|_| Jam::To)?;
             }
-            if pieces == PIECES_PER_TURN {
+            if self.put_coded(cx, from, to, room)? {
+                continue;
+            }
+            if pieces == pieces_max {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             pieces += 1;
+            if self.encoder.is_some() {
+                ready!(compress::poll_turn(cx));
+            }
             if !self.held.is_empty() {
                 let piece = self.held.split_to(self.held.len().min(room));
                 self.copy(&piece);
@@ -110,21 +132,21 @@ impl Pump {
                 continue;
             }
             match from.poll_piece(cx, local, scratch) {
-                Poll::Ready(Ok(Piece::Data { data, ends })) => {
-                    self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;
-                    self.copy(data);
-                    to.put(cx, data, ends).map_err(|_| Jam::To)?;
-                    if ends {
-                        to.finish(None);
+                Poll::Ready(Ok(Piece::Data { data, ends })) => self.pass(cx, to, data, ends)?,
+                Poll::Ready(Ok(Piece::End)) => match &mut self.encoder {
+                    Some(encoder) => encoder.finish()?,
+                    None => {
+                        to.finish(from.trailers());
                         self.state = State::Flushing;
                     }
-                }
-                Poll::Ready(Ok(Piece::End)) => {
-                    to.finish(from.trailers());
-                    self.state = State::Flushing;
-                }
+                },
                 Poll::Ready(Err(failed)) => return Poll::Ready(Err(Jam::From(failed))),
                 Poll::Pending => {
+                    if let Some(encoder) = &mut self.encoder
+                        && encoder.flush()?
+                    {
+                        continue;
+                    }
                     let _ = to.poll_flush(cx).map_err(|_| Jam::To)?;
                     return Poll::Pending;
                 }
@@ -135,5 +157,60 @@ impl Pump {
             self.state = State::Done;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Hands a part of the body on.
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Stream,
+        data: &[u8],
+        ends: bool,
+    ) -> Result<(), Jam> {
+        self.copy(data);
+        self.left = self.left.checked_sub(data.len() as u64).ok_or(Jam::TooLong)?;
+        if let Some(encoder) = &mut self.encoder {
+            encoder.feed(data)?;
+            compress::spend(cx);
+            if ends {
+                encoder.finish()?;
+            }
+            return Ok(());
+        }
+        to.put(cx, data, ends).map_err(|_| Jam::To)?;
+        if ends {
+            to.finish(None);
+            self.state = State::Flushing;
+        }
+        Ok(())
+    }
+
+    /// Puts what has come out of the encoder, and after its end that of the body. Whether there was anything.
+    fn put_coded(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+        room: usize,
+    ) -> Result<bool, Jam> {
+        let Some(encoder) = &mut self.encoder else { return Ok(false) };
+        let coded = encoder.take(room);
+        if !coded.is_empty() {
+            to.put(cx, coded, false).map_err(|_| Jam::To)?;
+            return Ok(true);
+        }
+        if encoder.is_finished() {
+            self.encoder = None;
+            to.finish(from.trailers());
+            self.state = State::Flushing;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
+
+impl From<compress::Failed> for Jam {
+    fn from(_: compress::Failed) -> Jam {
+        Jam::Coding
     }
 }

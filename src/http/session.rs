@@ -8,6 +8,7 @@ use evenkeel_wire::{Fields, Framing, Known, Method, Request, Response, elements}
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
+use super::compress::{Compress, Encoder};
 use super::forward::Order;
 use super::forwarded::Caller;
 use super::headers::Onward;
@@ -57,6 +58,10 @@ pub(super) struct Session<'a> {
     pub(super) carried_before: u64,
     /// The pages of the route that the request took.
     pages: Option<&'a Pages>,
+    /// How that route compresses.
+    pub(super) compress: Option<&'a Compress>,
+    /// What the bytes of a file go through on their way to the client.
+    pub(super) encoder: Option<Box<Encoder>>,
 }
 
 impl<'a> Session<'a> {
@@ -83,6 +88,8 @@ impl<'a> Session<'a> {
             request_id: String::new(),
             carried_before: 0,
             pages: None,
+            compress: None,
+            encoder: None,
         }
     }
 
@@ -113,7 +120,7 @@ impl<'a> Session<'a> {
         self.stream.begin_body(self.request.framing, &self.site.rules.head);
         self.vet();
         let (next, told) = self.act(began).await;
-        self.pages = None;
+        (self.pages, self.compress) = (None, None);
         if !matches!(next, Next::Tunnel { .. }) {
             self.caller.place = None;
             publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
@@ -151,6 +158,7 @@ impl<'a> Session<'a> {
         else {
             return self.unclear_path();
         };
+        self.compress = action.compress.as_deref();
         match &action.target {
             Target::Upstream(upstream) => {
                 self.forward(&self.order(action, upstream, target, began)).await

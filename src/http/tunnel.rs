@@ -133,7 +133,7 @@ impl Both<'_> {
                 Poll::Pending
             }
             Err(Jam::From(_)) => Poll::Ready(End::ClientReset),
-            Err(Jam::To | Jam::TooLong) => Poll::Ready(End::BackendReset),
+            Err(Jam::To | Jam::TooLong | Jam::Coding) => Poll::Ready(End::BackendReset),
         }
     }
 
@@ -153,7 +153,7 @@ impl Both<'_> {
                 Poll::Pending
             }
             Err(Jam::From(_)) => Poll::Ready(End::BackendReset),
-            Err(Jam::To | Jam::TooLong) => Poll::Ready(End::ClientReset),
+            Err(Jam::To | Jam::TooLong | Jam::Coding) => Poll::Ready(End::ClientReset),
         }
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn run(
         crew,
         desk: Rc::new(Desk {
             scratch: RefCell::new(Scratch::new(share.pipes)),
-            http: http::Local::new(share.files, FILE_THREADS),
+            http: http::Local::new(share.files, FILE_THREADS, share.compress),
         }),
         cuts: RefCell::default(),
         finishing: Cell::new(false),

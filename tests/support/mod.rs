@@ -4,6 +4,7 @@
 pub(crate) mod attacked;
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod coded;
 pub(crate) mod downgrade;
 pub(crate) mod files;
 pub(crate) mod frames;

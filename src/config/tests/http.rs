@@ -1,6 +1,7 @@
 //! What the HTTP sections of a config promise: every key is read and written back, and everything that makes no
 //! sense is named at its place.
 
+mod compress;
 mod files;
 
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ cache = { "*.css" = "max-age=3600", "*" = "no-cache" }
 open-files = "5s"
 file-timeout = "3s"
 try = "upstream:other"
+compress = { codings = ["gzip", "br"], types = ["text/*", "image/svg+xml"], min-size = "2KiB", level = 6 }
 
 [[http.web.route]]
 host = "old.example.com"
@@ -77,6 +79,7 @@ redirect-status = 308
 path = "/new/*"
 split = ["app", { upstream = "other", weight = 3 }]
 split-cookie = { cookie = "side", max-age = "1d" }
+compress = true
 
 [[http.web.route]]
 path = "/gone"

@@ -68,7 +68,7 @@ impl Spelled for TryUpstream {
 
 spelled!(TryUpstream);
 
-/// A form in which a file may lie beside itself, by its name in Accept-Encoding.
+/// A compressed form of a body, by its name in Accept-Encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Coding {
     /// Brotli (RFC 7932), `.br`.

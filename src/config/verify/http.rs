@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use evenkeel_wire::Known;
 use indexmap::IndexMap;
 
-use super::{Complaints, balancing, dead_routes, door, gate, names_upstream, tls};
+use super::{Complaints, balancing, compress, dead_routes, door, gate, names_upstream, tls};
 use crate::config::problem::shown;
 use crate::config::{Bytes, Config, HeaderEdits, Http2, HttpListener, Reply, Route, Template};
 use crate::config::{Page, Time, Variable, error_statuses};
@@ -135,6 +135,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
         complaints.below(&[key], |complaints| header_edits(edits, complaints));
     }
     complaints.beyond_zero("response-timeout", route.response_timeout, "leave it out");
+    compress::verify(route, complaints);
     let forwards = route.upstream.is_some() || !route.split.is_empty() || route.r#try.is_some();
     let of_forwarding =
         [("retry", route.retry.is_some()), ("request-buffer", route.request_buffer.0 > 0)];

@@ -4,14 +4,15 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
-use evenkeel_wire::{Framing, Known, Method};
+use evenkeel_wire::{Fields, Framing, Known, Method};
 
 use super::Folder;
 use super::choose::{Chosen, choose};
-use super::coding;
 use super::find::{Opened, Page};
 use super::listing::Listing;
+use crate::config::Coding;
 use crate::http::Edits;
+use crate::http::coding;
 use crate::http::headers::Onward;
 use crate::http::record::Told;
 use crate::http::reply::{begin, wants_json};
@@ -41,7 +42,7 @@ impl Session<'_> {
         page: &Page,
         edits: &Edits,
     ) -> (Next, Told) {
-        let (file, coding) = coding::best(page, &self.request.fields);
+        let (file, coding) = best(page, &self.request.fields);
         let chosen = choose(&self.request.fields, &self.request.method, file, SystemTime::now());
         let status = match chosen {
             Chosen::Whole => 200,
@@ -146,11 +147,16 @@ impl Session<'_> {
         }
         let has_body = status != 304 && !is_head;
         let framing = if has_body { Framing::Length(length) } else { Framing::None };
-        let onward = Onward { framing, version: self.request.version, persistent };
+        let mut onward = Onward { framing, version: self.request.version, persistent };
+        self.encoder = self.compress.and_then(|rules| {
+            rules.begin(&self.request, &mut self.response, &mut onward, self.local)
+        });
         self.stream.answer(self.local, &self.response, onward);
         let mut told = Told { status: Some(status), ..Told::new(Why::Replied) };
         let before = self.stream.sent();
-        if !is_head && let Err(why) = self.send_body(pieces, source).await {
+        let sent = if is_head { Ok(()) } else { self.send_body(pieces, source).await };
+        self.encoder = None;
+        if let Err(why) = sent {
             told.why = why;
             told.down = self.stream.sent() - before;
             return (Next::Abort(why), told);
@@ -191,8 +197,20 @@ impl Session<'_> {
                 (Piece::Part(_), None) => return Err(Why::InternalError),
             }
         }
-        Ok(())
+        self.finish_coded().await
     }
+}
+
+/// The form of a page that suits a client best, and its coding if it has one.
+fn best<'p>(page: &'p Page, asked: &Fields) -> (&'p Opened, Option<Coding>) {
+    let plain = (&page.plain, None);
+    // A range counts bytes of the file as it is, whoever else has understood it otherwise.
+    if page.siblings.is_empty() || asked.first(Known::Range).is_some() {
+        return plain;
+    }
+    let offered = page.siblings.iter().map(|(coding, _)| *coding);
+    let sibling = coding::preferred(asked, offered).and_then(|place| page.siblings.get(place));
+    sibling.map_or(plain, |(coding, sibling)| (sibling, Some(*coding)))
 }
 
 impl Piece {

@@ -5,7 +5,7 @@
 
 mod answer;
 mod choose;
-mod coding;
+mod coded;
 mod errand;
 mod find;
 mod kept;

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::errand::Lost;
 use super::find::{Opened, read_waiting};
 use super::warm;
+use crate::http::compress;
 use crate::http::session::Session;
 use crate::observe::ended::Why;
 
@@ -35,8 +36,15 @@ impl Session<'_> {
         part: Range<u64>,
         patience: Duration,
     ) -> Result<(), Why> {
-        let zero_copy =
-            self.stream.direct().is_some() && file.is_local && part.end - part.start > COPIED_MAX;
+        let coded = self.encoder.is_some();
+        let zero_copy = !coded
+            && self.stream.direct().is_some()
+            && file.is_local
+            && part.end - part.start > COPIED_MAX;
+        let (most, per_turn) = match coded {
+            true => (compress::PIECE, compress::PIECES_PER_TURN),
+            false => (usize::MAX, PIECES_PER_TURN),
+        };
         let mut at = part.start;
         let mut pieces = 0_u32;
         while at < part.end {
@@ -45,7 +53,7 @@ impl Session<'_> {
                 (true, true) => self.send_warm(file, at, fits(left)).await?,
                 (true, false) => {
                     self.drained().await?;
-                    self.put_warm(file, at, fits(left)).await?
+                    self.put_warm(file, at, fits(left).min(most)).await?
                 }
                 (false, _) => None,
             };
@@ -57,9 +65,10 @@ impl Session<'_> {
             if sent == 0 {
                 return Err(Why::FileBroken);
             }
+            self.put_coded().await?;
             at += sent as u64;
             pieces += 1;
-            if pieces.is_multiple_of(PIECES_PER_TURN) {
+            if pieces.is_multiple_of(per_turn) {
                 tokio::task::yield_now().await;
             }
         }
@@ -79,8 +88,12 @@ impl Session<'_> {
             let Ok(count) = warm::read(&file.file, at, &mut scratch[..room]) else {
                 return Poll::Ready(Ok(None));
             };
-            let outcome = self.stream.put(cx, &scratch[..count], false);
-            Poll::Ready(outcome.map(|()| Some(count)).map_err(|_| Why::ClientGone))
+            let bytes = &scratch[..count];
+            let outcome = match &mut self.encoder {
+                Some(encoder) => encoder.feed(bytes).map_err(|_| Why::InternalError),
+                None => self.stream.put(cx, bytes, false).map_err(|_| Why::ClientGone),
+            };
+            Poll::Ready(outcome.map(|()| Some(count)))
         })
         .await
     }
@@ -136,6 +149,9 @@ impl Session<'_> {
     }
 
     pub(super) async fn put(&mut self, bytes: &[u8]) -> Result<(), Why> {
+        if self.encoder.is_some() {
+            return self.encode(bytes).await;
+        }
         poll_fn(|cx| {
             let outcome = self.stream.put(cx, bytes, false);
             Poll::Ready(outcome.map_err(|_| Why::ClientGone))

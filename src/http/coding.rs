@@ -1,32 +1,26 @@
-//! Which of the codings that a file lies there in a client gets (RFC 9110 12.5.3).
-//! A client that names none gets the file as it is; so does one that refuses everything, since an answer it may
+//! Which of the codings that there are a client gets (RFC 9110 12.5.3).
+//! A client that names none gets a body as it is; so does one that refuses everything, since an answer it may
 //! not like is of more use than none.
 
 use evenkeel_wire::{Fields, Known, elements};
 
-use super::find::{Opened, Page};
 use crate::config::Coding;
 
-/// The form of a page that suits a client best, and its coding if it has one.
-pub(super) fn best<'p>(page: &'p Page, asked: &Fields) -> (&'p Opened, Option<Coding>) {
-    let plain = (&page.plain, None);
-    // A range counts bytes of the file as it is, whoever else has understood it otherwise.
-    if page.siblings.is_empty() || asked.first(Known::Range).is_some() {
-        return plain;
-    }
-    let weight = |name: &str| quality(asked, name.as_bytes());
-    // Unless named, the file as it is weighs as much as what is least wanted.
+/// The place, among those that are offered, of the coding that suits a client best; none for a body as it is.
+/// Of several that it likes as well, the first.
+pub(super) fn preferred(asked: &Fields, offered: impl Iterator<Item = Coding>) -> Option<usize> {
+    // Unless named, the body as it is weighs as much as what is least wanted.
     let as_it_is = named(asked, b"identity").unwrap_or(1);
-    let mut chosen = (as_it_is, plain);
-    for (coding, sibling) in &page.siblings {
-        let weight = weight(coding.name()).or_else(|| {
+    let mut chosen = (as_it_is, None);
+    for (place, coding) in offered.enumerate() {
+        let weight = quality(asked, coding.name().as_bytes()).or_else(|| {
             // RFC 9110 8.4.1.3: the same thing under an older name.
-            (*coding == Coding::Gzip).then(|| weight("x-gzip")).flatten()
+            (coding == Coding::Gzip).then(|| quality(asked, b"x-gzip")).flatten()
         });
         let weight = weight.unwrap_or(0);
-        let is_first = chosen.1.1.is_none();
+        let is_first = chosen.1.is_none();
         if weight > 0 && (weight > chosen.0 || (is_first && weight == chosen.0)) {
-            chosen = (weight, (sibling, Some(*coding)));
+            chosen = (weight, Some(place));
         }
     }
     chosen.1
