@@ -7,6 +7,7 @@ mod alarm;
 mod exchange;
 mod files;
 mod forward;
+mod grpc;
 mod h1;
 mod h2;
 mod headers;

@@ -5,6 +5,7 @@ pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod files;
 pub(crate) mod frames;
+pub(crate) mod grpc;
 pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod program;
