@@ -41,6 +41,7 @@ mod real_grpc;
 mod real_nginx;
 mod real_postgres;
 mod real_redis;
+mod real_websocket;
 mod resets;
 mod round_robin;
 mod source_addresses;

@@ -219,6 +219,6 @@ fn a_server_that_is_gone_is_a_status_that_says_so() {
     clients(&[address], |client, _| {
         let status = client.unary("Echo", Request::new(Bytes::new())).expect_err("no server");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
-        assert_eq!(status.message(), "HTTP status 503, cause: connect-failed");
+        assert_eq!(status.message(), "HTTP status 503, cause: connect-refused");
     });
 }

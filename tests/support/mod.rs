@@ -12,6 +12,7 @@ pub(crate) mod program;
 pub(crate) mod servers;
 pub(crate) mod slow_folder;
 pub(crate) mod tls;
+pub(crate) mod websocket;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
