@@ -37,6 +37,7 @@ mod listeners;
 mod many;
 mod names;
 mod readme;
+mod real_browser;
 mod real_grpc;
 mod real_nginx;
 mod real_postgres;

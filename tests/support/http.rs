@@ -195,7 +195,8 @@ pub(crate) fn ok(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn read_request(from: &mut impl BufRead) -> io::Result<Asked> {
+/// The next request of a connection, whole.
+pub(crate) fn read_request(from: &mut impl BufRead) -> io::Result<Asked> {
     let line = read_line(from)?;
     let mut request = Asked { line, fields: read_fields(from)?, ..Asked::default() };
     if request.field("transfer-encoding").is_some() {
