@@ -42,6 +42,7 @@ mod real_grpc;
 mod real_nginx;
 mod real_postgres;
 mod real_redis;
+mod real_tools;
 mod real_websocket;
 mod resets;
 mod round_robin;

@@ -92,7 +92,8 @@ pub(crate) fn redis() -> Server {
     Server::start(kind, folder())
 }
 
-/// An nginx that serves the file `big`, its name at `/name` and 200 at `/healthz`.
+/// An nginx that serves the file `big`, its name at `/name` and 200 at `/healthz`. On the socket `h2` in its folder it
+/// speaks HTTP/2 without being asked.
 pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
     let folder = folder();
     std::fs::write(folder.path().join("name"), format!("{name}\n")).expect("write");
@@ -105,9 +106,9 @@ pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
                 .map(|kind| format!("{kind}_temp_path {at}/{kind};"))
                 .concat();
             let config = format!(
-                "daemon off; master_process off; error_log stderr; pid {at}/pid; events {{}}
+                "daemon off; master_process off; error_log stderr; pid {at}/pid; events {{ worker_connections 2000; }}
                  http {{ access_log off; default_type text/plain; {temporary}
-                 server {{ listen 127.0.0.1:{port}; root {at};
+                 server {{ listen 127.0.0.1:{port}; listen unix:{at}/h2 http2; root {at};
                  location = /healthz {{ return 200; }} }} }}"
             );
             std::fs::write(folder.join("nginx.conf"), config).expect("write");
@@ -121,7 +122,7 @@ pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
     Server::start(kind, folder)
 }
 
-/// The `http.server` of Python, with a file `name` that has its name, and `big`.
+/// The `http.server` of Python, which speaks HTTP/1.0, with a file `name` that has its name, and `big`.
 pub(crate) fn python(name: &str, big: &[u8]) -> Server {
     let folder = folder();
     std::fs::write(folder.path().join("name"), format!("{name}\n")).expect("write");
@@ -130,8 +131,7 @@ pub(crate) fn python(name: &str, big: &[u8]) -> Server {
         program: "python3",
         command: |folder, port| {
             let mut command = Command::new(program("python3"));
-            // It speaks HTTP/1.0 unless it is told to keep connections.
-            command.args(["-m", "http.server", "--protocol", "HTTP/1.1", "--bind", "127.0.0.1"]);
+            command.args(["-m", "http.server", "--bind", "127.0.0.1"]);
             command.arg("-d").arg(folder).arg(port.to_string());
             command
         },
