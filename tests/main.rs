@@ -32,6 +32,7 @@ mod http_files_slow;
 mod http_forwarding;
 mod http_retries;
 mod http_smuggling;
+mod http_trust;
 mod limits;
 mod listeners;
 mod many;
