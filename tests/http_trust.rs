@@ -141,6 +141,14 @@ fn forged_internal_headers_never_reach_a_backend_beside_ours() {
 }
 
 #[test]
+fn a_look_alike_of_what_a_route_sets_or_removes_never_reaches_a_backend() {
+    let lines = "X_Team: theirs\r\nx_team: theirs\r\nX_DEBUG: 1\r\nX_Teams: kept\r\n\r\n";
+    let asked = passed(EDITS, lines);
+    assert_eq!((asked.field("x_team"), asked.field("x_debug")), (None, None));
+    assert_eq!((asked.field("x-team"), asked.field("x_teams")), (Some("ours"), Some("kept")));
+}
+
+#[test]
 fn only_a_trusted_proxy_is_believed_and_a_client_cannot_pass_for_one_by_what_it_says() {
     let lines = "X-Forwarded-For: 10.0.0.1, 127.0.0.1\r\nForwarded: for=10.0.0.1\r\nX-Real-Ip: 10.0.0.1\r\n\r\n";
     let asked = passed("trusted-proxies = [\"10.0.0.0/8\", \"192.0.2.1\"]", lines);

@@ -103,13 +103,24 @@ pub(super) fn edit(fields: &mut Fields, remove: &[Box<[u8]>], set: &[(&[u8], Str
     }
 }
 
-/// The same for a request, where `Host` has a place of its own.
+/// The same for a request, where `Host` has a place of its own. What a client sends under a name that a backend may
+/// take for one of these goes too.
 pub(super) fn edit_request(request: &mut Request, remove: &[Box<[u8]>], set: &[(&[u8], String)]) {
+    request.fields.retain(|field| {
+        let mut edited = remove.iter().map(|name| &**name).chain(set.iter().map(|(name, _)| *name));
+        !field.name.contains(&b'_') || !edited.any(|name| is_alike(field.name, name))
+    });
     edit(&mut request.fields, remove, set);
     let host = set.iter().find(|(name, _)| Known::of(name) == Known::Host);
     if let Some((_, host)) = host {
         request.authority = host.clone().into_bytes();
     }
+}
+
+/// Whether two names are one to a server that hands fields on as variables (RFC 3875 4.1.18), where `-` becomes `_`.
+fn is_alike(one: &[u8], other: &[u8]) -> bool {
+    let folded = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().map(folded).eq(other.iter().map(folded))
 }
 
 pub(super) fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
