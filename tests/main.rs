@@ -31,6 +31,7 @@ mod http_files_ranges;
 mod http_files_slow;
 mod http_forwarding;
 mod http_retries;
+mod http_slow;
 mod http_smuggling;
 mod http_trust;
 mod limits;
