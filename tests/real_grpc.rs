@@ -15,11 +15,20 @@ use crate::support::tls::Certificates;
 use crate::support::{noise, until};
 
 /// What every client is tried with: in clear by prior knowledge, and through TLS with ALPN.
-fn clients(backends: &[SocketAddr], mut promise: impl FnMut(&GrpcClient, &evenkeel::Running)) {
-    let (running, door) = serve(&config(backends, "h2 = true", ""));
+fn clients(backends: &[SocketAddr], promise: impl FnMut(&GrpcClient, &evenkeel::Running)) {
+    clients_within("", backends, promise);
+}
+
+/// The same with further lines of the listener.
+fn clients_within(
+    listener: &str,
+    backends: &[SocketAddr],
+    mut promise: impl FnMut(&GrpcClient, &evenkeel::Running),
+) {
+    let (running, door) = serve(&config(backends, "h2 = true", listener));
     promise(&GrpcClient::connect(door), &running);
     let certificates = Certificates::new();
-    let tls = format!("tls = {{ {} }}", certificates.pair());
+    let tls = format!("tls = {{ {} }}\n{listener}", certificates.pair());
     let (running, door) = serve(&config(backends, "h2 = true", &tls));
     let pem = std::fs::read_to_string(certificates.path("a.crt")).expect("a certificate");
     promise(&GrpcClient::connect_tls(door, &pem), &running);
@@ -220,5 +229,48 @@ fn a_server_that_is_gone_is_a_status_that_says_so() {
         let status = client.unary("Echo", Request::new(Bytes::new())).expect_err("no server");
         assert_eq!(status.code(), Code::Unavailable, "{status}");
         assert_eq!(status.message(), "HTTP status 503, cause: connect-refused");
+    });
+}
+
+#[test]
+fn a_stream_of_the_client_that_is_too_large_in_all_ends_with_a_status() {
+    let server = GrpcServer::start();
+    clients_within("body-max = \"100KB\"", &[server.address], |client, _| {
+        client.run(async {
+            let mut caller = client.caller();
+            caller.ready().await.expect("a connection");
+            let (messages, receiver) = mpsc::channel(1);
+            tokio::spawn(async move {
+                while messages.send(Bytes::from(noise(2, 10_000))).await.is_ok() {}
+            });
+            let asked = Request::new(Messages(receiver));
+            let status = caller.client_streaming(asked, path("Join"), Plain).await;
+            let status = status.expect_err("it is cut");
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        });
+        assert_eq!(said(client.unary("Echo", Request::new(Bytes::from_static(b"on")))), "on");
+    });
+}
+
+#[test]
+fn silence_ends_a_stream_at_the_idle_timeout_and_messages_keep_it() {
+    const TIMEOUT: Duration = Duration::from_millis(600);
+    let server = GrpcServer::start();
+    clients_within("idle-timeout = \"600ms\"", &[server.address], |client, running| {
+        client.run(async {
+            let mut caller = client.caller();
+            caller.ready().await.expect("a connection");
+            let (messages, receiver) = mpsc::channel(1);
+            let asked = Request::new(Messages(receiver));
+            let answer = caller.streaming(asked, path("Talk"), Plain).await;
+            let mut answers = answer.expect("an answer").into_inner();
+            for _ in 0..24 {
+                messages.send(Bytes::from_static(b"on")).await.expect("it is read");
+                assert_eq!(answers.next().await.expect("a message").expect("no status"), "ON");
+                tokio::time::sleep(TIMEOUT / 12).await;
+            }
+            answers.next().await.expect("a status").expect_err("silence is no message");
+        });
+        until("no request is open", || running.backends()[0].open == 0);
     });
 }

@@ -21,13 +21,15 @@ pub(super) fn answer(reply: &mut Reply, cause: &str) {
     reply.fields.push(("Grpc-Message", format!("HTTP status {}, cause: {cause}", reply.status)));
 }
 
-/// What a status of HTTP means to gRPC ("HTTP to gRPC Status Code Mapping" in its documentation).
+/// What a status of HTTP means to gRPC ("HTTP to gRPC Status Code Mapping" in its documentation); what is too large is
+/// told as servers of gRPC tell it.
 fn code(status: u16) -> u8 {
     match status {
         400 => 13,
         401 => 16,
         403 => 7,
         404 => 12,
+        413 | 431 => 8,
         429 | 502 | 503 | 504 => 14,
         _ => 2,
     }
