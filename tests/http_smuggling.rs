@@ -3,6 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::http::{Client, Recorder, config, ok, serve};
@@ -418,19 +421,35 @@ fn bytes_beyond_an_answer_poison_nothing() {
 
 #[test]
 fn an_answer_nobody_asked_for_is_never_given_to_the_next_request() {
-    let backend = Backend::serving(|mut stream| {
+    let (now, is_now) = channel();
+    let (written, is_written) = channel();
+    let is_now = Mutex::new(is_now);
+    let backend = Backend::serving(move |mut stream| {
         let mut head = [0; 2000];
         let _ = stream.read(&mut head)?;
         stream.write_all(&ok(b"mine"))?;
-        // Long after the answer, one more: a poisoned queue.
+        // After the answer, one more: a poisoned queue.
+        is_now.lock().expect("no panic").recv().map_err(std::io::Error::other)?;
         stream.write_all(&ok(b"evil"))?;
+        written.send(()).expect("the test waits");
         let _ = stream.read(&mut head)?;
         stream.write_all(&ok(b"late"))
     });
-    let (_running, door) = serve(&config(&[backend.address], "", ""));
+    let other = Recorder::echoing();
+    let more = format!(
+        "[[http.web.route]]\npath = \"/other\"\nupstream = \"other\"\n\
+         [upstream.other]\nbackends = [\"{}\"]\n[process]\nworkers = 1\n",
+        other.address()
+    );
+    let (_running, door) = serve(&config(&[backend.address], "", &more));
+    // What the one worker had to hear of before this, it has heard of when this is answered.
+    let turn = || assert_eq!(Client::connect(door).get("/other").status, 200);
     for _ in 0..20 {
-        let answer = Client::connect(door).get("/");
-        assert_eq!(answer.text(), "mine");
+        assert_eq!(Client::connect(door).get("/").text(), "mine");
+        turn();
+        now.send(()).expect("the backend waits");
+        is_written.recv_timeout(Duration::from_secs(10)).expect("the backend has written");
+        turn();
     }
 }
 

@@ -13,7 +13,7 @@ use crate::support::{config, until};
 const MANY: usize = 5000;
 
 /// This process holds both ends of all connections but the proxy's.
-fn raise_own_limit() {
+pub(crate) fn raise_own_limit() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
         .expect("raise the limit of open descriptors");

@@ -11,6 +11,7 @@ mod files;
 mod forward;
 mod forwarded;
 mod gate;
+mod grpc;
 mod h1;
 mod h2;
 mod headers;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use evenkeel_wire::Fields;
 
+use super::grpc;
 use super::reply::{Reply, wants_json};
 use crate::config::{Page, PageKind, PageVariable, Part};
 
@@ -46,6 +47,9 @@ pub(super) fn failure<'p>(
             PageKind::Xml => "application/xml",
         };
         reply.body = filled(page, status, cause, request_id).into_bytes();
+    }
+    if grpc::is_call(asked) {
+        grpc::answer(&mut reply, cause);
     }
     reply
 }

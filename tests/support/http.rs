@@ -195,9 +195,21 @@ pub(crate) fn ok(body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn read_request(from: &mut impl BufRead) -> io::Result<Asked> {
+/// The next request of a connection, whole.
+pub(crate) fn read_request(from: &mut impl BufRead) -> io::Result<Asked> {
+    let mut request = read_head(from)?;
+    read_body(from, &mut request)?;
+    Ok(request)
+}
+
+/// The head of the next request of a connection.
+pub(crate) fn read_head(from: &mut impl BufRead) -> io::Result<Asked> {
     let line = read_line(from)?;
-    let mut request = Asked { line, fields: read_fields(from)?, ..Asked::default() };
+    Ok(Asked { line, fields: read_fields(from)?, ..Asked::default() })
+}
+
+/// What follows on a head.
+pub(crate) fn read_body(from: &mut impl BufRead, request: &mut Asked) -> io::Result<()> {
     if request.field("transfer-encoding").is_some() {
         request.body = read_chunks(from)?;
         request.trailers = read_fields(from)?;
@@ -205,7 +217,7 @@ fn read_request(from: &mut impl BufRead) -> io::Result<Asked> {
         request.body = vec![0; length.parse().map_err(io::Error::other)?];
         from.read_exact(&mut request.body)?;
     }
-    Ok(request)
+    Ok(())
 }
 
 /// A config with the HTTP listener `web` over the upstream `app`.

@@ -3,17 +3,20 @@
 
 pub(crate) mod attacked;
 pub(crate) mod backend;
+pub(crate) mod browser;
 pub(crate) mod client;
 pub(crate) mod coded;
 pub(crate) mod downgrade;
 pub(crate) mod files;
 pub(crate) mod frames;
+pub(crate) mod grpc;
 pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod program;
 pub(crate) mod servers;
 pub(crate) mod slow_folder;
 pub(crate) mod tls;
+pub(crate) mod websocket;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
 /// How long a server may take to answer after its start, on a machine that is busy with other tests.
@@ -92,7 +92,8 @@ pub(crate) fn redis() -> Server {
     Server::start(kind, folder())
 }
 
-/// An nginx that serves the file `big`, its name at `/name` and 200 at `/healthz`.
+/// An nginx that serves the file `big`, its name at `/name` and 200 at `/healthz`. On the socket `h2` in its folder it
+/// speaks HTTP/2 without being asked.
 pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
     let folder = folder();
     std::fs::write(folder.path().join("name"), format!("{name}\n")).expect("write");
@@ -105,9 +106,9 @@ pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
                 .map(|kind| format!("{kind}_temp_path {at}/{kind};"))
                 .concat();
             let config = format!(
-                "daemon off; master_process off; error_log stderr; pid {at}/pid; events {{}}
+                "daemon off; master_process off; error_log stderr; pid {at}/pid; events {{ worker_connections 2000; }}
                  http {{ access_log off; default_type text/plain; {temporary}
-                 server {{ listen 127.0.0.1:{port}; root {at};
+                 server {{ listen 127.0.0.1:{port}; listen unix:{at}/h2 http2; root {at};
                  location = /healthz {{ return 200; }} }} }}"
             );
             std::fs::write(folder.join("nginx.conf"), config).expect("write");
@@ -119,6 +120,43 @@ pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
         end: Signal::KILL,
     };
     Server::start(kind, folder)
+}
+
+/// The `http.server` of Python, which speaks HTTP/1.0, with a file `name` that has its name, and `big`.
+pub(crate) fn python(name: &str, big: &[u8]) -> Server {
+    let folder = folder();
+    std::fs::write(folder.path().join("name"), format!("{name}\n")).expect("write");
+    std::fs::write(folder.path().join("big"), big).expect("write");
+    let kind = Kind {
+        program: "python3",
+        command: |folder, port| {
+            let mut command = Command::new(program("python3"));
+            command.args(["-m", "http.server", "--bind", "127.0.0.1"]);
+            command.arg("-d").arg(folder).arg(port.to_string());
+            command
+        },
+        answers: |address| ask(address, "GET /name HTTP/1.0\r\n\r\n").contains(" 200 "),
+        end: Signal::KILL,
+    };
+    Server::start(kind, folder)
+}
+
+/// The driver of Chromium, which starts browsers and steers them for whoever asks over HTTP.
+pub(crate) fn chromedriver() -> Server {
+    let kind = Kind {
+        program: "chromedriver",
+        command: |folder, port| {
+            let mut command = Command::new(program("chromedriver"));
+            command.arg(format!("--port={port}")).current_dir(folder);
+            command
+        },
+        answers: |address| {
+            ask(address, "GET /status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .contains(" 200 ")
+        },
+        end: Signal::KILL,
+    };
+    Server::start(kind, folder())
 }
 
 impl Server {
@@ -145,6 +183,8 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        // And whatever it has started itself and not ended.
+        let _ = kill_process_group(pid, Signal::KILL);
     }
 
     /// Where its files are.
@@ -165,6 +205,7 @@ impl Server {
         let log = File::create(&path).expect("a log");
         let mut command = (self.kind.command)(self.folder.path(), self.address.port());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a log")).stderr(log);
+        command.process_group(0);
         let child = command.spawn().unwrap_or_else(|error| panic!("start {name}: {error}"));
         let child = self.child.insert(child);
         let deadline = Instant::now() + READY_WITHIN;
