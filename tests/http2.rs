@@ -364,6 +364,39 @@ fn a_client_that_gives_up_a_request_ends_it_at_the_backend() {
     });
 }
 
+#[test]
+fn a_client_that_leaves_a_silent_stream_of_events_frees_its_backend() {
+    let backend = Backend::serving(|mut stream| {
+        let mut bytes = [0; 1024];
+        let _ = stream.read(&mut bytes)?;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")?;
+        let _ = stream.read(&mut bytes);
+        Ok(())
+    });
+    let (running, door) = serve(&config(&[backend.address], "", ""));
+    let client = H2Client::connect(door);
+    client.run(async {
+        let mut sender = client.sender().ready().await.unwrap();
+        let (answer, mut send) = sender.send_request(get("/"), false).unwrap();
+        send.send_data(Bytes::new(), true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "data: 1\n\n");
+        assert_eq!(running.backends()[0].open, 1);
+        send.send_reset(h2::Reason::CANCEL);
+        until_async(|| running.backends()[0].open == 0).await;
+    });
+    // Over HTTP/1 a reset says it.
+    let mut client = Client::connect(door);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut some = [0; 15];
+    client.stream.read_exact(&mut some).unwrap();
+    until("the request is in flight", || running.backends()[0].open == 1);
+    socket2::SockRef::from(client.stream.get_ref()).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(client);
+    until("its backend is free", || running.backends()[0].open == 0);
+}
+
 async fn until_async(holds: impl Fn() -> bool) {
     let due = Instant::now() + Duration::from_secs(10);
     while !holds() {

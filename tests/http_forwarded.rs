@@ -86,7 +86,8 @@ fn forwarding_headers_are_replaced_or_dropped_as_configured() {
     assert_eq!(replaced.field("x-forwarded-proto"), Some("http"));
     assert_eq!(replaced.field("forwarded"), Some("for=127.0.0.1;proto=http;host=\"a.test\""));
     assert_eq!(replaced.field("x-real-ip"), None);
-    let dropped = asked(&format!("{TRUSTING}\nx-forwarded = \"drop\""), EVERYTHING);
+    let dropped =
+        asked(&format!("{TRUSTING}\nx-forwarded = \"drop\"\nforwarded = \"drop\""), EVERYTHING);
     let forwarding =
         |(name, _): &&(String, String)| name.contains("forward") || name.contains("real");
     assert_eq!(dropped.fields.iter().find(forwarding), None);

@@ -2,8 +2,8 @@
 //! With `--effective`, the config as it will be used, every default filled in.
 
 use super::{ConfigFile, complain, exit, say, wants_color};
-use crate::config::Config;
 use crate::config::problem::Problems;
+use crate::config::{Config, PathPattern};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
@@ -46,11 +46,38 @@ fn report(problems: &Problems, json: bool) {
 fn summary(config: &Config, file: &str) -> String {
     let backends: usize = config.upstream.values().map(|upstream| upstream.backends.len()).sum();
     let (listeners, upstreams) = (config.tcp.len() + config.http.len(), config.upstream.len());
-    let plural = |count: usize| if count == 1 { "" } else { "s" };
-    format!(
-        "{file} is fine: {listeners} listener{}, {upstreams} upstream{}, {backends} backend{}",
-        plural(listeners),
-        plural(upstreams),
-        plural(backends)
-    )
+    let routes: Vec<_> = config.http.values().flat_map(|listener| &listener.route).collect();
+    let is_regex = |path: &PathPattern| matches!(path, PathPattern::Regex(_));
+    let by_regex = routes.iter().filter(|route| route.path.iter().any(is_regex)).count();
+    let counted =
+        |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    let mut parts = vec![
+        counted(listeners, "listener"),
+        counted(upstreams, "upstream"),
+        counted(backends, "backend"),
+    ];
+    if !routes.is_empty() {
+        parts.push(counted(routes.len(), "route"));
+    }
+    // They are tried one after the other, where all others are looked up.
+    if by_regex > 0 {
+        parts.push(format!("{by_regex} of them by regular expression"));
+    }
+    format!("{file} is fine: {}", parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_that_are_tried_one_by_one_are_counted() {
+        let config = Config::parse(
+            "[http.web]\nlisten = \":1\"\n[[http.web.route]]\npath = \"/a\"\nreply = 404\n\
+             [[http.web.route]]\npath = [\"~ /b+\", \"~ /c+\"]\nreply = 404\n",
+        );
+        let said = summary(&config.unwrap(), "a.toml");
+        let routes = "2 routes, 1 of them by regular expression";
+        assert_eq!(said, format!("a.toml is fine: 1 listener, 0 upstreams, 0 backends, {routes}"));
+    }
 }

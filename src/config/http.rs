@@ -19,10 +19,10 @@ section! {
         route: Vec<Route> = Vec::new(),
         /// Networks of proxies in front of us. Only these are believed when they say for whom they forward (`X-Forwarded-*`, `X-Real-IP`, `Forwarded`, `X-Request-Id`); the client is then the last address in `X-Forwarded-For` that is not one of them.
         trusted_proxies: Vec<ipnet::IpNet> = Vec::new(),
-        /// What backends get of `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`: `"append"` (what trusted proxies say, and ours), `"replace"` (only ours) or `"drop"` (none).
+        /// What backends get of `X-Forwarded-For`, `-Proto`, `-Host` and `-Port`: `"append"` (what trusted proxies say, and ours), `"keep"` (the same, where they said something), `"replace"` (only ours) or `"drop"` (none).
         x_forwarded: Forwarding = Forwarding::Append,
         /// The same for `Forwarded` (RFC 7239).
-        forwarded: Forwarding = Forwarding::Drop,
+        forwarded: Forwarding = Forwarding::Keep,
         /// How many requests a client may send, whatever route they take.
         rate_limit: Option<RateLimit> = None,
         /// How long the head of a request may take, from its first byte; on a new connection from accepting it.

@@ -4,13 +4,7 @@
 use schemars::generate::SchemaSettings;
 
 use super::section::{Field, Section};
-use super::{
-    AccessSkip, Backend, Certificate, Compression, Config, HashBalance, HeaderEdits, HttpListener,
-    IdleConnections,
-};
-use super::{
-    KeepaliveProbes, Log, Probe, Process, Reply, Route, TcpListener, Tls, Upstream, environment,
-};
+use super::*;
 
 const OPENING: &str = "\
 # Reference
@@ -58,16 +52,26 @@ impl Config {
         section::<Backend>("`backends` of an upstream", &mut page);
         section::<HashBalance>("`balance` as a table", &mut page);
         section::<Probe>("`health` as a table", &mut page);
+        section::<Sticky>("`sticky` and `split-cookie` as tables", &mut page);
+        section::<EjectErrors>("`eject-errors` as a table", &mut page);
+        section::<EjectLatency>("`eject-latency` as a table", &mut page);
+        section::<IdleConnections>("`keep-alive` as a table", &mut page);
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
+        section::<KeepaliveProbes>("`keepalive` as a table", &mut page);
         section::<HttpListener>("`[http.NAME]`", &mut page);
+        section::<Http2>("`http2` of an HTTP listener", &mut page);
         section::<Tls>("`tls` of an HTTP listener", &mut page);
         section::<Certificate>("`certificates` of `tls`", &mut page);
         section::<Route>("`[[http.NAME.route]]`", &mut page);
+        section::<SplitShare>("`split` of a route", &mut page);
+        section::<RouteRetry>("`retry` as a table", &mut page);
         section::<HeaderEdits>("`request-headers` and `response-headers` of a route", &mut page);
+        section::<RateLimit>("`rate-limit` of a route or an HTTP listener", &mut page);
+        section::<BasicAuth>("`basic-auth` of a route", &mut page);
+        section::<ForwardAuth>("`forward-auth` of a route", &mut page);
+        section::<Mirror>("`mirror` of a route", &mut page);
         section::<Compression>("`compress` as a table", &mut page);
         section::<Reply>("`reply` as a table", &mut page);
-        section::<IdleConnections>("`keep-alive` as a table", &mut page);
-        section::<KeepaliveProbes>("`keepalive` as a table", &mut page);
         page
     }
 }
@@ -99,5 +103,20 @@ fn spelled(value: &serde_json::Value) -> String {
         }
         // Strings, numbers and truth values are written alike in both.
         value => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_that_can_be_written_is_in_the_reference() {
+        let (schema, page) = (Config::schema(), Config::reference());
+        let tables = schema["$defs"].as_object().unwrap().values();
+        for table in tables.filter(|table| table["properties"].is_object()) {
+            let about = table["description"].as_str().unwrap();
+            assert!(page.contains(about), "the reference lacks: {about}");
+        }
     }
 }

@@ -117,6 +117,10 @@ impl Exchange<'_> {
             if let Poll::Ready(outcome) = self.poll_down(cx, &mut down) {
                 return Poll::Ready(outcome);
             }
+            // While the backend is silent nothing is written, so writing does not show that the client has left.
+            if self.up.is_done() && self.client.is_flushed() && self.client.poll_broken(cx) {
+                return Poll::Ready(Err(Fault::ClientGone));
+            }
             if self.cut.is_asked(cx) {
                 return Poll::Ready(Err(Fault::Cut));
             }

@@ -182,12 +182,7 @@ impl Session<'_> {
         if let (Some(mirror), Some(body)) = (attempt.mirror, up.into_copy()) {
             self.send_copy(mirror, order, body);
         }
-        let next = match (onward.persistent, up_is_done) {
-            (true, _) => Next::Request,
-            (false, true) => Next::Close(Why::Answered),
-            (false, false) => Next::Linger(Why::Answered),
-        };
-        Some((next, told))
+        Some((after(onward.persistent, up_is_done), told))
     }
 
     /// Writes the head of the request.
@@ -307,5 +302,14 @@ impl Session<'_> {
             // What was begun cannot be taken back, and must not look whole.
             _ => (Next::Abort(why), told),
         }
+    }
+}
+
+/// What comes after an answer that went to the client as a whole.
+fn after(persistent: bool, up_is_done: bool) -> Next {
+    match (persistent, up_is_done) {
+        (true, _) => Next::Request,
+        (false, true) => Next::Close(Why::Answered),
+        (false, false) => Next::Linger(Why::Answered),
     }
 }

@@ -84,21 +84,24 @@ impl Session<'_> {
 
     /// Writes the forwarding headers for a backend. A route may change them afterwards.
     pub(super) fn stamp(&mut self, forwards: Forwards) {
-        if forwards.x_forwarded != Forwarding::Append {
+        let keeps = |what| matches!(what, Forwarding::Append | Forwarding::Keep);
+        let adds = |what, was_said: bool| match what {
+            Forwarding::Append | Forwarding::Replace => true,
+            Forwarding::Keep => was_said,
+            Forwarding::Drop => false,
+        };
+        if !keeps(forwards.x_forwarded) {
             self.request.fields.retain(|field| !is_x_forwarded(&field));
         }
-        if forwards.x_forwarded != Forwarding::Drop {
+        let was_said = || self.request.fields.iter().any(|field| is_x_forwarded(&field));
+        if adds(forwards.x_forwarded, forwards.x_forwarded == Forwarding::Keep && was_said()) {
             self.stamp_x();
         }
-        let ours = match forwards.forwarded {
-            Forwarding::Append | Forwarding::Replace => {
-                Some(element(ip_of(self.client), &self.request.authority, self.scheme()))
-            }
-            Forwarding::Drop => None,
-        };
+        let was_said = self.request.fields.first(Known::Forwarded).is_some();
+        let ours = adds(forwards.forwarded, was_said)
+            .then(|| element(ip_of(self.client), &self.request.authority, self.scheme()));
         let fields = &mut self.request.fields;
-        let said =
-            fields.all(Known::Forwarded).filter(|_| forwards.forwarded == Forwarding::Append);
+        let said = fields.all(Known::Forwarded).filter(|_| keeps(forwards.forwarded));
         let list: Vec<_> = said.map(<[u8]>::to_vec).chain(ours).collect();
         fields.remove(Known::Forwarded);
         if !list.is_empty() {

@@ -13,6 +13,8 @@ choice! {
     pub enum Forwarding ("a way of forwarding") {
         /// What a trusted proxy says stays, and we add to it.
         Append = "append",
+        /// The same, but only where a trusted proxy said something.
+        Keep = "keep",
         /// Only what we say ourselves goes on.
         Replace = "replace",
         /// None goes on.
