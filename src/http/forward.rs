@@ -22,6 +22,7 @@ use super::rewrite::Rewrite;
 use super::session::{Next, Session};
 use super::stream::Stream;
 use crate::observe::ended::Why;
+use crate::tcp::Cut;
 use crate::upstream::connect::{ConnectFailed, Efforts};
 use crate::upstream::{InFlight, Upstream};
 
@@ -89,21 +90,27 @@ impl Session<'_> {
                 let (affinity, may_use_kept) = (belonging.affinity, course.may_use_kept());
                 let switches = upgrade.is_some();
                 let reach = Reach { local, upstream, affinity, limits, switches };
-                let reach = reach.backend(&mut tried, &mut efforts, may_use_kept);
-                let patience = tokio::time::timeout_at(course.due(order), reach);
-                tokio::select! {
-                    biased;
-                    reached = patience => reached,
-                    () = self.cut.asked() => return (Next::Close(Why::DrainCut), Told::new(Why::DrainCut)),
+                match reach.backend_at_once(&tried, &mut efforts, may_use_kept) {
+                    Ok(found) => Ok(found),
+                    // Boxed, so that a request for which nothing has to be waited does not carry the room for it.
+                    Err(first) => {
+                        let reach = reach.backend(first, &mut tried, &mut efforts, may_use_kept);
+                        Box::pin(in_time(reach, course.due(order), self.cut)).await
+                    }
                 }
             };
             let (reached, place) = match reached {
-                Ok(Ok(found)) => found,
-                Ok(Err(failed)) => return self.not_connected(order.upstream, failed),
-                Err(_) => {
+                Ok(found) => found,
+                Err(Unreached::Failed(failed)) => {
+                    return self.not_connected(order.upstream, failed);
+                }
+                Err(Unreached::Late) => {
                     let mut told = self.told(order, Why::ResponseTimeout, efforts);
                     told.detail = Some("no backend could be reached in time".to_owned());
                     return self.refuse(504, told);
+                }
+                Err(Unreached::Cut) => {
+                    return (Next::Close(Why::DrainCut), Told::new(Why::DrainCut));
                 }
             };
             let upgrade = upgrade.as_deref();
@@ -302,6 +309,28 @@ impl Session<'_> {
             // What was begun cannot be taken back, and must not look whole.
             _ => (Next::Abort(why), told),
         }
+    }
+}
+
+/// Why no backend was reached.
+enum Unreached {
+    Failed(ConnectFailed),
+    Late,
+    Cut,
+}
+
+async fn in_time<T>(
+    reach: impl Future<Output = Result<T, ConnectFailed>>,
+    due: Instant,
+    cut: &Cut,
+) -> Result<T, Unreached> {
+    tokio::select! {
+        biased;
+        reached = tokio::time::timeout_at(due, reach) => match reached {
+            Ok(reached) => reached.map_err(Unreached::Failed),
+            Err(_) => Err(Unreached::Late),
+        },
+        () = cut.asked() => Err(Unreached::Cut),
     }
 }
 

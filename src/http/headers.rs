@@ -43,6 +43,9 @@ fn is_protected(known: Known) -> bool {
 /// Removes the fields that `Connection` names (RFC 9110 7.6.1), but for those that must not be. The list may be as long
 /// as a head, so each of its names is looked at once, and so is each field.
 fn strip_named(fields: &mut Fields) {
+    if fields.first(Known::Connection).is_none() {
+        return;
+    }
     let harmless: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
     let names: HashSet<Vec<u8>> = fields
         .all(Known::Connection)

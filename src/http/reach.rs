@@ -44,9 +44,41 @@ pub(super) struct Reach<'a> {
 }
 
 impl Reach<'_> {
-    /// Picks a backend and finds a way to it.
+    /// The backend whose turn it is, if a connection to it is kept: nothing has to be waited for then, nor limited in
+    /// time. Otherwise its place, if it has one.
+    pub(super) fn backend_at_once(
+        &self,
+        tried: &[Arc<Backend>],
+        efforts: &mut Efforts,
+        may_use_kept: bool,
+    ) -> Result<(Reached, InFlight), Option<InFlight>> {
+        if !may_use_kept || self.switches {
+            return Err(None);
+        }
+        let place = self.upstream.place_now(self.affinity, tried).ok_or(None)?;
+        let reached = match self.upstream.rules.streams_max {
+            None => {
+                let kept = self.local.idle.borrow_mut().take(&place.backend);
+                kept.map(|Kept { socket, requests }| {
+                    let stream = Stream::H1(h1::Stream::new(socket));
+                    Reached { stream, carried: requests }
+                })
+            }
+            Some(streams_max) => {
+                let shared = self.local.shared.borrow_mut().take(&place.backend, streams_max);
+                shared.filter(Place::is_open).map(|shared| of_stream(shared, self.limits))
+            }
+        };
+        let Some(reached) = reached else { return Err(Some(place)) };
+        efforts.tried += 1;
+        place.backend.asked();
+        Ok((reached, place))
+    }
+
+    /// Picks a backend and finds a way to it. `first` is a place that has been taken already.
     pub(super) async fn backend(
         &self,
+        mut first: Option<InFlight>,
         tried: &mut Vec<Arc<Backend>>,
         efforts: &mut Efforts,
         may_use_kept: bool,
@@ -67,7 +99,8 @@ impl Reach<'_> {
                 None if may_use_kept => local.idle.borrow_mut().take(backend).map(There::Kept),
                 None => None,
             };
-            let (way, place) = upstream.reach(affinity, tried, efforts, there).await?;
+            let (way, place) =
+                upstream.reach(affinity, first.take(), tried, efforts, there).await?;
             let reached = match way {
                 Way::Kept(There::Kept(Kept { socket, requests })) => {
                     Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: requests }

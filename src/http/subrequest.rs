@@ -69,7 +69,7 @@ impl Subrequest<'_> {
         let (affinity, limits) = (self.affinity, self.limits);
         let reach = Reach { local, upstream, affinity, limits, switches: false };
         loop {
-            let reached = reach.backend(&mut tried, efforts, again == 0).await;
+            let reached = reach.backend(None, &mut tried, efforts, again == 0).await;
             let (Reached { mut stream, carried }, place) = reached.map_err(Failed::Unreached)?;
             let host = self.host.unwrap_or(place.backend.authority.as_bytes());
             let heading = Heading { target: &self.request.target, host, upgrade: None };

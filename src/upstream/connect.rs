@@ -58,7 +58,7 @@ impl Upstream {
     pub(crate) async fn connect(self: &Arc<Self>, key: u64) -> Result<Connected, ConnectFailed> {
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
         let affinity = Affinity { key, session: None };
-        match self.reach(affinity, &mut tried, &mut efforts, |_| None::<Socket>).await? {
+        match self.reach(affinity, None, &mut tried, &mut efforts, |_| None::<Socket>).await? {
             (Way::Kept(socket) | Way::Fresh(socket), place) => {
                 // Of a stream of bytes, nobody knows where an answer begins.
                 place.backend.answered(self.now(), efforts.connected_in.unwrap_or_default());
@@ -68,17 +68,22 @@ impl Upstream {
     }
 
     /// Picks a backend and takes what `kept` has for it, or connects; tries others while connecting fails.
-    /// Backends in `tried` are passed over, and those that fail are added, so that a caller may come again.
+    /// `first` is a place that has been taken already. Backends in `tried` are passed over, and those that fail are added, so that a caller may come again.
     pub(crate) async fn reach<T>(
         self: &Arc<Self>,
         affinity: Affinity,
+        mut first: Option<InFlight>,
         tried: &mut Vec<Arc<Backend>>,
         efforts: &mut Efforts,
         mut kept: impl FnMut(&Arc<Backend>) -> Option<T>,
     ) -> Result<(Way<T>, InFlight), ConnectFailed> {
         let mut last: Option<ConnectFailed> = None;
         loop {
-            let place = match self.place_at(affinity, tried, efforts).await {
+            let place = match first.take() {
+                Some(place) => Ok(place),
+                None => self.place_at(affinity, tried, efforts).await,
+            };
+            let place = match place {
                 Ok(place) => place,
                 Err(no_place) => {
                     return Err(last.unwrap_or_else(|| without_place(no_place, *efforts)));

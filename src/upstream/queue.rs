@@ -51,6 +51,15 @@ impl Queue {
 }
 
 impl Upstream {
+    /// Takes a place if one is to be had at once.
+    pub(crate) fn place_now(
+        self: &Arc<Self>,
+        affinity: Affinity,
+        tried: &[Arc<Backend>],
+    ) -> Option<InFlight> {
+        if self.queue.somebody_waits() { None } else { self.pick(affinity, tried).ok() }
+    }
+
     /// Takes a place at once, or waits for one behind those who came before.
     pub(super) async fn place(
         self: &Arc<Self>,

@@ -50,7 +50,7 @@ pub(crate) fn measure(
     let within = bytes.get(..limits.head_max).unwrap_or(bytes);
     let is_over = bytes.len() > within.len();
     let (mut line, mut lines, mut start) = (None, 0, 0);
-    let mut breaks = memchr::memchr2_iter(b'\r', b'\n', within);
+    let mut breaks = Breaks::of(within);
     while let Some(at) = breaks.next() {
         match (within.get(at), within.get(at + 1)) {
             (Some(b'\n'), _) => return Err(Reason::BareLf),
@@ -172,5 +172,60 @@ fn first_fault(section: &[u8]) -> Reason {
 
 /// Where the first carriage return or line feed is.
 fn line_length(bytes: &[u8]) -> Option<usize> {
-    memchr::memchr2(b'\r', b'\n', bytes)
+    Breaks::of(bytes).next()
+}
+
+/// Where all carriage returns and line feeds are, found eight bytes at a time: a head is short lines, so that what
+/// counts is the cost of going on, not of going far.
+struct Breaks<'a> {
+    words: std::slice::Iter<'a, [u8; WORD]>,
+    rest: &'a [u8],
+    /// Where the word at hand begins.
+    start: usize,
+    next: usize,
+    /// The top bit of each byte of that word that is a break.
+    found: u64,
+}
+
+const WORD: usize = size_of::<u64>();
+
+impl Breaks<'_> {
+    fn of(bytes: &[u8]) -> Breaks<'_> {
+        let (words, rest) = bytes.as_chunks::<WORD>();
+        Breaks { words: words.iter(), rest, start: 0, next: 0, found: 0 }
+    }
+}
+
+impl Iterator for Breaks<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        while self.found == 0 {
+            let word = match self.words.next() {
+                Some(word) => u64::from_le_bytes(*word),
+                None if self.rest.is_empty() => return None,
+                // Zeros behind the last bytes are no breaks.
+                None => {
+                    let mut padded = [0; WORD];
+                    padded.iter_mut().zip(self.rest).for_each(|(to, from)| *to = *from);
+                    self.rest = &[];
+                    u64::from_le_bytes(padded)
+                }
+            };
+            (self.start, self.next) = (self.next, self.next + WORD);
+            self.found = line_breaks(word);
+        }
+        let at = self.start + self.found.trailing_zeros() as usize / 8;
+        self.found &= self.found - 1;
+        Some(at)
+    }
+}
+
+/// The top bit of each byte that is a carriage return or line feed, and no other bit. A byte of `x ^ pattern` is zero
+/// where it is one; adding 127 to the lower bits of a byte sets its top bit unless they are all zero.
+fn line_breaks(word: u64) -> u64 {
+    const LOWER: u64 = u64::from_ne_bytes([0x7f; WORD]);
+    let zeros = |x: u64| !(((x & LOWER) + LOWER) | x | LOWER);
+    zeros(word ^ u64::from_ne_bytes([b'\r'; WORD]))
+        | zeros(word ^ u64::from_ne_bytes([b'\n'; WORD]))
 }

@@ -125,13 +125,11 @@ const fn words(mut padded: [u8; ROOM], length: usize) -> Option<Words> {
     }
     // So that a zero at the end of a name is not taken for the room behind it.
     padded[ROOM - 1] = length as u8;
-    let mut words = NOTHING;
-    let mut at = 0;
-    while at < ROOM {
-        words[at / 8] |= (padded[at] as u64) << (at % 8 * 8);
-        at += 1;
+    let (words, _) = padded.as_chunks::<8>();
+    match words {
+        [a, b, c] => Some([u64::from_le_bytes(*a), u64::from_le_bytes(*b), u64::from_le_bytes(*c)]),
+        _ => None,
     }
-    Some(words)
 }
 
 /// Where a name is looked for first: the upper bits of a product with the golden ratio (Knuth, TAOCP 3, 6.4).

@@ -135,6 +135,11 @@ impl Place {
         self.shared.state.get() == State::Open
     }
 
+    /// Whether requests can be sent on it now.
+    pub(in crate::http) fn is_open(&self) -> bool {
+        self.shared.state.get() == State::Open
+    }
+
     /// Waits until the backend has said what it can do (RFC 9113 3.4), or has gone.
     pub(in crate::http) async fn settled(&self) {
         while self.shared.state.get() == State::Open && !self.shared.settled.get() {
