@@ -188,9 +188,13 @@ impl AsyncRead for Link {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let count = ready!(Link::poll_read(self.get_mut(), cx, into.initialize_unfilled()))?;
-        into.advance(count);
-        Poll::Ready(Ok(()))
+        match self.get_mut() {
+            Link::Plain(socket) => Pin::new(socket).poll_read(cx, into),
+            Link::Tls(secure) => match secure.failed.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Pin::new(&mut secure.stream).poll_read(cx, into),
+            },
+        }
     }
 }
 

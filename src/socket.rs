@@ -264,9 +264,22 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let count = ready!(Socket::poll_read(&self, cx, into.initialize_unfilled()))?;
-        into.advance(count);
-        Poll::Ready(Ok(()))
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            let room = into.remaining();
+            match evenkeel_sys::receive(self.fd.get_ref(), into) {
+                Ok(count) => {
+                    // As in the other `poll_read`: a short read has emptied the socket.
+                    if count > 0 && count < room {
+                        ready.clear_ready();
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
     }
 }
 

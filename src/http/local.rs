@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use evenkeel_wire::{Request, Response};
+
 use super::compress::Places;
 use super::files::{FileShare, Shelf};
 use super::reach::SharedConnections;
@@ -32,6 +34,8 @@ pub(crate) struct Local {
     pub(super) scratch: RefCell<Box<[u8]>>,
     inputs: RefCell<Vec<Box<[u8]>>>,
     outputs: RefCell<Vec<Vec<u8>>>,
+    /// Heads of requests and answers, of which each stream of HTTP/2 needs its own.
+    heads: RefCell<Vec<(Request, Response)>>,
     /// The first half of every request id: this worker of this run.
     id_prefix: String,
     id_count: Cell<u64>,
@@ -50,6 +54,7 @@ impl Local {
             scratch: RefCell::new(vec![0; SCRATCH].into_boxed_slice()),
             inputs: RefCell::default(),
             outputs: RefCell::default(),
+            heads: RefCell::default(),
             id_prefix: format!("{:016x}", RandomState::new().hash_one(0_u8)),
             id_count: Cell::new(0),
             date: RefCell::new((u64::MAX, String::new())),
@@ -84,6 +89,20 @@ impl Local {
         let mut spare = self.inputs.borrow_mut();
         if buffer.len() == BUFFER && spare.len() < SPARE_BUFFERS {
             spare.push(buffer);
+        }
+    }
+
+    /// Heads with room from the last time.
+    pub(super) fn take_heads(&self) -> (Request, Response) {
+        self.heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_heads(&self, mut request: Request, mut response: Response) {
+        let mut spare = self.heads.borrow_mut();
+        if spare.len() < SPARE_BUFFERS {
+            request.clear();
+            response.clear();
+            spare.push((request, response));
         }
     }
 

@@ -306,24 +306,28 @@ impl StreamDesk<'_> {
         let stream = Stream::H2(Box::new(stream));
         let mut session = Session::new(self.site, self.local, &cut, self.client, stream);
         session.local_port = self.local_port.map(str::to_owned);
+        (session.request, session.response) = self.local.take_heads();
         if let Err(refusal) = incoming_request(&head, ends, limits, &mut session.request) {
             session.refuse_stream(refusal);
             return (key, End::Answered);
         }
         drop(head);
+        let mut end = End::Answered;
         match Box::pin(session.answer()).await {
             Next::Request | Next::Close(_) | Next::Linger(_) => {}
             Next::Abort(why) => {
                 session.stream.break_off();
                 if why == Why::ClientGone {
-                    return (key, End::GivenUp);
+                    end = End::GivenUp;
                 }
             }
             Next::Tunnel { backend, place } => {
                 Box::pin(session.tunnel(*backend, place, None)).await;
+                return (key, end);
             }
         }
-        (key, End::Answered)
+        self.local.give_heads(session.request, session.response);
+        (key, end)
     }
 }
 

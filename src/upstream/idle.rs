@@ -1,7 +1,7 @@
 //! Connections to backends that are kept open between two requests: one worker's share, newest first.
 //! It must never hand out a connection that has ended or said something unasked, and never grows beyond its limits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl Hasher for ByPlace {
 #[derive(Debug)]
 struct Stack {
     _backend: Arc<Backend>,
-    newest_last: Vec<(Kept, Instant)>,
+    newest_last: VecDeque<(Kept, Instant)>,
 }
 
 impl IdleConnections {
@@ -67,7 +67,7 @@ impl IdleConnections {
     pub(crate) fn take(&mut self, backend: &Arc<Backend>) -> Option<Kept> {
         let stack = self.by_backend.get_mut(&Arc::as_ptr(backend))?;
         let now = Instant::now();
-        while let Some((mut kept, until)) = stack.newest_last.pop() {
+        while let Some((mut kept, until)) = stack.newest_last.pop_back() {
             if now < until && kept.socket.is_quiet() {
                 return Some(kept);
             }
@@ -80,15 +80,15 @@ impl IdleConnections {
         if kept.requests >= rules.requests || rules.max == 0 {
             return;
         }
-        let stack = self
-            .by_backend
-            .entry(Arc::as_ptr(backend))
-            .or_insert_with(|| Stack { _backend: Arc::clone(backend), newest_last: Vec::new() });
+        let stack = self.by_backend.entry(Arc::as_ptr(backend)).or_insert_with(|| Stack {
+            _backend: Arc::clone(backend),
+            newest_last: VecDeque::new(),
+        });
         if stack.newest_last.len() >= rules.max {
             // The oldest is the least likely to be of use.
-            stack.newest_last.remove(0);
+            stack.newest_last.pop_front();
         }
-        stack.newest_last.push((kept, Instant::now() + rules.idle));
+        stack.newest_last.push_back((kept, Instant::now() + rules.idle));
     }
 
     /// Closes what is over its time or was ended by its backend, and forgets backends without any.

@@ -4,8 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, ReadBuf};
 
 /// Registers a non-blocking descriptor with the event loop of the current tokio runtime.
 /// Must be called within a runtime that has its I/O driver enabled; panics otherwise, as tokio does.
@@ -13,6 +13,21 @@ pub fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>>
     // SAFETY: `AsyncFd` needs a value that owns its descriptor and names the same one until it is dropped.
     // An `OwnedFd` is exactly that, and `AsyncFd` lends it out only by shared reference.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
+}
+
+/// Reads what is there into the free part of a buffer, which is not filled with zeros first (recv(2)). 0 is the end
+/// of the stream, or no room.
+pub fn receive(socket: impl AsFd, into: &mut ReadBuf<'_>) -> io::Result<usize> {
+    // SAFETY: nothing but bytes is written to it, so what was initialized stays so.
+    let room = unsafe { into.unfilled_mut() };
+    // SAFETY: the descriptor is borrowed for the call, and the pointer and length describe `room`.
+    let count =
+        unsafe { libc::recv(socket.as_fd().as_raw_fd(), room.as_mut_ptr().cast(), room.len(), 0) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has written so many bytes from the beginning of the free part on.
+    unsafe { into.assume_init(count) };
+    into.advance(count);
+    Ok(count)
 }
 
 /// Leaves choosing the source port to `connect`, so that a socket bound to a source address does not
@@ -54,6 +69,24 @@ mod tests {
     fn a_socket_accepts_bind_address_no_port() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         bind_address_no_port(&listener).unwrap();
+    }
+
+    #[test]
+    fn what_is_received_is_behind_what_was_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        client.write_all(b"abcdef").unwrap();
+        let mut room = [std::mem::MaybeUninit::uninit(); 7];
+        let mut into = ReadBuf::uninit(&mut room);
+        into.put_slice(b"xyz");
+        assert_eq!(receive(&peer, &mut into).unwrap(), 4);
+        assert_eq!(into.filled(), b"xyzabcd");
+        drop(client);
+        let (mut one, mut other) = ([0; 2], [0; 2]);
+        assert_eq!(receive(&peer, &mut ReadBuf::new(&mut one)).unwrap(), 2);
+        assert_eq!(receive(&peer, &mut ReadBuf::new(&mut other)).unwrap(), 0);
+        assert_eq!(&one, b"ef");
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub(super) fn pairs(map: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// Fields as a map; those that the crate cannot hold are left out, and there are none in a message that was read.
 pub(super) fn field_map<'a>(fields: impl Iterator<Item = Field<'a>>) -> HeaderMap {
-    let mut map = HeaderMap::new();
+    // With room for a length; a map that grows hashes everything anew.
+    let mut map = HeaderMap::with_capacity(fields.size_hint().1.unwrap_or(0) + 1);
     for field in fields {
         append(&mut map, field.name, field.value);
     }
