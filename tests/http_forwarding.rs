@@ -246,6 +246,33 @@ fn each_request_is_counted_and_an_idle_connection_ends_with_a_drain() {
 }
 
 #[test]
+fn a_connect_that_is_switched_on_becomes_a_tunnel_through_the_upstream() {
+    let backend = Backend::serving(|mut stream| {
+        let mut bytes = [0; 4096];
+        let count = stream.read(&mut bytes)?;
+        assert!(bytes[..count].starts_with(b"CONNECT far.test:7 HTTP/1.1\r\nHost: far.test:7\r\n"));
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        loop {
+            let count = stream.read(&mut bytes)?;
+            if count == 0 {
+                return Ok(());
+            }
+            stream.write_all(&bytes[..count].to_ascii_uppercase())?;
+        }
+    });
+    let (_running, door) = serve(&config(&[backend.address], "", "connect = true"));
+    let mut client = Client::connect(door);
+    client.send("CONNECT far.test:7 HTTP/1.1\r\nHost: far.test:7\r\n\r\n");
+    let mut head = [0; 19];
+    client.stream.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK\r\n\r\n");
+    let mut echo = [0; 5];
+    client.send("hello");
+    client.stream.read_exact(&mut echo).unwrap();
+    assert_eq!(&echo, b"HELLO");
+}
+
+#[test]
 fn a_backend_that_breaks_off_never_looks_complete() {
     for answer in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf"[..],
