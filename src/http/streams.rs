@@ -20,7 +20,7 @@ use super::Site;
 use super::alarm::Alarm;
 use super::forwarded::port_of;
 use super::h2::{
-    self as multiplexed, Floods, Guarded, PARTING, SEND_BUFFER, Watch, incoming_request,
+    self as multiplexed, Batched, Floods, Guarded, PARTING, SEND_BUFFER, Watch, incoming_request,
 };
 use super::local::Local;
 use super::record::{Told, publish};
@@ -53,7 +53,8 @@ pub(super) async fn serve(
     };
     let local_port = port_of(link.socket());
     let watch = Watch::new();
-    let io = Guarded::of_client(link, ahead, rules.floods.clone(), Rc::clone(&watch));
+    let link = Batched::new(link);
+    let io = Guarded::of_client(link.clone(), ahead, rules.floods.clone(), Rc::clone(&watch));
     let greeting = builder(rules, site.rules.head.head_max).handshake(io);
     let connection = tokio::select! {
         biased;
@@ -91,7 +92,12 @@ pub(super) async fn serve(
             }
         }
         let over = conversation.poll_over(cx, cut, &site.rules, requests.is_empty(), &mut alarm);
-        if over { Poll::Ready(()) } else { Poll::Pending }
+        // What all of them have written in this turn goes out as one.
+        let is_broken = matches!(link.poll_written(cx), Poll::Ready(Err(_)));
+        if is_broken {
+            conversation.why.get_or_insert((Why::ClientReset, None));
+        }
+        if over || is_broken { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     conversation.outcome()
@@ -122,7 +128,7 @@ type Arrival = http::Request<RecvStream>;
 
 /// The connection, and what is known of its end.
 struct Conversation {
-    connection: Connection<Guarded<Link>, Bytes>,
+    connection: Connection<Guarded<Batched<Link>>, Bytes>,
     watch: Rc<Watch>,
     cuts: Slab<Rc<Cut>>,
     /// We have said goodbye, and close by this time.
@@ -142,7 +148,10 @@ enum End {
 }
 
 impl Conversation {
-    fn new(connection: Connection<Guarded<Link>, Bytes>, watch: Rc<Watch>) -> Conversation {
+    fn new(
+        connection: Connection<Guarded<Batched<Link>>, Bytes>,
+        watch: Rc<Watch>,
+    ) -> Conversation {
         let (cuts, given_up) = (Slab::new(), (Instant::now(), 0));
         Conversation { connection, watch, cuts, parting: None, why: None, begun: 0, given_up }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 
+use super::batched::Batched;
 use super::guarded::{Guarded, Watch};
 use super::shared::Shared;
 use super::{PARTING, SEND_BUFFER};
@@ -24,7 +25,8 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
 /// A connection that has begun, for [`drive`].
 pub(in crate::http) struct Greeted {
-    connection: Connection<Guarded<Link>, Bytes>,
+    connection: Connection<Guarded<Batched<Link>>, Bytes>,
+    link: Batched<Link>,
     watch: Rc<Watch>,
 }
 
@@ -33,16 +35,16 @@ pub(in crate::http) async fn greet(
     link: Link,
     head_max: usize,
 ) -> Result<(SendRequest<Bytes>, Greeted), h2::Error> {
-    let watch = Watch::new();
+    let (watch, link) = (Watch::new(), Batched::new(link));
     let (sender, connection) = Builder::new()
         .enable_push(false)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(head_max).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
-        .handshake(Guarded::of_backend(link, Rc::clone(&watch)))
+        .handshake(Guarded::of_backend(link.clone(), Rc::clone(&watch)))
         .await?;
-    Ok((sender, Greeted { connection, watch }))
+    Ok((sender, Greeted { connection, link, watch }))
 }
 
 /// Drives a connection to its end, by its own or because it is of no more use. What it says is worth telling whoever
@@ -52,10 +54,14 @@ pub(in crate::http) async fn drive(
     shared: &Shared,
     patience: Duration,
 ) -> Result<(), String> {
-    let Greeted { connection, watch } = greeted;
+    let Greeted { connection, link, watch } = greeted;
     let (mut connection, mut alarm) = (pin!(connection), Alarm::default());
     let driven = poll_fn(|cx| {
         if connection.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        // What the requests of this turn have written goes out as one.
+        if let Poll::Ready(Err(_)) = link.poll_written(cx) {
             return Poll::Ready(Ok(()));
         }
         if watch.is_settled() {

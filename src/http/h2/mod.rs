@@ -2,12 +2,14 @@
 //! may say is decided in evenkeel-wire. It knows no routes and no backends.
 
 mod backend;
+mod batched;
 mod guarded;
 mod heads;
 mod shared;
 mod stream;
 
 pub(super) use backend::{drive, greet};
+pub(super) use batched::Batched;
 pub(crate) use guarded::Floods;
 pub(super) use guarded::{Guarded, Watch};
 pub(super) use heads::incoming_request;
