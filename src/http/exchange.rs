@@ -73,8 +73,10 @@ pub(super) struct Exchange<'a> {
     pub(super) up: Pump,
     /// The backend takes no more of the request.
     pub(super) up_broken: bool,
-    /// When a byte of a body last moved, or the request began.
+    /// When a byte of a body last moved, or the request began; see `stirred`.
     pub(super) active: Instant,
+    /// Whether one has moved since: the clock is read only when somebody is about to wait.
+    pub(super) stirred: bool,
     pub(super) response_timeout: Duration,
     pub(super) deadline: Option<Instant>,
 }
@@ -94,6 +96,7 @@ impl Exchange<'_> {
             if self.cut.is_asked(cx) {
                 return Poll::Ready(Err(Fault::Cut));
             }
+            self.settle(Instant::now);
             let (due, fault) = self.ask_limit();
             self.poll_limit(cx, due, fault)
         })
@@ -124,6 +127,7 @@ impl Exchange<'_> {
             if self.cut.is_asked(cx) {
                 return Poll::Ready(Err(Fault::Cut));
             }
+            self.settle(Instant::now);
             let (due, fault) = self.answer_limit();
             self.poll_limit(cx, due, fault)
         })
@@ -166,9 +170,7 @@ impl Exchange<'_> {
         }
         let before = self.client.carried();
         let outcome = self.up.poll(cx, self.client, &mut self.backend, self.local);
-        if self.client.carried() != before {
-            self.active = Instant::now();
-        }
+        self.stirred |= self.client.carried() != before;
         match outcome {
             Poll::Pending | Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(Jam::From(failed))) => return Err(Fault::Client(failed)),
@@ -218,9 +220,7 @@ impl Exchange<'_> {
         let moved = |backend: &Stream, client: &Stream| backend.carried() + client.sent();
         let before = moved(&self.backend, self.client);
         let outcome = down.poll(cx, &mut self.backend, self.client, self.local);
-        if moved(&self.backend, self.client) != before {
-            self.active = Instant::now();
-        }
+        self.stirred |= moved(&self.backend, self.client) != before;
         outcome.map(|outcome| {
             outcome.map_err(|jam| match jam {
                 Jam::From(BodyFailed::Refused(refusal)) => {
@@ -233,6 +233,13 @@ impl Exchange<'_> {
                 Jam::Coding => Fault::NotCompressed,
             })
         })
+    }
+
+    /// Takes `now` for the moment of what has moved before it.
+    pub(super) fn settle(&mut self, now: impl FnOnce() -> Instant) {
+        if std::mem::take(&mut self.stirred) {
+            self.active = now();
+        }
     }
 
     fn poll_limit(

@@ -134,13 +134,12 @@ impl Session<'_> {
         attempt: Attempt<'_>,
         course: &mut Course<'_>,
     ) -> Tried {
-        let Reached { stream: mut backend, carried } = reached;
+        let Reached { stream: mut backend, carried, at: sent } = reached;
         let efforts = attempt.efforts;
         let begun = self.begin(&mut backend, order, &place, attempt.upgrade);
         let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
         let changes = self.changes(order.response);
         let (compress, sent_before) = (self.compress, self.stream.sent());
-        let sent = Instant::now();
         let mut exchange = self.exchange(order, backend, course);
         if let Some(mirror) = attempt.mirror {
             exchange.up.keep_copy(mirror.body_max);
@@ -157,9 +156,10 @@ impl Session<'_> {
             return self.not_answered(fault, order, &place, (carried, efforts), course);
         }
         let first_byte = Instant::now();
+        exchange.settle(|| first_byte);
         // While the client was still sending, the backend had nothing to answer.
         let took = first_byte - sent.max(exchange.active);
-        place.upstream.note_answer(&place.backend, exchange.response.status, took);
+        place.upstream.note_answer(&place.backend, exchange.response.status, first_byte, took);
         if course.may_retry_instead(exchange.response.status, &place.upstream) {
             return None;
         }
@@ -183,8 +183,10 @@ impl Session<'_> {
         if let Err(fault) = answered {
             return Some(self.failed(fault, told, true));
         }
+        let now = Instant::now();
+        self.ended_at = Some(now);
         if up_is_done && let Stream::H1(backend) = backend {
-            keep(self.local, backend, &self.response, carried + 1, &place);
+            keep(self.local, backend, &self.response, (carried + 1, now), &place);
         }
         if let (Some(mirror), Some(body)) = (attempt.mirror, up.into_copy()) {
             self.send_copy(mirror, order, body);
@@ -224,6 +226,7 @@ impl Session<'_> {
             response: &mut self.response,
             up: Pump::holding(course.held.bytes.clone(), course.left(order.body_max)),
             up_broken: false,
+            stirred: false,
             active: course.began,
             response_timeout: course.limit(order),
             deadline: self.site.rules.request_timeout.map(|most| order.began + most),

@@ -105,10 +105,10 @@ impl Session<'_> {
         let list: Vec<_> = said.map(<[u8]>::to_vec).chain(ours).collect();
         fields.remove(Known::Forwarded);
         if !list.is_empty() {
-            fields.push(b"Forwarded", &list.join(&b", "[..]));
+            fields.push_known(Known::Forwarded, b"Forwarded", &list.join(&b", "[..]));
         }
         fields.remove(Known::XRequestId);
-        fields.push(b"X-Request-Id", self.request_id.as_bytes());
+        fields.push_known(Known::XRequestId, b"X-Request-Id", self.request_id.as_bytes());
     }
 
     /// `X-Forwarded-*` as most servers read them: a trusted proxy's own words stay, and it is added to their list.
@@ -118,16 +118,16 @@ impl Session<'_> {
         let fields = &mut self.request.fields;
         let is_direct = self.caller.address == self.client && !self.caller.ip.is_empty();
         if is_direct && fields.first(Known::XForwardedFor).is_none() {
-            fields.push(b"X-Forwarded-For", self.caller.ip.as_bytes());
+            fields.push_known(Known::XForwardedFor, b"X-Forwarded-For", self.caller.ip.as_bytes());
         } else if let Some(peer) = ip_of(self.client) {
             let said: Vec<_> = fields.all(Known::XForwardedFor).map(<[u8]>::to_vec).collect();
             let list: Vec<_> = said.into_iter().chain([peer.to_string().into_bytes()]).collect();
             fields.remove(Known::XForwardedFor);
-            fields.push(b"X-Forwarded-For", &list.join(&b", "[..]));
+            fields.push_known(Known::XForwardedFor, b"X-Forwarded-For", &list.join(&b", "[..]));
         }
         let mut unless_said = |known, name: &[u8], value: &[u8]| {
             if fields.first(known).is_none() {
-                fields.push(name, value);
+                fields.push_known(known, name, value);
             }
         };
         unless_said(Known::XForwardedProto, b"X-Forwarded-Proto", scheme.as_bytes());

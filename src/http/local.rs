@@ -9,6 +9,7 @@ use evenkeel_wire::{Request, Response};
 
 use super::compress::Places;
 use super::files::{FileShare, Shelf};
+use super::h1;
 use super::reach::SharedConnections;
 use crate::upstream::idle::IdleConnections;
 
@@ -26,7 +27,7 @@ const SPARE_BUFFERS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Local {
     this: Weak<Local>,
-    pub(super) idle: RefCell<IdleConnections>,
+    pub(super) idle: RefCell<IdleConnections<Box<h1::Stream>>>,
     pub(super) shared: RefCell<SharedConnections>,
     pub(super) files: Shelf,
     /// Answers that are being compressed.

@@ -3,7 +3,6 @@
 
 use tokio::time::Instant;
 
-use super::h1;
 use super::record::Told;
 use super::session::Session;
 use super::stream::Stream;
@@ -24,7 +23,7 @@ pub(crate) async fn refuse_plain(
     local: &Local,
     cut: &Cut,
 ) -> Outcome {
-    let stream = Stream::H1(h1::Stream::new(Link::Plain(socket)));
+    let stream = Stream::h1(Link::Plain(socket));
     let mut session = Session::new(site, local, cut, client, stream);
     let told = Told { detail: Some(CAUSE.to_owned()), ..Told::new(Why::TlsFailed) };
     session.end_with(Instant::now(), 400, told).await;

@@ -24,11 +24,13 @@ pub(super) struct Reached {
     pub(super) stream: Stream,
     /// Requests that its connection has carried.
     pub(super) carried: u32,
+    /// When it was reached.
+    pub(super) at: Instant,
 }
 
 /// What there is already.
 enum There {
-    Kept(Kept),
+    Kept(Kept<Box<h1::Stream>>),
     Shared(Place),
 }
 
@@ -56,17 +58,19 @@ impl Reach<'_> {
             return Err(None);
         }
         let place = self.upstream.place_now(self.affinity, tried).ok_or(None)?;
+        let at = Instant::now();
         let reached = match self.upstream.rules.streams_max {
             None => {
-                let kept = self.local.idle.borrow_mut().take(&place.backend);
-                kept.map(|Kept { socket, requests }| {
-                    let stream = Stream::H1(h1::Stream::new(socket));
-                    Reached { stream, carried: requests }
+                let kept = self.local.idle.borrow_mut().take(&place.backend, at);
+                kept.map(|Kept { connection, requests }| Reached {
+                    stream: Stream::H1(connection),
+                    carried: requests,
+                    at,
                 })
             }
             Some(streams_max) => {
                 let shared = self.local.shared.borrow_mut().take(&place.backend, streams_max);
-                shared.filter(Place::is_open).map(|shared| of_stream(shared, self.limits))
+                shared.filter(Place::is_open).map(|shared| of_stream(shared, self.limits, at))
             }
         };
         let Some(reached) = reached else { return Err(Some(place)) };
@@ -96,14 +100,17 @@ impl Reach<'_> {
                     }
                     place.map(There::Shared)
                 }
-                None if may_use_kept => local.idle.borrow_mut().take(backend).map(There::Kept),
+                None if may_use_kept => {
+                    local.idle.borrow_mut().take(backend, Instant::now()).map(There::Kept)
+                }
                 None => None,
             };
             let (way, place) =
                 upstream.reach(affinity, first.take(), tried, efforts, there).await?;
             let reached = match way {
-                Way::Kept(There::Kept(Kept { socket, requests })) => {
-                    Reached { stream: Stream::H1(h1::Stream::new(socket)), carried: requests }
+                Way::Kept(There::Kept(Kept { connection, requests })) => {
+                    let stream = Stream::H1(connection);
+                    Reached { stream, carried: requests, at: Instant::now() }
                 }
                 Way::Kept(There::Shared(shared)) => {
                     // Given up by whoever was opening it: open another one.
@@ -113,12 +120,12 @@ impl Reach<'_> {
                     if switches {
                         shared.settled().await;
                     }
-                    of_stream(shared, limits)
+                    of_stream(shared, limits, Instant::now())
                 }
                 Way::Fresh(socket) => match opening {
                     None => {
-                        let link = Link::Plain(socket);
-                        Reached { stream: Stream::H1(h1::Stream::new(link)), carried: 0 }
+                        let stream = Stream::h1(Link::Plain(socket));
+                        Reached { stream, carried: 0, at: Instant::now() }
                     }
                     Some(opening) => {
                         match greet(Link::Plain(socket), opening, limits, &place).await {
@@ -126,7 +133,7 @@ impl Reach<'_> {
                                 if switches {
                                     shared.settled().await;
                                 }
-                                of_stream(shared, limits)
+                                of_stream(shared, limits, Instant::now())
                             }
                             None => return Err(not_greeted(&place, *efforts)),
                         }
@@ -142,9 +149,9 @@ impl Reach<'_> {
 /// Keeps a connection for the next request, unless its backend has said that it ends, or said too much.
 pub(super) fn keep(
     local: &Local,
-    mut backend: h1::Stream,
+    mut backend: Box<h1::Stream>,
     response: &Response,
-    requests: u32,
+    (requests, now): (u32, Instant),
     place: &InFlight,
 ) {
     if let Some(rules) = &place.upstream.rules.keep_alive
@@ -152,15 +159,15 @@ pub(super) fn keep(
         && backend.input.is_empty()
     {
         backend.rest(local);
-        let kept = Kept { socket: backend.socket, requests };
-        local.idle.borrow_mut().keep(&place.backend, kept, rules);
+        let kept = Kept { connection: backend, requests };
+        local.idle.borrow_mut().keep(&place.backend, kept, rules, now);
     }
 }
 
-fn of_stream(place: Place, limits: Limits) -> Reached {
+fn of_stream(place: Place, limits: Limits, at: Instant) -> Reached {
     let carried = place.requests();
     let stream = multiplexed::Stream::to_backend(place, limits);
-    Reached { stream: Stream::H2(Box::new(stream)), carried }
+    Reached { stream: Stream::H2(Box::new(stream)), carried, at }
 }
 
 /// Begins HTTP/2 on a fresh connection, and takes the first place on it.

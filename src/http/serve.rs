@@ -67,7 +67,7 @@ pub(crate) async fn serve(
     if link.protocol() == Some(b"h2") || !site.rules.http1 {
         return Box::pin(streams::serve(link, ahead, site, client, local, cut)).await;
     }
-    let stream = Stream::H1(h1::Stream::new(link));
+    let stream = Stream::h1(link);
     let mut session = Session::new(site, local, cut, client, stream);
     let over = session.run().await;
     let spoke = session.requests > 0;
@@ -77,9 +77,10 @@ pub(crate) async fn serve(
             Box::pin(session.tunnel(*backend, place, Some(scratch))).await
         }
         Over::Preface => {
-            let Stream::H1(h1::Stream { socket: link, mut input, .. }) = session.stream else {
+            let Stream::H1(stream) = session.stream else {
                 return Outcome::without_backend(Why::InternalError, None);
             };
+            let h1::Stream { socket: link, mut input, .. } = *stream;
             let ahead = input.take_rest();
             input.rest(local);
             return Box::pin(streams::serve(link, ahead, site, client, local, cut)).await;
@@ -126,7 +127,7 @@ impl Session<'_> {
                     return Over::Tunnel { backend, place };
                 }
             }
-            since = Instant::now();
+            since = self.ended_at.take().unwrap_or_else(Instant::now);
         }
     }
 
@@ -144,7 +145,7 @@ impl Session<'_> {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Why::ClientReset)),
                 outcome => outcome.is_ready(),
             };
-            let h1::Stream { socket, input, .. } = &mut *stream;
+            let h1::Stream { socket, input, .. } = &mut **stream;
             let request = &mut self.request;
             let read = |bytes: &[u8]| {
                 if may_be_preface && bytes.starts_with(PREFACE) {

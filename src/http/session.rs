@@ -53,6 +53,8 @@ pub(super) struct Session<'a> {
     pub(super) response: Response,
     pub(super) alarm: Alarm,
     pub(super) requests: u32,
+    /// When the last answer from a backend came to its end; for whoever waits for the next request.
+    pub(super) ended_at: Option<Instant>,
     pub(super) request_id: String,
     /// Bytes of bodies that came before this request.
     pub(super) carried_before: u64,
@@ -85,6 +87,7 @@ impl<'a> Session<'a> {
             response: Response::default(),
             alarm: Alarm::default(),
             requests: 0,
+            ended_at: None,
             request_id: String::new(),
             carried_before: 0,
             pages: None,
@@ -96,6 +99,9 @@ impl<'a> Session<'a> {
     /// The protocol asked for by `Upgrade`, if it may be passed on: never HTTP/2 on clear text, whose frames
     /// would pass by all our checks.
     pub(super) fn upgrade_protocol(&mut self) -> Option<Vec<u8>> {
+        if !self.request.upgrade {
+            return None;
+        }
         let Request { fields, protocol, .. } = &self.request;
         let asked = fields.all(Known::Upgrade).flat_map(elements);
         let asked = asked.chain([&**protocol].into_iter().filter(|named| !named.is_empty()));
@@ -106,9 +112,8 @@ impl<'a> Session<'a> {
             !begins(b"h2") && !begins(b"http") && !begins(b"tls")
         };
         let wanted = asked.filter(harmless).collect::<Vec<_>>().join(&b", "[..]);
-        let upgrade = self.request.upgrade && !wanted.is_empty();
-        self.request.upgrade = upgrade;
-        upgrade.then_some(wanted)
+        self.request.upgrade = !wanted.is_empty();
+        self.request.upgrade.then_some(wanted)
     }
 
     /// Answers the request that has been read.
@@ -133,7 +138,9 @@ impl<'a> Session<'a> {
             return self.refuse(405, Told::new(Why::BadRequest));
         }
         let site = self.site;
-        if let Err(turned_away) = self.pass(&site.gate).await {
+        if site.gate.demands_anything()
+            && let Err(turned_away) = self.pass(&site.gate).await
+        {
             return turned_away;
         }
         let Ok(found) = self.route() else { return self.unclear_path() };
@@ -143,6 +150,7 @@ impl<'a> Session<'a> {
         };
         self.pages = Some(&action.pages);
         if let Some(gate) = site.gates.get(index)
+            && gate.demands_anything()
             && let Err(turned_away) = self.pass(gate).await
         {
             return turned_away;

@@ -16,13 +16,18 @@ use crate::socket::Socket;
 /// A client or a backend, for as long as a request is under way.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// A connection, which carries one request after the other.
-    H1(h1::Stream),
+    /// A connection, which carries one request after the other. Boxed, since it moves from hand to hand for each.
+    H1(Box<h1::Stream>),
     /// One of many streams of a connection.
     H2(Box<h2::Stream>),
 }
 
 impl Stream {
+    /// A connection that begins to speak HTTP/1.
+    pub(super) fn h1(link: Link) -> Stream {
+        Stream::H1(Box::new(h1::Stream::new(link)))
+    }
+
     /// Says how the body that follows the head is framed.
     pub(super) fn begin_body(&mut self, framing: Framing, limits: &Limits) {
         match self {
@@ -71,10 +76,11 @@ impl Stream {
     /// The way for bytes that the kernel sends by itself, where nothing comes between us and it.
     pub(super) fn direct(&mut self) -> Option<(&mut h1::Output, &Socket)> {
         match self {
-            Stream::H1(h1::Stream { socket: Link::Plain(socket), output, .. }) => {
-                Some((output, socket))
-            }
-            _ => None,
+            Stream::H1(stream) => match &mut **stream {
+                h1::Stream { socket: Link::Plain(socket), output, .. } => Some((output, socket)),
+                _ => None,
+            },
+            Stream::H2(_) => None,
         }
     }
 

@@ -70,10 +70,10 @@ impl Subrequest<'_> {
         let reach = Reach { local, upstream, affinity, limits, switches: false };
         loop {
             let reached = reach.backend(None, &mut tried, efforts, again == 0).await;
-            let (Reached { mut stream, carried }, place) = reached.map_err(Failed::Unreached)?;
+            let (Reached { mut stream, carried, at: sent }, place) =
+                reached.map_err(Failed::Unreached)?;
             let host = self.host.unwrap_or(place.backend.authority.as_bytes());
             let heading = Heading { target: &self.request.target, host, upgrade: None };
-            let sent = Instant::now();
             let asked = match stream.ask(local, self.request, heading) {
                 Ok(()) => self.exchange(&mut stream).await,
                 Err(failed) => Err(no_answer(failed)),
@@ -81,9 +81,10 @@ impl Subrequest<'_> {
             match asked {
                 Ok(Some(answer)) => {
                     let status = answer.response.status;
-                    upstream.note_answer(&place.backend, status, sent.elapsed());
+                    let now = Instant::now();
+                    upstream.note_answer(&place.backend, status, now, now - sent);
                     if let Stream::H1(backend) = stream {
-                        keep(local, backend, &answer.response, carried + 1, &place);
+                        keep(local, backend, &answer.response, (carried + 1, now), &place);
                     }
                     return Ok(answer);
                 }

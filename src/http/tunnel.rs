@@ -11,7 +11,7 @@ use evenkeel_wire::{Framing, Limits};
 use tokio::time::Instant;
 
 use super::alarm::Alarm;
-use super::h1;
+use super::h1::{self, Input};
 use super::local::Local;
 use super::pump::{Jam, Pump};
 use super::record::{Told, publish};
@@ -19,6 +19,7 @@ use super::session::Session;
 use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::Why;
+use crate::socket::Socket;
 use crate::tcp::relay::{Carried, End, Relay, Times};
 use crate::tcp::{Cut, Scratch};
 use crate::upstream::InFlight;
@@ -35,12 +36,9 @@ impl Session<'_> {
         let began = Instant::now();
         let status = if matches!(self.stream, Stream::H1(_)) { 101 } else { 200 };
         let idle = self.site.rules.tunnel_timeout;
-        let (end, carried) = match (self.stream, backend, scratch) {
-            (
-                Stream::H1(h1::Stream { socket: Link::Plain(client), mut input, .. }),
-                Stream::H1(h1::Stream { socket: Link::Plain(backend), input: mut answers, .. }),
-                Some(scratch),
-            ) => {
+        let (client, backend) = (in_clear(self.stream), in_clear(backend));
+        let (end, carried) = match (client, backend, scratch) {
+            (Ok((client, mut input)), Ok((backend, mut answers)), Some(scratch)) => {
                 let (from_client, from_backend) = (input.take_rest(), answers.take_rest());
                 input.rest(self.local);
                 answers.rest(self.local);
@@ -50,6 +48,7 @@ impl Session<'_> {
                 (end, relay.carried())
             }
             (client, backend, _) => {
+                let (client, backend) = (whole(client), whole(backend));
                 let both = Both { client, backend, local: self.local, active: began, idle };
                 both.pump(&self.site.rules.head, self.cut, &mut self.alarm).await
             }
@@ -81,8 +80,8 @@ impl Both<'_> {
     async fn pump(mut self, limits: &Limits, cut: &Cut, alarm: &mut Alarm) -> (End, Carried) {
         for stream in [&mut self.client, &mut self.backend] {
             stream.begin_body(Framing::UntilClose, limits);
-            if let Stream::H1(h1::Stream { output, .. }) = stream {
-                output.begin(self.local, Framing::UntilClose, |_| {});
+            if let Stream::H1(stream) = stream {
+                stream.output.begin(self.local, Framing::UntilClose, |_| {});
             }
         }
         let before = self.client.carried();
@@ -155,6 +154,28 @@ impl Both<'_> {
             Err(Jam::From(_)) => Poll::Ready(End::BackendReset),
             Err(Jam::To | Jam::TooLong | Jam::Coding) => Poll::Ready(End::ClientReset),
         }
+    }
+}
+
+/// A side that is a plain connection, in two parts; any other as it is.
+fn in_clear(side: Stream) -> Result<(Socket, Input), Stream> {
+    match side {
+        Stream::H1(stream) => match *stream {
+            h1::Stream { socket: Link::Plain(socket), input, .. } => Ok((socket, input)),
+            other => Err(Stream::H1(Box::new(other))),
+        },
+        Stream::H2(_) => Err(side),
+    }
+}
+
+/// The same put together again.
+fn whole(side: Result<(Socket, Input), Stream>) -> Stream {
+    match side {
+        Ok((socket, input)) => {
+            let link = Link::Plain(socket);
+            Stream::H1(Box::new(h1::Stream { input, ..h1::Stream::new(link) }))
+        }
+        Err(stream) => stream,
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Backend;
-use crate::link::Link;
 
 /// What was configured for kept connections of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -22,19 +21,25 @@ pub(crate) struct Keep {
     pub(crate) requests: u32,
 }
 
+/// A connection that can be kept.
+pub(crate) trait Quiet {
+    /// Whether it is as it was left: nothing has come, and it has not ended.
+    fn is_quiet(&mut self) -> bool;
+}
+
 /// An open connection without a request, and what it has carried.
 #[derive(Debug)]
-pub(crate) struct Kept {
-    pub(crate) socket: Link,
+pub(crate) struct Kept<C> {
+    pub(crate) connection: C,
     /// Requests it has carried.
     pub(crate) requests: u32,
 }
 
 /// The idle connections of one worker, by backend.
-#[derive(Debug, Default)]
-pub(crate) struct IdleConnections {
+#[derive(Debug)]
+pub(crate) struct IdleConnections<C> {
     // By the backend's place in memory, which is its own for as long as it is in the value.
-    by_backend: HashMap<*const Backend, Stack, BuildHasherDefault<ByPlace>>,
+    by_backend: HashMap<*const Backend, Stack<C>, BuildHasherDefault<ByPlace>>,
 }
 
 /// Hashes a place in memory, which nobody outside can choose.
@@ -57,18 +62,23 @@ impl Hasher for ByPlace {
 }
 
 #[derive(Debug)]
-struct Stack {
+struct Stack<C> {
     _backend: Arc<Backend>,
-    newest_last: VecDeque<(Kept, Instant)>,
+    newest_last: VecDeque<(Kept<C>, Instant)>,
 }
 
-impl IdleConnections {
+impl<C> Default for IdleConnections<C> {
+    fn default() -> IdleConnections<C> {
+        IdleConnections { by_backend: HashMap::default() }
+    }
+}
+
+impl<C: Quiet> IdleConnections<C> {
     /// The connection that was used last and is still quiet; those that are not are closed.
-    pub(crate) fn take(&mut self, backend: &Arc<Backend>) -> Option<Kept> {
+    pub(crate) fn take(&mut self, backend: &Arc<Backend>, now: Instant) -> Option<Kept<C>> {
         let stack = self.by_backend.get_mut(&Arc::as_ptr(backend))?;
-        let now = Instant::now();
         while let Some((mut kept, until)) = stack.newest_last.pop_back() {
-            if now < until && kept.socket.is_quiet() {
+            if now < until && kept.connection.is_quiet() {
                 return Some(kept);
             }
         }
@@ -76,7 +86,13 @@ impl IdleConnections {
     }
 
     /// Keeps a connection for the next request, if the limits allow it.
-    pub(crate) fn keep(&mut self, backend: &Arc<Backend>, kept: Kept, rules: &Keep) {
+    pub(crate) fn keep(
+        &mut self,
+        backend: &Arc<Backend>,
+        kept: Kept<C>,
+        rules: &Keep,
+        now: Instant,
+    ) {
         if kept.requests >= rules.requests || rules.max == 0 {
             return;
         }
@@ -88,14 +104,16 @@ impl IdleConnections {
             // The oldest is the least likely to be of use.
             stack.newest_last.pop_front();
         }
-        stack.newest_last.push_back((kept, Instant::now() + rules.idle));
+        stack.newest_last.push_back((kept, now + rules.idle));
     }
 
     /// Closes what is over its time or was ended by its backend, and forgets backends without any.
     pub(crate) fn sweep(&mut self) {
         let now = Instant::now();
         self.by_backend.retain(|_, stack| {
-            stack.newest_last.retain_mut(|(kept, until)| now < *until && kept.socket.is_quiet());
+            stack
+                .newest_last
+                .retain_mut(|(kept, until)| now < *until && kept.connection.is_quiet());
             !stack.newest_last.is_empty()
         });
     }

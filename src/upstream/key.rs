@@ -28,11 +28,12 @@ impl Upstream {
         }
     }
 
-    /// The key of these bytes.
+    /// The key of these bytes; 0 where no algorithm asks for it.
     pub(crate) fn key_of(&self, bytes: &[u8]) -> u64 {
         match self.rules.balance {
             Algorithm::Hash { on: HashOn::Ring, .. } => ring_key(bytes),
-            _ => hash_bytes(bytes),
+            Algorithm::Hash { .. } => hash_bytes(bytes),
+            _ => 0,
         }
     }
 }

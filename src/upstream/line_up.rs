@@ -1,11 +1,13 @@
 //! The backends of one moment, as they are picked from: immutable, replaced whole when anybody comes, goes or changes state.
 //! It must never take a lock: every pick of every worker goes through it.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_balance::{Algorithm, Ask, Loads, Table};
+use tokio::time::Instant;
 
 use super::Backend;
 use super::cookie::Identity;
@@ -117,7 +119,10 @@ pub(super) fn seed(ticket: u64) -> u64 {
 pub(super) struct OpenConnections<'a> {
     pub(super) backends: &'a [Arc<Backend>],
     pub(super) total: u64,
-    pub(super) now: Duration,
+    /// When the clock of the upstream began.
+    pub(super) started: Instant,
+    /// The time by it, once an algorithm has asked.
+    pub(super) now: OnceCell<Duration>,
 }
 
 impl Loads for OpenConnections<'_> {
@@ -125,7 +130,8 @@ impl Loads for OpenConnections<'_> {
         self.backends[index as usize].open()
     }
     fn latency(&self, index: u32) -> f64 {
-        self.backends[index as usize].latency(self.now)
+        let now = *self.now.get_or_init(|| self.started.elapsed());
+        self.backends[index as usize].latency(now)
     }
     fn has_room(&self, index: u32) -> bool {
         self.backends[index as usize].has_room()

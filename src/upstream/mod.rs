@@ -12,6 +12,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -180,7 +181,8 @@ impl Upstream {
             let loads = OpenConnections {
                 backends: &line_up.backends,
                 total: self.open.load(Relaxed),
-                now: self.now(),
+                started: self.started,
+                now: OnceCell::new(),
             };
             let session = affinity.session.as_ref();
             let preferred = session.and_then(|session| line_up.session(&loads, tried, session));

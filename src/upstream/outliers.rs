@@ -9,6 +9,7 @@ use evenkeel_balance::Algorithm;
 use evenkeel_balance::health::Cause;
 use evenkeel_balance::latency::{Latencies, TooSlow};
 use evenkeel_balance::window::{TooManyErrors, Window};
+use tokio::time::Instant;
 
 use super::{Backend, Upstream};
 
@@ -60,10 +61,10 @@ impl Answers {
 }
 
 impl Upstream {
-    /// Tells that a backend answered an HTTP request, and after what time.
-    pub(crate) fn note_answer(&self, backend: &Backend, status: u16, took: Duration) {
+    /// Tells that a backend began to answer an HTTP request at `at`, and after what time.
+    pub(crate) fn note_answer(&self, backend: &Backend, status: u16, at: Instant, took: Duration) {
         self.note_traffic(backend, true);
-        let now = self.now();
+        let now = at.saturating_duration_since(self.started);
         // Nobody else asks for it.
         if self.rules.balance == Algorithm::LeastLatency {
             backend.answered(now, took);

@@ -55,7 +55,9 @@ impl Fields {
         self.push_known(Known::of(name), name, value);
     }
 
-    pub(crate) fn push_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+    /// The same for a name that the caller knows already.
+    pub fn push_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        debug_assert_eq!(known, Known::of(name));
         let start = self.text.len();
         self.text.reserve(name.len() + value.len() + COLON.len() + LINE_END.len());
         for part in [name, COLON, value, LINE_END] {

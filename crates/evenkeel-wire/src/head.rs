@@ -114,12 +114,13 @@ pub(crate) fn read_fields(section: &[u8], count: usize, fields: &mut Fields) -> 
     };
     for field in list {
         let name = field.name.as_bytes();
-        let known = Known::of(name);
+        let start = name.as_ptr().addr().wrapping_sub(section.as_ptr().addr());
+        let known = Known::at_start_of(section.get(start..).unwrap_or(name), name.len());
         if known == Known::Other && is_look_alike(name) {
             return Err(Reason::UnderscoreLookAlike);
         }
         let value = trim(field.value);
-        match plain_line(section, name, value) {
+        match plain_line(section, start, name, value) {
             Some(line) => fields.push_line(known, line, name.len()),
             None => fields.push_known(known, name, value),
         }
@@ -128,9 +129,7 @@ pub(crate) fn read_fields(section: &[u8], count: usize, fields: &mut Fields) -> 
 }
 
 /// The line of a field, if it is written in the plain way: one space before the value, and none after it.
-fn plain_line<'a>(section: &'a [u8], name: &[u8], value: &[u8]) -> Option<&'a [u8]> {
-    // Both are parts of the section.
-    let start = name.as_ptr().addr().checked_sub(section.as_ptr().addr())?;
+fn plain_line<'a>(section: &'a [u8], start: usize, name: &[u8], value: &[u8]) -> Option<&'a [u8]> {
     let line = section.get(start..start + name.len() + value.len() + 4)?;
     let rest = line.get(name.len()..)?;
     let begins_at = value.as_ptr().addr().checked_sub(name.as_ptr().addr())?;

@@ -144,6 +144,27 @@ impl Known {
         Known::of_changed(name, |lower| lower.make_ascii_lowercase())
     }
 
+    /// Which name the first `length` bytes of `text` are. What comes behind them is read too, and left out of account:
+    /// copying as many bytes as a name has would cost more than all the rest.
+    pub(crate) fn at_start_of(text: &[u8], length: usize) -> Known {
+        match text.first_chunk::<ROOM>() {
+            Some(room) if length < ROOM => {
+                let mut lower = *room;
+                lower.make_ascii_lowercase();
+                let (words, _) = lower.as_chunks::<8>();
+                let &[a, b, c] = words else { return Known::Other };
+                let kept = |word, at: usize| {
+                    let bytes = length.saturating_sub(at).min(8) as u32;
+                    let mask = u64::MAX.checked_shr(u64::BITS - 8 * bytes).unwrap_or(0);
+                    u64::from_le_bytes(word) & mask
+                };
+                let counted = (length as u64) << (u64::BITS - u8::BITS);
+                Known::find(&[kept(a, 0), kept(b, 8), kept(c, 16) | counted])
+            }
+            _ => text.get(..length).map_or(Known::Other, Known::of),
+        }
+    }
+
     /// Which name this would be if its underscores were hyphens, as servers that hand fields on
     /// as environment variables read it (RFC 3875 section 4.1.18).
     pub(crate) fn of_underscored(name: &[u8]) -> Known {
@@ -159,11 +180,14 @@ impl Known {
         let Some(part) = lower.get_mut(..name.len()) else { return Known::Other };
         part.copy_from_slice(name);
         change(&mut lower);
-        let Some(words) = words(lower, name.len()) else { return Known::Other };
-        let mut place = place(&words);
+        words(lower, name.len()).map_or(Known::Other, |words| Known::find(&words))
+    }
+
+    fn find(words: &Words) -> Known {
+        let mut place = place(words);
         // Names are never empty, so an empty place is the end of the search.
         while let Some((known, found)) = TABLE.get(place).filter(|(_, found)| *found != NOTHING) {
-            if *found == words {
+            if found == words {
                 return *known;
             }
             place = (place + 1) % PLACES;

@@ -25,8 +25,11 @@ const COLD_READ: usize = 256 * 1024;
 /// Up to here copying is cheaper than sending from the page cache, which costs a call of its own.
 const COPIED_MAX: u64 = 24 * 1024;
 
-/// Pieces sent before other connections of the worker get their turn.
-const PIECES_PER_TURN: u32 = 16;
+/// Bytes sent without copying them before other connections of the worker get their turn.
+const SENT_PER_TURN: usize = 4 * 1024 * 1024;
+
+/// The same where they are copied.
+const COPIED_PER_TURN: usize = 512 * 1024;
 
 impl Session<'_> {
     /// Sends a part of a file.
@@ -41,12 +44,13 @@ impl Session<'_> {
             && self.stream.direct().is_some()
             && file.is_local
             && part.end - part.start > COPIED_MAX;
-        let (most, per_turn) = match coded {
-            true => (compress::PIECE, compress::PIECES_PER_TURN),
-            false => (usize::MAX, PIECES_PER_TURN),
+        let (most, per_turn) = match (coded, zero_copy) {
+            (true, _) => (compress::PIECE, compress::PIECE * compress::PIECES_PER_TURN as usize),
+            (false, true) => (usize::MAX, SENT_PER_TURN),
+            (false, false) => (usize::MAX, COPIED_PER_TURN),
         };
         let mut at = part.start;
-        let mut pieces = 0_u32;
+        let mut turn = 0;
         while at < part.end {
             let left = part.end - at;
             let sent = match (file.is_local, zero_copy) {
@@ -67,8 +71,9 @@ impl Session<'_> {
             }
             self.put_coded().await?;
             at += sent as u64;
-            pieces += 1;
-            if pieces.is_multiple_of(per_turn) {
+            turn += sent;
+            if turn >= per_turn {
+                turn = 0;
                 tokio::task::yield_now().await;
             }
         }

@@ -18,11 +18,15 @@ use std::time::Instant;
 use rustix::io::ReadWriteFlags;
 
 /// Bytes that are looked at together.
-pub(super) const PIECE: u64 = 256 * 1024;
+const PIECE: u64 = 256 * 1024;
+
+/// Bytes that are sent together. Between two calls the kernel sends what does not fill a packet, which costs as much as
+/// a full one.
+const TOGETHER: u64 = 8 * PIECE;
 
 /// How long it counts that a piece was found in memory, in milliseconds: the kernel drops what was used longest ago,
-/// and a machine that turns all its memory over ten times a second has other troubles.
-const COUNTS_FOR: u32 = 100;
+/// and a machine that turns all its memory over every second has other troubles.
+const COUNTS_FOR: u32 = 1000;
 
 /// Pieces that are remembered, of files up to 64 MiB; what lies behind is looked at each time.
 const REMEMBERED_MAX: u64 = 256;
@@ -40,22 +44,35 @@ impl Warm {
         Warm((0..pieces).map(|_| AtomicU32::new(0)).collect())
     }
 
-    /// How many bytes from a place on, up to the end of the piece it lies in, are in memory; 0 also at the end of
-    /// the file.
+    /// How many bytes from a place on are in memory, as far as they can be sent together; 0 also at the end of the file.
     pub(super) fn from(&self, file: &File, at: u64, length: u64) -> usize {
+        let start = at - at % PIECE;
+        let mut known = at;
+        while known < length.min(start + TOGETHER) {
+            let count = self.in_piece(file, known, length);
+            known += count;
+            if !known.is_multiple_of(PIECE) || count == 0 {
+                break;
+            }
+        }
+        usize::try_from(known.saturating_sub(at)).unwrap_or(0)
+    }
+
+    /// How many bytes from a place on, up to the end of the piece it lies in, are in memory.
+    fn in_piece(&self, file: &File, at: u64, length: u64) -> u64 {
         let start = at - at % PIECE;
         let end = (start + PIECE).min(length);
         let seen = usize::try_from(at / PIECE).ok().and_then(|index| self.0.get(index));
         let now = milliseconds();
         if seen.is_some_and(|seen| counts(seen.load(Relaxed), now)) {
-            return usize::try_from(end.saturating_sub(at)).unwrap_or(0);
+            return end.saturating_sub(at);
         }
         let count = in_memory(file, at, end);
         // What lies before has gone out already, or another request will look at it.
         if let Some(seen) = seen.filter(|_| at == start && start + count == end) {
             seen.store(now, Relaxed);
         }
-        usize::try_from(count).unwrap_or(0)
+        count
     }
 }
 
@@ -121,8 +138,9 @@ mod tests {
         assert_eq!(in_memory(&file, 300_001, 300_011), 0);
         let warm = Warm::of(300_001);
         for _ in 0..2 {
-            assert_eq!(warm.from(&file, 0, 300_001), 262_144);
-            assert_eq!(warm.from(&file, 262_143, 300_001), 1);
+            assert_eq!(warm.from(&file, 0, 300_001), 300_001);
+            assert_eq!(warm.from(&file, 262_143, 300_001), 37_858);
+            assert_eq!(warm.from(&file, 0, 262_144), 262_144);
             assert_eq!(warm.from(&file, 262_144, 300_001), 37_857);
             assert_eq!(warm.from(&file, 300_001, 300_001), 0);
         }

@@ -70,6 +70,11 @@ impl Gate {
         }
     }
 
+    /// Whether there is anything to ask; for most routes there is not.
+    pub(crate) fn demands_anything(&self) -> bool {
+        self.rate.is_some() || self.places.is_some() || self.auth.is_some()
+    }
+
     fn admit(&self, request: &Request, client: Option<IpAddr>) -> Result<(), Refused> {
         let Some((by, table)) = &self.rate else { return Ok(()) };
         let now = self.began.elapsed();
