@@ -82,35 +82,31 @@ impl Service {
 }
 
 impl Guest {
-    /// Serves the client to its end. Runs on the worker whose event loop shall carry it.
+    /// Serves the client to its end. Runs on the worker whose event loop shall carry it; `stay` is dropped when it is
+    /// over, however that comes.
     #[expect(
         clippy::manual_async_fn,
         reason = "an async fn keeps each argument twice, for as long as it runs"
     )]
-    pub(crate) fn serve(self, desk: Rc<Desk>, cut: Rc<Cut>) -> impl Future<Output = ()> {
+    pub(crate) fn serve<S>(
+        self,
+        desk: Rc<Desk>,
+        cut: Rc<Cut>,
+        stay: S,
+    ) -> impl Future<Output = ()> + use<S> {
         async move {
+            let _stay = stay;
             let outcome = match Socket::adopt(self.fd) {
                 Ok(socket) => match &self.record.service.job {
+                    // Each is boxed, so that none carries the room for another.
                     Job::Tcp { rules, upstream } => {
                         let key = upstream.source_key(ip(self.record.client));
-                        tcp::serve(socket, rules, upstream, key, &desk.scratch, &cut).await
+                        let scratch = &desk.scratch;
+                        Box::pin(tcp::serve(socket, rules, upstream, key, scratch, &cut)).await
                     }
                     Job::Http(site) => {
-                        let (client, tls) = (self.record.client, &self.record.service.tls);
-                        let link = match tls {
-                            None => Ok(Link::Plain(socket)),
-                            // Boxed, so that the room for a handshake is given back when it is done.
-                            Some(tls) => {
-                                Box::pin(secure(tls, socket, site, client, &desk, &cut)).await
-                            }
-                        };
-                        match link {
-                            Ok(link) => {
-                                http::serve(link, site, client, &desk.http, &desk.scratch, &cut)
-                                    .await
-                            }
-                            Err(outcome) => *outcome,
-                        }
+                        let (client, tls) = (self.record.client, self.record.service.tls.as_ref());
+                        Box::pin(serve_http(socket, site, client, tls, &desk, &cut)).await
                     }
                 },
                 Err(error) => {
@@ -121,6 +117,25 @@ impl Guest {
             drop(self.admitted);
             self.record.end(outcome);
         }
+    }
+}
+
+async fn serve_http(
+    socket: Socket,
+    site: &http::Site,
+    client: ClientAddress,
+    tls: Option<&Acceptor>,
+    desk: &Desk,
+    cut: &Cut,
+) -> Outcome {
+    let link = match tls {
+        None => Ok(Link::Plain(socket)),
+        // Boxed, so that the room for a handshake is given back when it is done.
+        Some(tls) => Box::pin(secure(tls, socket, site, client, desk, cut)).await,
+    };
+    match link {
+        Ok(link) => http::serve(link, site, client, &desk.http, &desk.scratch, cut).await,
+        Err(outcome) => *outcome,
     }
 }
 

@@ -67,19 +67,29 @@ impl Link {
         }
     }
 
-    /// Writes as much of two pieces as is taken, as one: one packet, or one record.
+    /// Writes as much of two pieces as is taken, as one: one packet, or one record. `more` says that more follows; in
+    /// clear, the kernel may then keep what does not fill a packet until it comes, or until `push`.
     pub(crate) fn poll_write_two(
         &mut self,
         cx: &mut Context<'_>,
         first: &[u8],
         second: &[u8],
+        more: bool,
     ) -> Poll<io::Result<usize>> {
         match self {
-            Link::Plain(socket) => socket.poll_write_two(cx, first, second),
+            Link::Plain(socket) => socket.poll_write_two(cx, first, second, more),
             Link::Tls(secure) => {
                 let pieces = [io::IoSlice::new(first), io::IoSlice::new(second)];
                 Pin::new(&mut secure.stream).poll_write_vectored(cx, &pieces)
             }
+        }
+    }
+
+    /// Has sent what was kept for more to come.
+    pub(crate) fn push(&self) {
+        match self {
+            Link::Plain(socket) => socket.push(),
+            Link::Tls(_) => {}
         }
     }
 

@@ -162,7 +162,7 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         retries: config.retries,
         response_timeout: config.response_timeout.0,
         keep_alive: keep(&config.keep_alive, workers),
-        streams_max: config.h2.then_some(config.streams_max as usize),
+        h2: config.h2.then(|| balancing::h2(config)),
         queue_max: config.queue_max,
         queue_timeout: config.queue_timeout.0,
         verdict: verdict::Rules {
@@ -296,6 +296,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         buffer_max: size(config.buffer_max),
         requests_max: config.requests_max,
         connect: config.connect,
+        merge_slashes: config.merge_slashes,
         trusted_proxies: config.trusted_proxies.clone(),
         forwards: http::Forwards { x_forwarded: config.x_forwarded, forwarded: config.forwarded },
         gate: gate::of_listener(config),

@@ -138,6 +138,17 @@ pub(crate) fn normal_path(path: &[u8]) -> Result<Cow<'_, [u8]>, UnclearPath> {
     Ok(Cow::Owned(normal))
 }
 
+/// The path with one slash where there were several in a row; none if there were not.
+pub(crate) fn with_single_slashes(path: &[u8]) -> Option<Vec<u8>> {
+    let is_second = |pair: &[u8]| pair == b"//";
+    if !path.windows(2).any(is_second) {
+        return None;
+    }
+    let mut single = path.to_vec();
+    single.dedup_by(|second, first| *second == b'/' && *first == b'/');
+    Some(single)
+}
+
 fn decode_unreserved(path: &[u8]) -> Result<Vec<u8>, UnclearPath> {
     let mut decoded = Vec::with_capacity(path.len());
     let mut rest = path;
@@ -192,6 +203,18 @@ mod tests {
             ["/..", "/a/../..", "/%2e%2e/x", "/a%2Fb", "/a%5cb", "/a%00", "/a\\b", "/a%", "/%zz"]
         {
             assert_eq!(normal(unclear), None, "{unclear}");
+        }
+    }
+
+    #[test]
+    fn several_slashes_become_one_where_that_is_asked_for() {
+        for (written, single) in
+            [("//a", "/a"), ("/a///b//", "/a/b/"), ("//", "/"), ("///x?", "/x?")]
+        {
+            assert_eq!(with_single_slashes(written.as_bytes()).as_deref(), Some(single.as_bytes()));
+        }
+        for written in ["/", "/a/b/", ""] {
+            assert_eq!(with_single_slashes(written.as_bytes()), None, "{written}");
         }
     }
 

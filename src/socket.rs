@@ -168,21 +168,30 @@ impl Socket {
         cx: &mut Context<'_>,
         first: &[u8],
         second: &[u8],
+        more: bool,
     ) -> Poll<io::Result<usize>> {
+        let flags = if more { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
         if first.is_empty() || second.is_empty() {
-            return self.poll_write(cx, if first.is_empty() { second } else { first });
+            return self.poll_send(cx, if first.is_empty() { second } else { first }, flags);
         }
-        self.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
+        self.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)], flags)
+    }
+
+    /// Has the kernel send what it keeps for more to come (MSG_MORE), as clearing TCP_CORK does (tcp(7)).
+    pub(crate) fn push(&self) {
+        // What is no TCP keeps nothing.
+        let _ = sockopt::set_tcp_cork(&self.fd, false);
     }
 
     fn poll_write_pieces(
         &self,
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
+        flags: SendFlags,
     ) -> Poll<io::Result<usize>> {
         loop {
             let nothing = &mut rustix::net::SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(self.fd.get_ref(), pieces, nothing, SendFlags::NOSIGNAL) {
+            match rustix::net::sendmsg(self.fd.get_ref(), pieces, nothing, flags) {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(rustix::io::Errno::AGAIN) => {
                     ready!(self.fd.poll_write_ready(cx))?.clear_ready();
@@ -298,7 +307,7 @@ impl AsyncWrite for Socket {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         // The kernel takes so many at a time, and refuses more (UIO_MAXIOV, readv(2)).
-        self.poll_write_pieces(cx, &pieces[..pieces.len().min(1024)])
+        self.poll_write_pieces(cx, &pieces[..pieces.len().min(1024)], SendFlags::NOSIGNAL)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -33,10 +33,15 @@ impl Ground {
     }
 
     fn over(hostile: Backend) -> Ground {
+        Ground::limited(hostile, "")
+    }
+
+    /// The same with a line more in the config of the hostile upstream.
+    fn limited(hostile: Backend, line: &str) -> Ground {
         let good = Recorder::echoing();
         let config = format!(
             "[process]\nworkers = 1\n\
-             [upstream.hostile]\nbackends = [\"{}\"]\nh2 = true\nresponse-timeout = \"2s\"\n\
+             [upstream.hostile]\nbackends = [\"{}\"]\nh2 = true\nresponse-timeout = \"2s\"\n{line}\n\
              [upstream.good]\nbackends = [\"{}\"]\n\
              [http.web]\nlisten = \"127.0.0.1:0\"\nupstream = \"hostile\"\nidle-timeout = \"2s\"\n\
              [[http.web.route]]\npath = \"/other\"\nupstream = \"good\"\n",
@@ -88,6 +93,23 @@ fn answer(stream: u32, body: &str) -> Vec<u8> {
 /// Writes the same again and again, at most so often, until the proxy has had enough.
 fn flood(stream: &mut TcpStream, times: usize, bytes: &[u8]) -> io::Result<()> {
     (0..times).try_for_each(|_| stream.write_all(bytes))
+}
+
+#[test]
+fn an_upstream_may_set_its_own_limits() {
+    let fifty_pings = |stream: &mut TcpStream, asked: u32| {
+        flood(stream, 50, &frame(PING, 0, 0, [1; 8]))?;
+        stream.write_all(&answer(asked, "done"))
+    };
+    for (line, status) in
+        [("", 200), ("h2-limits = { pings-per-second = 10 }", 502), ("h2-limits = { }", 200)]
+    {
+        let hostile = Backend::serving(move |stream| serve_frames(stream, fifty_pings));
+        let ground = Ground::limited(hostile, line);
+        assert_eq!(ground.client().get("/").status, status, "{line:?}");
+        let complains = ground.program.diagnostics().contains("sent too many ping frames");
+        assert_eq!(complains, status == 502, "{line:?}");
+    }
 }
 
 #[test]

@@ -77,6 +77,53 @@ fn trailers_are_kept_in_both_directions() {
 }
 
 #[test]
+fn a_request_right_behind_a_long_body_is_the_next_one() {
+    let recorder = Recorder::answering(|request| ok(request.body.len().to_string().as_bytes()));
+    let (_running, door) = serve(&config(&[recorder.address()], "", ""));
+    let mut client = Client::connect(door);
+    for length in [0, 1, 16_000, 32_768, 65_536, 100_001] {
+        let mut all =
+            format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").into_bytes();
+        all.extend(noise(1, length));
+        all.extend(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc".repeat(2));
+        client.send(all);
+        let lengths = [(); 3].map(|()| client.answer().text());
+        assert_eq!(lengths, [&*length.to_string(), "3", "3"]);
+    }
+}
+
+#[test]
+fn a_part_of_a_long_body_goes_on_while_the_backend_pauses() {
+    // What the kernel keeps for more to come, it keeps for 200 ms (tcp(7), TCP_CORK), unless it is half of a window.
+    const KEPT: Duration = Duration::from_millis(150);
+    for head in ["Content-Length: 1000000", "Transfer-Encoding: chunked", "Connection: close"] {
+        let backend = Backend::serving(move |mut stream| {
+            while stream.read(&mut [0; 1024])? > 0 {
+                write!(stream, "HTTP/1.1 200 OK\r\n{head}\r\n\r\n")?;
+                if head.contains("chunked") {
+                    write!(stream, "{:x}\r\n", 100_000)?;
+                }
+                stream.write_all(&noise(1, 12_000))?;
+            }
+            Ok(())
+        });
+        let (_running, door) = serve(&config(&[backend.address], "", ""));
+        // A busy machine may be late once, but not every time.
+        let soonest = (0..5).map(|_| {
+            let mut stream = client::connect(door);
+            write!(stream, "GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            let began = Instant::now();
+            let (mut seen, mut room) = (0, vec![0; 65_536]);
+            while seen < 12_000 {
+                seen += stream.read(&mut room).unwrap();
+            }
+            began.elapsed()
+        });
+        assert!(soonest.min().unwrap() < KEPT, "{head}");
+    }
+}
+
+#[test]
 fn pipelined_requests_are_answered_in_order() {
     let recorder = Recorder::echoing();
     let (_running, door) = serve(&config(&[recorder.address()], "", ""));

@@ -51,6 +51,25 @@ fn what_is_left_of_a_path_never_climbs_and_never_names_a_host() {
 }
 
 #[test]
+fn several_slashes_are_one_to_routes_and_backends_where_that_is_asked_for() {
+    for (key, reaches) in
+        [("", &["//admin/x", "/a//b?c=//d"][..]), ("merge-slashes = true", &["/a/b?c=//d"])]
+    {
+        let recorder = Recorder::echoing();
+        let routes = "[[http.web.route]]\npath = \"/admin/*\"\nreply = 403\n\
+                      [[http.web.route]]\nupstream = \"app\"\n";
+        let (_running, door) =
+            serve(&config(&[recorder.address()], "", &format!("{key}\n{routes}")));
+        let mut client = Client::connect(door);
+        let refused = if key.is_empty() { 200 } else { 403 };
+        assert_eq!(client.get("//admin/x").status, refused, "{key}");
+        assert_eq!(client.get("/a//b?c=//d").status, 200, "{key}");
+        let path = |asked: &Asked| asked.line.split(' ').nth(1).unwrap_or_default().to_owned();
+        assert_eq!(recorder.requests().iter().map(path).collect::<Vec<_>>(), reaches, "{key}");
+    }
+}
+
+#[test]
 fn a_path_is_replaced_with_what_stands_under_the_star() {
     let route = |to: &str| format!("path = \"/old/*\"\nreplace-path = \"{to}\"");
     let targets = ["/old/a/b?c=d", "/old"];

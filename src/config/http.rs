@@ -47,6 +47,8 @@ section! {
         requests_max: u32 = 10_000,
         /// Limits of HTTP/2 with clients.
         http2: Http2 = Http2::default(),
+        /// Take several slashes in a row in a path for one, as many servers do: routes see the path so, and backends get it so.
+        merge_slashes: bool = false,
         /// Whether CONNECT is passed on to an upstream.
         connect: bool = false,
         /// Pages of your own for errors, by status: `"404"`, or `"5xx"` for all of a hundred. `{status}`, `{cause}` and `{request.id}` are filled in.
@@ -93,6 +95,26 @@ section! {
         control_frames_per_second: u32 = 10_000,
         /// CONTINUATION frames of one head.
         continuations_max: u32 = 8,
+    }
+}
+
+section! {
+    /// `h2-limits` of an upstream: how many frames a backend may send over one connection of HTTP/2. More end it, and the requests on it.
+    pub struct H2Limits {
+        /// Heads of answers, interim ones included, within a second. Whoever is asked much may answer more.
+        heads_per_second: u32 = 10_000,
+        /// Requests that it gives up within a second.
+        resets_per_second: u32 = 10_000,
+        /// PING frames within a second.
+        pings_per_second: u32 = 100,
+        /// SETTINGS frames within a second.
+        settings_per_second: u32 = 100,
+        /// DATA frames without data within a second.
+        empty_frames_per_second: u32 = 1_000,
+        /// WINDOW_UPDATE, PRIORITY and unknown frames within a second. Whoever is sent much may send more.
+        control_frames_per_second: u32 = 10_000,
+        /// CONTINUATION frames of one head.
+        continuations_max: u32 = 16,
     }
 }
 

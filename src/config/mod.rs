@@ -24,8 +24,8 @@ use indexmap::IndexMap;
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
 pub use http::{
-    Certificate, Compression, HeaderEdits, Http2, HttpListener, IdleConnections, Reply, Route,
-    RouteRetry, Tls,
+    Certificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections, Reply,
+    Route, RouteRetry, Tls,
 };
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
@@ -123,6 +123,8 @@ section! {
         h2: bool = false,
         /// With `h2`: requests at the same time on one connection. A backend may allow fewer.
         streams_max: u32 = 100,
+        /// With `h2`: what a backend may send.
+        h2_limits: H2Limits = H2Limits::default(),
         /// Connections that may wait when every usable backend is at its `connections-max`.
         queue_max: u32 = 1000,
         /// How long a connection may wait for a place.

@@ -56,6 +56,7 @@ impl Config {
         section::<EjectErrors>("`eject-errors` as a table", &mut page);
         section::<EjectLatency>("`eject-latency` as a table", &mut page);
         section::<IdleConnections>("`keep-alive` as a table", &mut page);
+        section::<H2Limits>("`h2-limits` of an upstream", &mut page);
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);
         section::<HttpListener>("`[http.NAME]`", &mut page);

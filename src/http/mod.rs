@@ -76,6 +76,8 @@ pub(crate) struct Rules {
     pub(crate) buffer_max: usize,
     pub(crate) requests_max: u32,
     pub(crate) connect: bool,
+    /// Whether several slashes in a row are one, for routes and backends alike.
+    pub(crate) merge_slashes: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) forwards: Forwards,
     /// What is demanded of every request, whatever route it takes.

@@ -10,13 +10,13 @@ use evenkeel_wire::{Limits, Response};
 use tokio::time::Instant;
 
 use super::h1;
-use super::h2::{self as multiplexed, Opening, Place};
+use super::h2::{self as multiplexed, Floods, Opening, Place};
 use super::local::Local;
 use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::upstream::connect::{ConnectFailed, Efforts, Way};
-use crate::upstream::idle::Kept;
+use crate::upstream::idle::{Kept, Quiet};
 use crate::upstream::{Affinity, Backend, InFlight, Upstream};
 
 /// A backend that can be asked.
@@ -59,7 +59,7 @@ impl Reach<'_> {
         }
         let place = self.upstream.place_now(self.affinity, tried).ok_or(None)?;
         let at = Instant::now();
-        let reached = match self.upstream.rules.streams_max {
+        let reached = match &self.upstream.rules.h2 {
             None => {
                 let kept = self.local.idle.borrow_mut().take(&place.backend, at);
                 kept.map(|Kept { connection, requests }| Reached {
@@ -68,8 +68,8 @@ impl Reach<'_> {
                     at,
                 })
             }
-            Some(streams_max) => {
-                let shared = self.local.shared.borrow_mut().take(&place.backend, streams_max);
+            Some(h2) => {
+                let shared = self.local.shared.borrow_mut().take(&place.backend, h2.streams_max);
                 shared.filter(Place::is_open).map(|shared| of_stream(shared, self.limits, at))
             }
         };
@@ -91,10 +91,10 @@ impl Reach<'_> {
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;
-            let there = |backend: &Arc<Backend>| match upstream.rules.streams_max {
-                Some(streams_max) => {
+            let there = |backend: &Arc<Backend>| match &upstream.rules.h2 {
+                Some(h2) => {
                     let mut shared = local.shared.borrow_mut();
-                    let place = shared.take(backend, streams_max);
+                    let place = shared.take(backend, h2.streams_max);
                     if place.is_none() {
                         opening = Some(shared.open(backend, idle));
                     }
@@ -146,6 +146,12 @@ impl Reach<'_> {
     }
 }
 
+impl Quiet for Box<h1::Stream> {
+    fn is_quiet(&mut self) -> bool {
+        self.socket.is_quiet()
+    }
+}
+
 /// Keeps a connection for the next request, unless its backend has said that it ends, or said too much.
 pub(super) fn keep(
     local: &Local,
@@ -172,7 +178,8 @@ fn of_stream(place: Place, limits: Limits, at: Instant) -> Reached {
 
 /// Begins HTTP/2 on a fresh connection, and takes the first place on it.
 async fn greet(link: Link, opening: Opening, limits: Limits, to: &InFlight) -> Option<Place> {
-    let (sender, greeted) = multiplexed::greet(link, limits.head_max).await.ok()?;
+    let (sender, greeted) =
+        multiplexed::greet(link, limits.head_max, floods(&to.upstream)?).await.ok()?;
     let (upstream, backend) = (Arc::clone(&to.upstream), Arc::clone(&to.backend));
     let place = opening.open(sender);
     let over = place.connection();
@@ -186,6 +193,20 @@ async fn greet(link: Link, opening: Opening, limits: Limits, to: &InFlight) -> O
         over.retire();
     });
     Some(place)
+}
+
+/// How much a backend may send; none where it does not speak HTTP/2.
+fn floods(upstream: &Upstream) -> Option<Floods> {
+    let h2 = upstream.rules.h2.as_ref()?;
+    Some(Floods {
+        resets: h2.resets,
+        pings: h2.pings,
+        settings: h2.settings,
+        empty: h2.empty,
+        control: h2.control,
+        continuations: h2.continuations,
+        heads: Some(h2.heads),
+    })
 }
 
 fn not_greeted(place: &InFlight, efforts: Efforts) -> ConnectFailed {

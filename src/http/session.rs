@@ -1,6 +1,7 @@
 //! One request from a client and what becomes of it: routed, answered by us or forwarded, recorded once.
 //! It is the same for every version of HTTP; how requests come one after the other is decided where they are read.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -18,9 +19,9 @@ use super::record::{Told, publish};
 use super::reply::Reply;
 use super::stream::Stream;
 use super::{Action, Edits, Site, Target};
-use crate::config::Part;
+use crate::config::{Part, Template};
 use crate::observe::ended::{ClientAddress, Why};
-use crate::route::{Ask, normal_path};
+use crate::route::{Ask, normal_path, with_single_slashes};
 use crate::tcp::Cut;
 use crate::upstream::{InFlight, Upstream};
 
@@ -184,14 +185,8 @@ impl<'a> Session<'a> {
                 }
             }
             Target::Redirect { to, status } => {
-                let by_client = matches!(to.parts.first(), Some(Part::Variable(_)));
-                let mut to = String::from_utf8_lossy(&self.fill(to)).into_owned();
-                // A path that begins with two slashes would lead to another host.
-                if by_client && to.starts_with("//") {
-                    to = format!("/{}", to.trim_start_matches('/'));
-                }
                 let mut reply = Reply::plain(*status, "text/plain", Vec::new());
-                reply.fields.push(("Location", to));
+                reply.fields.push(("Location", self.place_of(to)));
                 self.reply_with(&reply, &action.response)
             }
             Target::Reply { status, content_type, body } => {
@@ -233,6 +228,17 @@ impl<'a> Session<'a> {
         self.refuse(400, Told { detail, ..Told::new(Why::BadRequest) })
     }
 
+    /// Where a route redirects this request to.
+    fn place_of(&self, to: &Template) -> String {
+        let by_client = matches!(to.parts.first(), Some(Part::Variable(_)));
+        let to = String::from_utf8_lossy(&self.fill(to)).into_owned();
+        // A path that begins with two slashes would lead to another host.
+        if by_client && to.starts_with("//") {
+            return format!("/{}", to.trim_start_matches('/'));
+        }
+        to
+    }
+
     /// Sends the client elsewhere.
     pub(super) fn redirect(&mut self, status: u16, to: String) -> (Next, Told) {
         let mut reply = Reply::plain(status, "text/plain", Vec::new());
@@ -252,10 +258,11 @@ impl<'a> Session<'a> {
     fn route(&mut self) -> Result<Option<usize>, ()> {
         let end = path_end(&self.request.target);
         if self.request.target.starts_with(b"/") {
-            let changed = match normal_path(&self.request.target[..end]) {
-                Ok(std::borrow::Cow::Borrowed(_)) => None,
-                Ok(std::borrow::Cow::Owned(path)) => Some(path),
-                Err(_) => return Err(()),
+            let path = normal_path(&self.request.target[..end]).map_err(|_| ())?;
+            let merged = self.site.rules.merge_slashes.then(|| with_single_slashes(&path));
+            let changed = match (merged.flatten(), path) {
+                (Some(path), _) | (None, Cow::Owned(path)) => Some(path),
+                (None, Cow::Borrowed(_)) => None,
             };
             if let Some(path) = changed {
                 self.request.target.splice(..end, path);

@@ -176,7 +176,8 @@ fn two_pieces_are_one_record() {
         }
     };
     meet(client, async |mut link, other| {
-        let count = poll_fn(|cx| link.poll_write_two(cx, b"head", b"body of it")).await.unwrap();
+        let count =
+            poll_fn(|cx| link.poll_write_two(cx, b"head", b"body of it", false)).await.unwrap();
         assert_eq!(count, 14);
         // A byte for the kind of content and 16 to prove it genuine (RFC 8446 5.2).
         assert_eq!(other.done().await, 14 + 17);
@@ -203,7 +204,7 @@ fn a_peer_that_does_not_read_makes_us_hold_two_records_and_no_more() {
         assert!(link.holds_back());
         for _ in 0..100 {
             assert!(link.poll_write(&mut nobody(), &piece).is_pending());
-            assert!(link.poll_write_two(&mut nobody(), &piece, &piece).is_pending());
+            assert!(link.poll_write_two(&mut nobody(), &piece, &piece, false).is_pending());
         }
         go.send(()).unwrap();
         let in_the_kernel = other.done().await;
@@ -218,7 +219,7 @@ fn in_clear_nothing_is_held_back() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let mut link = Link::Plain(Socket::adopt(ours.into()).unwrap());
-        poll_fn(|cx| link.poll_write_two(cx, b"he", b"llo")).await.unwrap();
+        poll_fn(|cx| link.poll_write_two(cx, b"he", b"llo", false)).await.unwrap();
         assert!(!link.holds_back() && link.protocol().is_none());
         link.finish_writing();
         let mut found = String::new();

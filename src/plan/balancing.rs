@@ -1,4 +1,4 @@
-//! What the config says of hashing, cookies, splits, ejections and HTTP checks, compiled. Like all of the plan, it
+//! What the config says of hashing, HTTP/2 with backends, cookies, splits, ejections and HTTP checks, compiled. Like all of the plan, it
 //! cannot fail: everything that can be wrong has been said before.
 
 use std::ops::RangeInclusive;
@@ -12,7 +12,22 @@ use crate::health::HttpCheck;
 use crate::http::Split;
 use crate::upstream::KeyPart;
 use crate::upstream::cookie::{CookieRules, SecureWhen};
+use crate::upstream::h2::H2;
 use crate::upstream::outliers::{ErrorRules, LatencyRules, OutlierRules};
+
+pub(super) fn h2(config: &config::Upstream) -> H2 {
+    let limits = &config.h2_limits;
+    H2 {
+        streams_max: config.streams_max as usize,
+        resets: limits.resets_per_second,
+        pings: limits.pings_per_second,
+        settings: limits.settings_per_second,
+        empty: limits.empty_frames_per_second,
+        control: limits.control_frames_per_second,
+        heads: limits.heads_per_second,
+        continuations: limits.continuations_max,
+    }
+}
 
 pub(super) fn key_part(balance: &Balance) -> KeyPart {
     let Balance::Hash { by, .. } = balance else { return KeyPart::Source };

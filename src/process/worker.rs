@@ -231,11 +231,7 @@ impl Worker {
         let key = self.cuts.borrow_mut().insert(Rc::clone(&cut));
         let stay = Stay { worker: Rc::clone(self), key };
         let desk = Rc::clone(&self.desk);
-        // The future is made inside, not captured: a captured future takes its room twice.
-        tokio::task::spawn_local(async move {
-            let _stay = stay;
-            guest.serve(desk, cut).await;
-        });
+        tokio::task::spawn_local(guest.serve(desk, cut, stay));
     }
 
     /// Carries out what the control thread and the other workers ask for.

@@ -102,20 +102,20 @@ pub(crate) fn serve(
     async move {
         let accepted = Instant::now();
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
-        let connected = Box::pin(async {
+        let connecting = async {
             tokio::select! {
                 connected = upstream.connect(key) => Some(connected),
                 () = cut.asked() => None,
             }
-        })
-        .await;
-        let (socket, place, efforts) = match connected {
+        };
+        let (mut relay, place, efforts) = match Box::pin(connecting).await {
             None => return Outcome::without_backend(Why::DrainCut, None),
             Some(Err(failed)) => return Outcome::not_connected(failed),
-            Some(Ok(Connected { socket, place, efforts })) => (socket, place, efforts),
+            Some(Ok(Connected { socket, place, efforts })) => {
+                (Relay::new(client, socket), place, efforts)
+            }
         };
         let connected_at = Instant::now();
-        let mut relay = Relay::new(client, socket);
         let times = Times {
             idle: rules.idle_timeout,
             only_client_counts: rules.only_client_counts,

@@ -4,6 +4,7 @@
 mod backend;
 pub(crate) mod connect;
 pub(crate) mod cookie;
+pub(crate) mod h2;
 pub(crate) mod idle;
 mod key;
 mod line_up;
@@ -28,6 +29,7 @@ use tokio::time::Instant;
 
 pub(crate) use backend::{Backend, BackendAddress, INSTANT_RESET};
 use cookie::{Cookie, CookieRules, Identity};
+use h2::H2;
 pub(crate) use key::KeyPart;
 use line_up::{LineUp, NoPick, OpenConnections, seed};
 use outliers::OutlierRules;
@@ -52,8 +54,8 @@ pub(crate) struct Rules {
     pub(crate) response_timeout: Duration,
     /// HTTP: connections kept open between two requests.
     pub(crate) keep_alive: Option<idle::Keep>,
-    /// HTTP/2: requests at the same time on one connection; none where HTTP/1 is spoken.
-    pub(crate) streams_max: Option<usize>,
+    /// HTTP/2; none where HTTP/1 is spoken.
+    pub(crate) h2: Option<H2>,
     pub(crate) queue_max: u32,
     pub(crate) queue_timeout: Duration,
     pub(crate) verdict: verdict::Rules,

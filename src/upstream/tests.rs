@@ -19,7 +19,7 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
     Upstream::new(Rules {
         response_timeout: Duration::from_secs(60),
         keep_alive: None,
-        streams_max: None,
+        h2: None,
         name: "db".into(),
         entries,
         balance: Algorithm::RoundRobin,

@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("observe", &["config"]),
     ("limits", &["observe"]),
     ("listen", &["config", "observe", "socket"]),
-    ("upstream", &["link", "observe", "socket"]),
+    ("upstream", &["observe", "socket"]),
     ("discover", &["observe", "upstream"]),
     ("health", &["observe", "socket", "upstream"]),
     ("tcp", &["observe", "socket", "upstream"]),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Complaints, balancing, keepalive};
 use crate::config::problem::shown;
-use crate::config::{Address, Health, IdleConnections, KeepAlive, Probe, Upstream};
+use crate::config::{Address, H2Limits, Health, IdleConnections, KeepAlive, Probe, Upstream};
 
 /// Balancing tables and per-backend counts are sized for this many.
 const BACKENDS_MAX: usize = 10_000;
@@ -34,12 +34,25 @@ pub(super) fn verify(upstream: &Upstream, complaints: &mut Complaints) {
         let message = format!("eject-time ({time}) is longer than eject-time-max ({max})");
         complaints.error(&["eject-time"], message, "lower the one or raise the other");
     }
+    complaints.below(&["h2-limits"], |complaints| h2_limits(&upstream.h2_limits, complaints));
     complaints.within("eject-max-percent", upstream.eject_max_percent.0.into(), 0..=100);
     complaints.within("fail-open", upstream.fail_open.0.into(), 0..=100);
     complaints.beyond_zero("user-timeout", upstream.user_timeout, "leave it out for the default");
     keepalive(&upstream.keepalive, complaints);
     if let Health::Active(active) = &upstream.health {
         complaints.below(&["health"], |complaints| probe(active, complaints));
+    }
+}
+
+fn h2_limits(limits: &H2Limits, complaints: &mut Complaints) {
+    for (key, number) in [
+        ("heads-per-second", limits.heads_per_second),
+        ("resets-per-second", limits.resets_per_second),
+        ("pings-per-second", limits.pings_per_second),
+        ("settings-per-second", limits.settings_per_second),
+        ("control-frames-per-second", limits.control_frames_per_second),
+    ] {
+        complaints.within(key, number, 1..=u32::MAX);
     }
 }
 

@@ -162,15 +162,21 @@ impl Input {
             Body::Done => Poll::Ready(Ok(Piece::End)),
             Body::Length(left) => {
                 if self.start == self.end {
-                    let room = scratch.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                    let count = ready!(socket.poll_read(cx, &mut scratch[..room]))?;
-                    if count == 0 {
+                    // With room for a byte more, a body that ends leaves no doubt that nothing comes behind it.
+                    let left_here = usize::try_from(*left).unwrap_or(usize::MAX);
+                    let room = scratch.len().min(left_here.saturating_add(1));
+                    let read = ready!(socket.poll_read(cx, &mut scratch[..room]))?;
+                    if read == 0 {
                         return Poll::Ready(Err(BodyFailed::Cut));
                     }
+                    let count = read.min(left_here);
                     self.carried += count as u64;
                     *left -= count as u64;
                     if *left == 0 {
                         self.body = Body::Done;
+                    }
+                    if count < read {
+                        self.keep_ahead(local, scratch[count]);
                     }
                     let ends = matches!(self.body, Body::Done);
                     return Poll::Ready(Ok(Piece::Data { data: &scratch[..count], ends }));
@@ -231,6 +237,13 @@ impl Input {
                 }
             }
         }
+    }
+
+    /// Keeps the first byte of what comes behind a body.
+    fn keep_ahead(&mut self, local: &Local, byte: u8) {
+        let buffer = self.buffer.get_or_insert_with(|| local.take_input());
+        buffer[0] = byte;
+        (self.start, self.end) = (0, 1);
     }
 
     fn unused(&self) -> &[u8] {

@@ -11,7 +11,6 @@ pub(super) use output::Output;
 
 use super::local::Local;
 use crate::link::Link;
-use crate::upstream::idle::Quiet;
 
 /// A connection that speaks HTTP/1: its socket and its two halves.
 #[derive(Debug)]
@@ -19,12 +18,6 @@ pub(super) struct Stream {
     pub(super) socket: Link,
     pub(super) input: Input,
     pub(super) output: Output,
-}
-
-impl Quiet for Box<Stream> {
-    fn is_quiet(&mut self) -> bool {
-        self.socket.is_quiet()
-    }
 }
 
 impl Stream {

@@ -10,6 +10,10 @@ use crate::http::local::{BUFFER, Local};
 use crate::link::Link;
 use crate::socket::Socket;
 
+/// The largest part of a body that is copied to go out with what comes before and after it; what is larger costs more to
+/// copy than a system call does.
+const COPIED_MAX: usize = 8 * 1024;
+
 /// What is to be written.
 #[derive(Debug, Default)]
 pub(in crate::http) struct Output {
@@ -17,6 +21,8 @@ pub(in crate::http) struct Output {
     written: usize,
     /// Whether TLS still holds some of what was written.
     held: bool,
+    /// Whether the kernel may keep some of it, since more was to follow.
+    corked: bool,
     frame: Frame,
     /// Bytes of bodies so far.
     pub(in crate::http) carried: u64,
@@ -57,7 +63,7 @@ impl Output {
     }
 
     pub(in crate::http) fn is_flushed(&self) -> bool {
-        self.pending.len() == self.written && !self.held
+        self.pending.len() == self.written && !self.held && !self.corked
     }
 
     /// Puts a part of the body. Little is kept until the flush; much is handed to the kernel at once.
@@ -82,7 +88,8 @@ impl Output {
         }
         self.carried += data.len() as u64;
         let chunked = self.frame == Frame::Chunked;
-        if self.pending.len() - self.written + data.len() <= BUFFER {
+        let held = self.pending.len() - self.written + data.len();
+        if data.len() <= COPIED_MAX && held <= BUFFER {
             self.pending.extend_from_slice(data);
         } else {
             self.write_through(cx, socket, data)?;
@@ -130,6 +137,10 @@ impl Output {
     ) -> Poll<io::Result<()>> {
         while self.written < self.pending.len() {
             self.written += ready!(socket.poll_write(cx, &self.pending[self.written..]))?;
+            self.corked = false;
+        }
+        if std::mem::take(&mut self.corked) {
+            socket.push();
         }
         self.held = socket.holds_back();
         ready!(socket.poll_flush(cx))?;
@@ -168,14 +179,16 @@ impl Output {
         socket: &mut Link,
         mut data: &[u8],
     ) -> io::Result<()> {
+        // Whoever puts a part of a body puts the next one at once, or flushes.
+        let more = self.frame != Frame::Done;
         while !data.is_empty() {
             let waiting = &self.pending[self.written..];
-            let Poll::Ready(count) = socket.poll_write_two(cx, waiting, data) else {
+            let Poll::Ready(count) = socket.poll_write_two(cx, waiting, data, more) else {
                 self.pending.extend_from_slice(data);
                 return Ok(());
             };
             let count = count?;
-            self.held = socket.holds_back();
+            (self.held, self.corked) = (socket.holds_back(), more);
             let of_waiting = count.min(waiting.len());
             self.written += of_waiting;
             data = &data[count - of_waiting..];

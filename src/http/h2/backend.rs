@@ -11,7 +11,7 @@ use bytes::Bytes;
 use h2::client::{Builder, Connection, SendRequest};
 
 use super::batched::Batched;
-use super::guarded::{Guarded, Watch};
+use super::guarded::{Floods, Guarded, Watch};
 use super::shared::Shared;
 use super::{PARTING, SEND_BUFFER};
 use crate::http::alarm::Alarm;
@@ -34,6 +34,7 @@ pub(in crate::http) struct Greeted {
 pub(in crate::http) async fn greet(
     link: Link,
     head_max: usize,
+    floods: Floods,
 ) -> Result<(SendRequest<Bytes>, Greeted), h2::Error> {
     let (watch, link) = (Watch::new(), Batched::new(link));
     let (sender, connection) = Builder::new()
@@ -42,7 +43,7 @@ pub(in crate::http) async fn greet(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(u32::try_from(head_max).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
-        .handshake(Guarded::of_backend(link.clone(), Rc::clone(&watch)))
+        .handshake(Guarded::of_backend(link.clone(), floods, Rc::clone(&watch)))
         .await?;
     Ok((sender, Greeted { connection, link, watch }))
 }

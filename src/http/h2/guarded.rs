@@ -42,21 +42,6 @@ const BYTES_PER_HEAD: u64 = 16;
 /// too many, and until they look, every one is held.
 const HEADS_PER_TURN: u32 = 64;
 
-impl Floods {
-    /// What an honest backend stays far below. Only the pace is limited: what is held has limits of its own.
-    pub(in crate::http) fn of_backend() -> Floods {
-        Floods {
-            resets: 10_000,
-            pings: 100,
-            settings: 100,
-            empty: 1_000,
-            control: 10_000,
-            continuations: 16,
-            heads: Some(10_000),
-        }
-    }
-}
-
 /// What is known of a connection to whoever drives it.
 #[derive(Debug)]
 pub(in crate::http) struct Watch {
@@ -148,8 +133,8 @@ impl<T> Guarded<T> {
     }
 
     /// A connection to a backend.
-    pub(in crate::http) fn of_backend(io: T, watch: Rc<Watch>) -> Guarded<T> {
-        let tally = Tally::new(Frames::default(), Floods::of_backend());
+    pub(in crate::http) fn of_backend(io: T, floods: Floods, watch: Rc<Watch>) -> Guarded<T> {
+        let tally = Tally::new(Frames::default(), floods);
         Guarded { io, ahead: Vec::new(), tally, written: Written::default(), watch }
     }
 
