@@ -19,6 +19,15 @@ pub(crate) struct Socket {
     fd: AsyncFd<OwnedFd>,
 }
 
+/// What has come on a connection and was not taken.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived {
+    /// Bytes that were copied.
+    pub(crate) count: usize,
+    /// Whether nothing comes behind what has come.
+    pub(crate) ended: bool,
+}
+
 impl Socket {
     /// Registers a descriptor that is already non-blocking. Must be called on a worker.
     pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Socket> {
@@ -177,7 +186,13 @@ impl Socket {
         self.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)], flags)
     }
 
-    /// Has the kernel send what it keeps for more to come (MSG_MORE), as clearing TCP_CORK does (tcp(7)).
+    /// Has the kernel send full packets only, until `push` (TCP_CORK): for what is long and comes without a pause.
+    pub(crate) fn cork(&self) {
+        // What is no TCP has no packets.
+        let _ = sockopt::set_tcp_cork(&self.fd, true);
+    }
+
+    /// Has the kernel send what it keeps for more to come (MSG_MORE, TCP_CORK), and keep nothing from now on.
     pub(crate) fn push(&self) {
         // What is no TCP keeps nothing.
         let _ = sockopt::set_tcp_cork(&self.fd, false);
@@ -220,6 +235,41 @@ impl Socket {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+    }
+
+    /// Waits until more than `known` bytes have come, or the end, and copies what has come without taking it.
+    pub(crate) fn poll_peek_beyond(
+        &self,
+        cx: &mut Context<'_>,
+        known: usize,
+        into: &mut [u8],
+    ) -> Poll<io::Result<Arrived>> {
+        loop {
+            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
+            let ended = ready.ready().is_read_closed();
+            match rustix::net::recv(self.fd.get_ref(), &mut *into, RecvFlags::PEEK) {
+                Ok((_, count)) if count > known || ended || count == 0 => {
+                    return Poll::Ready(Ok(Arrived { count, ended: ended || count == 0 }));
+                }
+                Ok(_) | Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    /// Takes bytes that have come already, as many as `into` has room for.
+    pub(crate) fn take(&self, into: &mut [u8]) -> io::Result<()> {
+        let mut taken = 0;
+        while let Some(rest) = into.get_mut(taken..).filter(|rest| !rest.is_empty()) {
+            match rustix::net::recv(self.fd.get_ref(), rest, RecvFlags::empty()) {
+                Ok((_, 0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok((_, count)) => taken += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Whether an idle connection is as it was left: nothing has come, and it has not ended. Mostly known

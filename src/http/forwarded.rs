@@ -2,6 +2,7 @@
 //! is dropped before a route is looked for, so that no condition, limit, log or backend ever believes it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
 use evenkeel_wire::{Field, Fields, Known};
 use ipnet::IpNet;
@@ -22,7 +23,7 @@ pub(super) struct Caller {
     /// Who connected, or for whom a trusted proxy did.
     pub(super) address: ClientAddress,
     /// The same as text, without a port; empty for a Unix socket.
-    pub(super) ip: String,
+    pub(super) ip: Rc<str>,
     /// The user that was let in.
     pub(super) user: Option<String>,
     /// The place that the request takes on its route, until it has ended.
@@ -38,11 +39,13 @@ pub(crate) struct Forwards {
 
 impl Caller {
     pub(super) fn of(address: ClientAddress) -> Caller {
-        let ip = match ip_of(address) {
-            Some(ip) => ip.to_string(),
-            None => String::new(),
-        };
-        Caller { address, ip, user: None, place: None }
+        let ip = ip_of(address).map_or_else(String::new, |ip| ip.to_string());
+        Caller { address, ip: ip.into(), user: None, place: None }
+    }
+
+    /// The same, where its address has been written down already.
+    pub(super) fn known(address: ClientAddress, ip: &Rc<str>) -> Caller {
+        Caller { address, ip: Rc::clone(ip), user: None, place: None }
     }
 }
 
@@ -146,9 +149,9 @@ impl Session<'_> {
 }
 
 /// The port of ours that a connection came to; none for a Unix socket.
-pub(super) fn port_of(socket: &Socket) -> Option<String> {
+pub(super) fn port_of(socket: &Socket) -> Option<Rc<str>> {
     let address = rustix::net::getsockname(socket).ok()?;
-    Some(SocketAddr::try_from(address).ok()?.port().to_string())
+    Some(SocketAddr::try_from(address).ok()?.port().to_string().into())
 }
 
 fn ip_of(address: ClientAddress) -> Option<IpAddr> {

@@ -10,6 +10,7 @@ use evenkeel_wire::{Read, Refusal};
 use tokio::time::Instant;
 
 use super::Site;
+use super::forwarded::Caller;
 use super::h1::{self, HeadFailed};
 use super::local::Local;
 use super::record::{Told, publish};
@@ -68,7 +69,7 @@ pub(crate) async fn serve(
         return Box::pin(streams::serve(link, ahead, site, client, local, cut)).await;
     }
     let stream = Stream::h1(link);
-    let mut session = Session::new(site, local, cut, client, stream);
+    let mut session = Session::new(site, local, cut, Caller::of(client), stream);
     let over = session.run().await;
     let spoke = session.requests > 0;
     let why = match over {

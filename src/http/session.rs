@@ -2,6 +2,7 @@
 //! It is the same for every version of HTTP; how requests come one after the other is decided where they are read.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
@@ -48,7 +49,7 @@ pub(super) struct Session<'a> {
     pub(super) client: ClientAddress,
     pub(super) caller: Caller,
     /// The port the client connected to, once somebody asked for it.
-    pub(super) local_port: Option<String>,
+    pub(super) local_port: Option<Rc<str>>,
     pub(super) stream: Stream,
     pub(super) request: Request,
     pub(super) response: Response,
@@ -73,15 +74,15 @@ impl<'a> Session<'a> {
         site: &'a Site,
         local: &'a Local,
         cut: &'a Cut,
-        client: ClientAddress,
+        caller: Caller,
         stream: Stream,
     ) -> Session<'a> {
         Session {
             site,
             local,
             cut,
-            client,
-            caller: Caller::of(client),
+            client: caller.address,
+            caller,
             local_port: None,
             stream,
             request: Request::default(),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::Site;
 use super::alarm::Alarm;
-use super::forwarded::port_of;
+use super::forwarded::{Caller, port_of};
 use super::h2::{
     self as multiplexed, Batched, Floods, Guarded, PARTING, SEND_BUFFER, Watch, incoming_request,
 };
@@ -51,7 +51,7 @@ pub(super) async fn serve(
     let Some(rules) = &site.rules.http2 else {
         return Outcome::without_backend(Why::BadRequest, None);
     };
-    let local_port = port_of(link.socket());
+    let (local_port, ip) = (port_of(link.socket()), Caller::of(client).ip);
     let watch = Watch::new();
     let link = Batched::new(link);
     let io = Guarded::of_client(link.clone(), ahead, rules.floods.clone(), Rc::clone(&watch));
@@ -69,7 +69,7 @@ pub(super) async fn serve(
     let mut requests = FuturesUnordered::new();
     let mut alarm = Alarm::default();
     let mut conversation = Conversation::new(connection, watch);
-    let desk = StreamDesk { site, client, local, local_port: local_port.as_deref() };
+    let desk = StreamDesk { site, client, local, ip: &ip, local_port: local_port.as_ref() };
     poll_fn(|cx| {
         loop {
             // A stream that was reset has room for another, but what it began may not be over yet.
@@ -291,8 +291,10 @@ struct StreamDesk<'a> {
     site: &'a Site,
     client: ClientAddress,
     local: &'a Local,
+    /// The client's address as text.
+    ip: &'a Rc<str>,
     /// The port that the client connected to.
-    local_port: Option<&'a str>,
+    local_port: Option<&'a Rc<str>>,
 }
 
 impl StreamDesk<'_> {
@@ -313,8 +315,9 @@ impl StreamDesk<'_> {
         let ends = body.is_end_stream();
         let stream = multiplexed::Stream::of_client(respond, body, *limits);
         let stream = Stream::H2(Box::new(stream));
-        let mut session = Session::new(self.site, self.local, &cut, self.client, stream);
-        session.local_port = self.local_port.map(str::to_owned);
+        let caller = Caller::known(self.client, self.ip);
+        let mut session = Session::new(self.site, self.local, &cut, caller, stream);
+        session.local_port = self.local_port.cloned();
         (session.request, session.response) = self.local.take_heads();
         if let Err(refusal) = incoming_request(&head, ends, limits, &mut session.request) {
             session.refuse_stream(refusal);

@@ -25,6 +25,10 @@ const COLD_READ: usize = 256 * 1024;
 /// Up to here copying is cheaper than sending from the page cache, which costs a call of its own.
 const COPIED_MAX: u64 = 24 * 1024;
 
+/// From here on only full packets are sent. A receiver that gives little room at a time would get half as many bytes with
+/// each, and be woken twice as often: 10 MB over loopback took 265 packets instead of 166.
+const CORKED_MIN: u64 = 1024 * 1024;
+
 /// Bytes sent without copying them before other connections of the worker get their turn.
 const SENT_PER_TURN: usize = 4 * 1024 * 1024;
 
@@ -49,6 +53,10 @@ impl Session<'_> {
             (false, true) => (usize::MAX, SENT_PER_TURN),
             (false, false) => (usize::MAX, COPIED_PER_TURN),
         };
+        let corks = zero_copy && part.end - part.start >= CORKED_MIN;
+        if corks && let Some((_, socket)) = self.stream.direct() {
+            socket.cork();
+        }
         let mut at = part.start;
         let mut turn = 0;
         while at < part.end {
@@ -76,6 +84,9 @@ impl Session<'_> {
                 turn = 0;
                 tokio::task::yield_now().await;
             }
+        }
+        if corks && let Some((_, socket)) = self.stream.direct() {
+            socket.push();
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ const PIECE: u64 = 256 * 1024;
 
 /// Bytes that are sent together. Between two calls the kernel sends what does not fill a packet, which costs as much as
 /// a full one.
-const TOGETHER: u64 = 8 * PIECE;
+const TOGETHER: u64 = 16 * PIECE;
 
 /// How long it counts that a piece was found in memory, in milliseconds: the kernel drops what was used longest ago,
 /// and a machine that turns all its memory over every second has other troubles.
