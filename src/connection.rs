@@ -16,6 +16,7 @@ use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
+use crate::proxied;
 use crate::socket::Socket;
 use crate::tcp::{self, Cut, Outcome, Scratch};
 use crate::tls::{Acceptor, Failed};
@@ -26,6 +27,8 @@ use crate::upstream::Upstream;
 pub(crate) struct Service {
     pub(crate) listener: Arc<str>,
     pub(crate) door: Door,
+    /// Which proxies say for whom they connect; none where nobody is asked.
+    pub(crate) proxied: Option<proxied::Rules>,
     /// Who takes clients through a handshake; none where they speak in clear.
     pub(crate) tls: Option<Acceptor>,
     pub(crate) job: Job,
@@ -60,7 +63,13 @@ impl Service {
     pub(crate) fn admit(self: &Arc<Self>, fd: OwnedFd, client: ClientAddress) -> Option<Guest> {
         self.tally.accepted();
         let record = Record::begin(self, client);
-        match self.door.admit(ip(client), std::time::Instant::now()) {
+        let admitted = match &self.proxied {
+            None => self.door.admit(ip(client), std::time::Instant::now()),
+            // Who it is will be seen.
+            Some(rules) if rules.trusts(client) => self.door.admit(None, std::time::Instant::now()),
+            Some(_) => Err(Why::Denied),
+        };
+        match admitted {
             Ok(admitted) => Some(Guest { fd, record, admitted }),
             Err(why) => {
                 drop(fd);
@@ -89,7 +98,7 @@ impl Guest {
         reason = "an async fn keeps each argument twice, for as long as it runs"
     )]
     pub(crate) fn serve<S>(
-        self,
+        mut self,
         desk: Rc<Desk>,
         cut: Rc<Cut>,
         stay: S,
@@ -97,20 +106,33 @@ impl Guest {
         async move {
             let _stay = stay;
             let outcome = match Socket::adopt(self.fd) {
-                Ok(socket) => match &self.record.service.job {
-                    // Each is boxed, so that none carries the room for another.
-                    Job::Tcp { rules, upstream } => {
-                        let key = upstream.source_key(ip(self.record.client));
-                        let scratch = &desk.scratch;
-                        Box::pin(tcp::serve(socket, rules, upstream, key, scratch, &cut)).await
-                    }
-                    Job::Http(site) => {
-                        let (client, tls) = (self.record.client, self.record.service.tls.as_ref());
-                        Box::pin(serve_http(socket, site, client, tls, &desk, &cut)).await
-                    }
-                },
                 Err(error) => {
                     Outcome::without_backend(Why::OutOfResources, Some(error.to_string()))
+                }
+                Ok(socket) => {
+                    let turned_away = match self.record.service.proxied.is_some() {
+                        true => {
+                            // Boxed, so that the room for it is given back when it is done.
+                            Box::pin(identify(&socket, &mut self.record, &mut self.admitted, &cut))
+                                .await
+                                .err()
+                        }
+                        false => None,
+                    };
+                    let Record { service, client, .. } = &self.record;
+                    match (turned_away, &service.job) {
+                        (Some((why, detail)), _) => Outcome::without_backend(why, detail),
+                        // Each is boxed, so that none carries the room for another.
+                        (None, Job::Tcp { rules, upstream }) => {
+                            let key = upstream.source_key(ip(*client));
+                            let scratch = &desk.scratch;
+                            Box::pin(tcp::serve(socket, rules, upstream, key, scratch, &cut)).await
+                        }
+                        (None, Job::Http(site)) => {
+                            let tls = service.tls.as_ref();
+                            Box::pin(serve_http(socket, site, *client, tls, &desk, &cut)).await
+                        }
+                    }
                 }
             };
             // Places are free before the record can be read, so that nobody sees an end that still counts.
@@ -118,6 +140,35 @@ impl Guest {
             self.record.end(outcome);
         }
     }
+}
+
+/// Learns from a proxy in front of us whose connection it is, and lets that client in or not.
+async fn identify(
+    socket: &Socket,
+    record: &mut Record,
+    admitted: &mut Admitted,
+    cut: &Cut,
+) -> Result<(), (Why, Option<String>)> {
+    let service = Arc::clone(&record.service);
+    let Some(rules) = &service.proxied else { return Ok(()) };
+    let header = tokio::select! {
+        biased;
+        header = tokio::time::timeout(rules.timeout, proxied::take_header(socket, rules.optional)) => header,
+        () = cut.asked() => return Err((Why::DrainCut, None)),
+    };
+    match header {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(client))) => record.client = ClientAddress::Ip(client),
+        Ok(Err(failed)) => return Err((Why::ProxyHeader, Some(failed.to_string()))),
+        // Some protocols begin with the server's word.
+        Err(_) if rules.optional && socket.is_quiet() => {}
+        Err(_) => {
+            let late = format!("no whole PROXY header within {:?}", rules.timeout);
+            return Err((Why::ProxyHeader, Some(late)));
+        }
+    }
+    let now = std::time::Instant::now();
+    service.door.admit_known(admitted, ip(record.client), now).map_err(|why| (why, None))
 }
 
 async fn serve_http(
@@ -254,6 +305,7 @@ mod tests {
         Arc::new(Service {
             listener: "public".into(),
             door: Door::new(Rules::default(), Places::new(None)),
+            proxied: None,
             tls: None,
             job: Job::Tcp {
                 rules,

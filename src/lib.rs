@@ -36,6 +36,7 @@ mod listen;
 mod observe;
 mod plan;
 mod process;
+mod proxied;
 mod route;
 mod socket;
 mod tcp;

@@ -97,7 +97,24 @@ impl Door {
         };
         let listener = self.listener.take().ok_or(Why::LimitListener)?;
         let process = self.process.take().ok_or(Why::LimitProcess)?;
-        Ok(Admitted { _process: process, _listener: listener, _client: client })
+        Ok(Admitted { _process: process, _listener: listener, client })
+    }
+
+    /// The same for whoever has come in as somebody unknown, once it is known who that is.
+    pub(crate) fn admit_known(
+        &self,
+        admitted: &mut Admitted,
+        client: Option<IpAddr>,
+        now: Instant,
+    ) -> Result<(), Why> {
+        let Some(address) = client else { return Ok(()) };
+        if !self.is_allowed(address) {
+            return Err(Why::Denied);
+        }
+        if let Some(clients) = &self.clients {
+            admitted.client = Some(clients.admit(&self.rules, address, now)?);
+        }
+        Ok(())
     }
 
     fn is_allowed(&self, client: IpAddr) -> bool {
@@ -112,7 +129,7 @@ impl Door {
 pub(crate) struct Admitted {
     _process: Place,
     _listener: Place,
-    _client: Option<ClientPlace>,
+    client: Option<ClientPlace>,
 }
 
 /// What counts as one client: an IPv4 address, or the /64 of an IPv6 one, which is what one customer is given.

@@ -21,7 +21,7 @@ use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::idle::Keep;
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
-use crate::{http, limits, listen, tcp, tls, upstream};
+use crate::{http, limits, listen, proxied, tcp, tls, upstream};
 
 /// A whole config, compiled.
 #[derive(Debug, Clone)]
@@ -61,6 +61,7 @@ pub(crate) struct ListenerPlan {
     pub(crate) name: Arc<str>,
     pub(crate) listen: listen::Settings,
     pub(crate) door: limits::Rules,
+    pub(crate) proxied: Option<proxied::Rules>,
     pub(crate) tls: Option<tls::Settings>,
     pub(crate) job: Job,
 }
@@ -266,6 +267,7 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
             client_connections_max: config.client_connections_max,
             client_connections_per_second: config.client_connections_per_second,
         },
+        proxied: config.accept_proxy.as_ref().map(gate::proxied),
         tls: None,
         job: Job::Tcp {
             upstream: config.upstream.as_str().into(),
@@ -323,6 +325,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
             client_connections_max: config.client_connections_max,
             client_connections_per_second: config.client_connections_per_second,
         },
+        proxied: config.accept_proxy.as_ref().map(gate::proxied),
         tls: config.tls.as_ref().map(|tls| tls_settings(tls, &config.http)),
         job: Job::Http { rules: Box::new(rules), routes },
     }

@@ -53,6 +53,8 @@ section! {
         connect: bool = false,
         /// Pages of your own for errors, by status: `"404"`, or `"5xx"` for all of a hundred. `{status}`, `{cause}` and `{request.id}` are filled in.
         errors: IndexMap<String, PathBuf> = IndexMap::new(),
+        /// Proxies in front that say for whom they connect (PROXY protocol). Absent: nobody is asked.
+        accept_proxy: Option<AcceptProxy> = None,
         /// Client networks that may connect. Absent: all.
         allow: Vec<ipnet::IpNet> = Vec::new(),
         /// Client networks that may not connect, even when `allow` names them.

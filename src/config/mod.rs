@@ -103,6 +103,18 @@ section! {
 }
 
 section! {
+    /// `accept-proxy` of a listener: proxies in front of us that send a PROXY header, version 1 or 2, before anything else. The client it names is the client for limits, networks, hashing, routes, headers and the log. What connects over a Unix socket counts as such a proxy.
+    pub struct AcceptProxy {
+        /// Networks of these proxies. Connections from anywhere else are refused.
+        from: Vec<ipnet::IpNet> = required,
+        /// Whether they may also send no header. Whoever is behind such a proxy can then write one, and be any address.
+        optional: bool = false,
+        /// How long the header may take.
+        timeout: Time = Time::seconds(3),
+    }
+}
+
+section! {
     /// `[upstream.NAME]`: a group of backends with its balancing, health and limits.
     pub struct Upstream {
         /// The backends, as addresses or tables.
@@ -225,6 +237,8 @@ section! {
         max_duration: Option<Time> = None,
         /// The most that is kept for a reader that is slower than its sender, per direction.
         buffer_max: Bytes = Bytes::kib(256),
+        /// Proxies in front that say for whom they connect (PROXY protocol). Absent: nobody is asked.
+        accept_proxy: Option<AcceptProxy> = None,
         /// Client networks that may connect. Absent: all.
         allow: Vec<ipnet::IpNet> = Vec::new(),
         /// Client networks that may not connect, even when `allow` names them.

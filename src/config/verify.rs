@@ -14,7 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use super::problem::{Misread, Problems, Severity, nearest, shown};
-use super::{Address, Bytes, Config, HttpListener, Keepalive, TcpListener, Time};
+use super::{AcceptProxy, Address, Bytes, Config, HttpListener, Keepalive, TcpListener, Time};
 
 /// What is wrong with a config as a whole, at a path of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,6 +195,7 @@ struct Door<'a> {
     backlog: u32,
     user_timeout: Option<Time>,
     keepalive: &'a Keepalive,
+    accept_proxy: Option<&'a AcceptProxy>,
 }
 
 macro_rules! doors {
@@ -210,6 +211,7 @@ macro_rules! doors {
                     backlog: listener.backlog,
                     user_timeout: listener.user_timeout,
                     keepalive: &listener.keepalive,
+                    accept_proxy: listener.accept_proxy.as_ref(),
                 }
             }
         }
@@ -239,6 +241,22 @@ fn door(door: &Door<'_>, complaints: &mut Complaints) {
     // listen(2) takes a signed number.
     complaints.within("backlog", door.backlog, 1..=i32::MAX.unsigned_abs());
     keepalive(door.keepalive, complaints);
+    if let Some(rules) = door.accept_proxy {
+        complaints.below(&["accept-proxy"], |complaints| accept_proxy(rules, complaints));
+    }
+}
+
+fn accept_proxy(rules: &AcceptProxy, complaints: &mut Complaints) {
+    if rules.from.is_empty() {
+        let advice = "name the networks of the proxies in front, for instance [\"10.0.0.0/8\"]";
+        complaints.error(&["from"], "no proxy is believed, so nobody could connect", advice);
+    }
+    complaints.beyond_zero("timeout", Some(rules.timeout), "3s is the default");
+    if rules.optional {
+        let message = "whoever is behind such a proxy can write a header, and be any address";
+        let advice = "leave it out once every proxy of `from` sends one";
+        complaints.warning(&["optional"], message, advice);
+    }
 }
 
 /// A name of an upstream must be one.

@@ -88,6 +88,8 @@ reasons! {
     QueueFull "queue-full" Limit,
     /// No place at a backend became free within `queue-timeout`.
     QueueTimeout "queue-timeout" Timeout,
+    /// PROXY protocol: a proxy of `accept-proxy` sent no header, not in time, or one that cannot be believed.
+    ProxyHeader "proxy-header" Client,
     /// TLS: the handshake failed, or was not done within `handshake-timeout`.
     TlsFailed "tls-failed" Client,
     /// HTTP: a backend's answer went to the client as a whole.

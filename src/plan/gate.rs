@@ -4,9 +4,15 @@
 use std::sync::Arc;
 
 use crate::config::{
-    BasicAuth, ForwardAuth, HeaderEdits, HttpListener, Mirror, RateLimit, Route, Template, Users,
+    AcceptProxy, BasicAuth, ForwardAuth, HeaderEdits, HttpListener, Mirror, RateLimit, Route,
+    Template, Users,
 };
-use crate::http;
+use crate::{http, proxied};
+
+pub(super) fn proxied(config: &AcceptProxy) -> proxied::Rules {
+    let from = config.from.clone();
+    proxied::Rules { from, optional: config.optional, timeout: config.timeout.0 }
+}
 
 pub(super) fn of_listener(config: &HttpListener) -> http::GateRules {
     let rate = config.rate_limit.as_ref().map(rate);

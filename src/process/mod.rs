@@ -195,6 +195,7 @@ fn service(
     Ok(Arc::new(Service {
         listener: Arc::clone(&plan.name),
         door: Door::new(plan.door.clone(), Arc::clone(places)),
+        proxied: plan.proxied.clone(),
         tls,
         job,
         log: log.clone(),

@@ -122,6 +122,29 @@ pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
     Server::start(kind, folder)
 }
 
+/// An HAProxy that relays to an address, with these words behind it in its config.
+pub(crate) fn haproxy(to: SocketAddr, how: &str) -> Server {
+    let folder = folder();
+    std::fs::write(folder.path().join("server"), format!("server app {to} {how}\n")).expect("write");
+    let kind = Kind {
+        program: "haproxy",
+        command: |folder, port| {
+            let server = std::fs::read_to_string(folder.join("server")).expect("written before");
+            let config = format!(
+                "defaults\n mode tcp\n timeout connect 3s\n timeout client 30s\n timeout server 30s\n\
+                 listen door\n bind 127.0.0.1:{port}\n unique-id-format %rt\n {server}"
+            );
+            std::fs::write(folder.join("haproxy.cfg"), config).expect("write");
+            let mut command = Command::new(program("haproxy"));
+            command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg"));
+            command
+        },
+        answers: |address| TcpStream::connect(address).is_ok(),
+        end: Signal::KILL,
+    };
+    Server::start(kind, folder)
+}
+
 /// The `http.server` of Python, which speaks HTTP/1.0, with a file `name` that has its name, and `big`.
 pub(crate) fn python(name: &str, big: &[u8]) -> Server {
     let folder = folder();

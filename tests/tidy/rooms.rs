@@ -19,18 +19,22 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("upstream", &["observe", "socket"]),
     ("discover", &["observe", "upstream"]),
     ("health", &["observe", "socket", "upstream"]),
+    ("proxied", &["observe", "socket"]),
     ("tcp", &["observe", "socket", "upstream"]),
     ("tcp/relay", &["socket"]),
     ("route", &["config"]),
     ("http", &["config", "limits", "link", "observe", "route", "socket", "tcp", "upstream"]),
     ("http/h1", &["link", "socket"]),
     ("http/h2", &["link"]),
-    ("connection", &["http", "limits", "link", "observe", "socket", "tcp", "tls", "upstream"]),
+    (
+        "connection",
+        &["http", "limits", "link", "observe", "proxied", "socket", "tcp", "tls", "upstream"],
+    ),
     (
         "plan",
         &[
-            "config", "discover", "health", "http", "limits", "listen", "observe", "route",
-            "socket", "tcp", "tls", "upstream",
+            "config", "discover", "health", "http", "limits", "listen", "observe", "proxied",
+            "route", "socket", "tcp", "tls", "upstream",
         ],
     ),
     (

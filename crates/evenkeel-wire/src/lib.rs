@@ -1,5 +1,5 @@
 //! Bytes in, values out: the heads and bodies of HTTP/1 by RFC 9110 and RFC 9112, read strictly, and the heads of
-//! HTTP/2 by RFC 9113 after HPACK, held to the same rules.
+//! HTTP/2 by RFC 9113 after HPACK, held to the same rules; and the PROXY headers in front of either.
 //! Whatever could be read in two ways is a [`Refusal`] with its reason; nothing is ever repaired,
 //! because what one reader repairs another reads differently, and requests hide in that gap.
 //!
@@ -35,6 +35,7 @@ mod h2;
 mod head;
 mod known;
 mod method;
+mod proxy;
 mod refusal;
 mod request;
 mod response;
@@ -50,6 +51,10 @@ pub use h2::Pseudo;
 pub use head::{Limits, Read};
 pub use known::Known;
 pub use method::Method;
+pub use proxy::{
+    ProxyHeader, ProxyOrigin, ProxyRead, ProxyRefusal, SslInfo, read_proxy_header, tlv,
+    write_proxy_v1, write_proxy_v2,
+};
 pub use refusal::{Reason, Refusal};
 pub use request::{Request, Scheme};
 pub use response::Response;

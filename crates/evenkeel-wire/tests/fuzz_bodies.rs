@@ -5,8 +5,9 @@
 use std::convert::Infallible;
 
 use evenkeel_wire::{
-    ChunkLimits, Chunked, Fields, FrameHead, Frames, Framing, Known, Limits, Method, Pseudo, Read,
-    Request, Response, Step, Version, is_name, is_value, write_chunk_size,
+    ChunkLimits, Chunked, Fields, FrameHead, Frames, Framing, Known, Limits, Method, ProxyOrigin,
+    ProxyRead, Pseudo, Read, Request, Response, Step, Version, is_name, is_value,
+    read_proxy_header, write_chunk_size, write_proxy_v1, write_proxy_v2,
 };
 
 const LIMITS: Limits = Limits { head_max: 2_048, line_max: 512, fields_max: 20 };
@@ -235,4 +236,36 @@ fn write_fields(fields: &Fields, out: &mut Vec<u8>) {
         out.extend_from_slice(&[field.name, b": ", field.value, b"\r\n"].concat());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+/// A PROXY header that is accepted is whole only with its last byte, and says the same when it is written anew.
+pub(crate) fn proxy_header(bytes: &[u8]) {
+    let Ok(ProxyRead::Whole { header, length }) = read_proxy_header(bytes) else { return };
+    assert!(length <= bytes.len());
+    for cut in 0..length {
+        assert_eq!(read_proxy_header(&bytes[..cut]), Ok(ProxyRead::Partial), "cut at {cut}");
+    }
+    let alone = read_proxy_header(&bytes[..length]);
+    assert_eq!(alone, Ok(ProxyRead::Whole { header, length }));
+    assert!(header.tlvs().all(|(kind, value)| header.tlv(kind).is_some() && value.len() < length));
+    let ProxyOrigin::Tcp { source, destination } = header.origin else { return };
+    let (mut written, mut line) = (Vec::new(), Vec::new());
+    write_proxy_v2(&mut written, Some((source, destination)), &[]);
+    write_proxy_v1(&mut line, Some((source, destination)));
+    for again in [written, line] {
+        let read = read_proxy_header(&again);
+        let Ok(ProxyRead::Whole { header, length }) = read else { panic!("{read:?}") };
+        assert_eq!(length, again.len());
+        let plain = |address: std::net::SocketAddr| (address.ip().to_canonical(), address.port());
+        match header.origin {
+            ProxyOrigin::Tcp { source: from, destination: to } => {
+                assert_eq!((plain(from), plain(to)), (plain(source), plain(destination)));
+            }
+            // A line has no word for two families.
+            origin => {
+                assert_eq!(origin, ProxyOrigin::Own);
+                assert_ne!(plain(source).0.is_ipv4(), plain(destination).0.is_ipv4());
+            }
+        }
+    }
 }

@@ -141,6 +141,11 @@ fn a_changed_head_of_http2_goes_on_as_it_was_meant_or_not_at_all() {
     });
 }
 
+#[test]
+fn a_changed_proxy_header_has_one_reading_or_none() {
+    run("proxy_header", fuzz_bodies::proxy_header);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
@@ -149,6 +154,7 @@ proptest! {
         fuzz_bodies::request_head(&bytes);
         fuzz_bodies::response_head(&bytes);
         fuzz_bodies::chunked(&bytes);
+        fuzz_bodies::proxy_header(&bytes);
         let _ = fuzz_bodies::h2_head(&bytes);
     }
 }
