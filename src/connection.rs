@@ -125,8 +125,10 @@ impl Guest {
                         // Each is boxed, so that none carries the room for another.
                         (None, Job::Tcp { rules, upstream }) => {
                             let key = upstream.source_key(ip(*client));
+                            let told = told(upstream, *client, &socket);
+                            let client = tcp::Client { socket, key, told };
                             let scratch = &desk.scratch;
-                            Box::pin(tcp::serve(socket, rules, upstream, key, scratch, &cut)).await
+                            Box::pin(tcp::serve(client, rules, upstream, scratch, &cut)).await
                         }
                         (None, Job::Http(site)) => {
                             let tls = service.tls.as_ref();
@@ -169,6 +171,12 @@ async fn identify(
     }
     let now = std::time::Instant::now();
     service.door.admit_known(admitted, ip(record.client), now).map_err(|why| (why, None))
+}
+
+/// What a backend wants to hear first of this client.
+fn told(upstream: &Upstream, client: ClientAddress, socket: &Socket) -> Option<Box<[u8]>> {
+    let version = upstream.rules.send_proxy?;
+    Some(version.header(client.address().zip(socket.local_address())))
 }
 
 async fn serve_http(

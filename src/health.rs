@@ -29,6 +29,8 @@ pub(crate) struct Probe {
     pub(crate) every: Duration,
     pub(crate) timeout: Duration,
     pub(crate) jitter_percent: u8,
+    /// What a backend wants to hear first.
+    pub(crate) told: Option<Box<[u8]>>,
 }
 
 /// One kind of check.
@@ -118,6 +120,9 @@ impl Probe {
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
         name: &str,
     ) -> io::Result<()> {
+        if let Some(told) = &self.told {
+            stream.write_all(told).await?;
+        }
         match &self.check {
             Check::Connect => Ok(()),
             Check::Exchange { send, expect } => {
@@ -156,6 +161,7 @@ mod tests {
             every: Duration::from_secs(10),
             timeout: Duration::from_secs(1),
             jitter_percent: 10,
+            told: None,
         };
         let pauses: Vec<_> = (0..100).map(|round| probe.pause("a", round)).collect();
         assert!(pauses.iter().all(|pause| (9.0..=11.0).contains(&pause.as_secs_f64())));

@@ -19,7 +19,6 @@ use crate::observe::access_log;
 use crate::observe::selection::Selection;
 use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
-use crate::upstream::idle::Keep;
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
 use crate::{http, limits, listen, proxied, tcp, tls, upstream};
 
@@ -162,7 +161,7 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         connect_timeout: config.connect_timeout.0,
         retries: config.retries,
         response_timeout: config.response_timeout.0,
-        keep_alive: keep(&config.keep_alive, workers),
+        keep_alive: balancing::keep(config, workers),
         h2: config.h2.then(|| balancing::h2(config)),
         queue_max: config.queue_max,
         queue_timeout: config.queue_timeout.0,
@@ -180,21 +179,11 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         eject_max_percent: config.eject_max_percent.0,
         fail_open_percent: config.fail_open.0,
         sources: config.source.clone(),
+        send_proxy: balancing::send_proxy(config),
         options: options(config.nodelay, &config.keepalive, config.user_timeout),
     };
-    UpstreamPlan { rules, probe: active.map(probe) }
-}
-
-/// Limits are per process: each worker has its share.
-fn keep(config: &config::KeepAlive, workers: usize) -> Option<Keep> {
-    match config {
-        config::KeepAlive::Off => None,
-        config::KeepAlive::On(keep) => Some(Keep {
-            max: (keep.max as usize).div_ceil(workers.max(1)),
-            idle: keep.idle.0,
-            requests: keep.requests,
-        }),
-    }
+    let told = rules.send_proxy.map(|version| version.header(None));
+    UpstreamPlan { rules, probe: active.map(|active| Probe { told, ..probe(active) }) }
 }
 
 fn entry(backend: &config::Backend) -> Entry {
@@ -249,6 +238,7 @@ fn probe(config: &config::Probe) -> Probe {
         every: config.every.0,
         timeout: config.timeout.0,
         jitter_percent: config.jitter.0,
+        told: None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! It sits on a plain descriptor rather than tokio's streams so that a relay can be taken apart into descriptors.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -256,6 +257,19 @@ impl Socket {
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
+    }
+
+    /// Sends bytes on a connection on which nothing has been sent yet, so that there is room for all of them.
+    pub(crate) fn send_first(&self, bytes: &[u8]) -> io::Result<()> {
+        match rustix::net::send(self.fd.get_ref(), bytes, SendFlags::NOSIGNAL)? {
+            count if count == bytes.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
+    /// The address of our side; none for a Unix socket.
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
+        SocketAddr::try_from(rustix::net::getsockname(&self.fd).ok()?).ok()
     }
 
     /// Takes bytes that have come already, as many as `into` has room for.

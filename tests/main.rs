@@ -48,6 +48,7 @@ mod listeners;
 mod many;
 mod names;
 mod proxy_protocol;
+mod proxy_protocol_out;
 mod readme;
 mod real_browser;
 mod real_grpc;

@@ -14,7 +14,7 @@ fn a_client_of_haproxy_is_known_by_its_own_address() {
     let rules = "accept-proxy = { from = \"127.0.0.1\" }";
     for how in ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id"] {
         let program = Program::run(&config(&[backend.address], "", rules));
-        let haproxy = servers::haproxy(program.address("public"), how);
+        let haproxy = servers::haproxy("", program.address("public"), how);
         let client: SocketAddr = {
             let stream = connect_from(fresh_loopback(), haproxy.address);
             assert!(is_served(&stream), "{how}");

@@ -159,6 +159,8 @@ section! {
         slow_start: Time = Time::seconds(0),
         /// Ignore health when fewer than this share of the backends is usable; `0` means never.
         fail_open: Percent = Percent(0),
+        /// Tell backends for whom we connect, before anything else on each connection and in health checks (PROXY protocol): `"v1"` or `"v2"`. The backends must expect it. On HTTP, each request then gets a connection of its own.
+        send_proxy: Option<SendProxy> = None,
         /// Local addresses to connect from, used in turn. More addresses mean more source ports.
         source: Vec<std::net::IpAddr> = Vec::new(),
         /// Send small writes at once (TCP_NODELAY).

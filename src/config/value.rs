@@ -29,7 +29,8 @@ pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
-    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, TlsVersion,
+    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, SendProxy,
+    TlsVersion,
 };
 pub use compress::Compress;
 pub use files::{Coding, TryUpstream};

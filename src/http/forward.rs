@@ -82,6 +82,7 @@ impl Session<'_> {
                 return self.failed(fault, told, false);
             }
         };
+        let told = self.told_first(order.upstream);
         let mut course = Course::new(order, held, &self.request);
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
         loop {
@@ -89,7 +90,8 @@ impl Session<'_> {
                 let (local, limits, upstream) = (self.local, self.site.rules.head, order.upstream);
                 let (affinity, may_use_kept) = (belonging.affinity, course.may_use_kept());
                 let switches = upgrade.is_some();
-                let reach = Reach { local, upstream, affinity, limits, switches };
+                let told = told.as_deref();
+                let reach = Reach { local, upstream, affinity, limits, switches, told };
                 match reach.backend_at_once(&tried, &mut efforts, may_use_kept) {
                     Ok(found) => Ok(found),
                     // Boxed, so that a request for which nothing has to be waited does not carry the room for it.
@@ -253,6 +255,16 @@ impl Session<'_> {
         }
         let told = self.told_of(order, place, efforts);
         Some(self.failed(fault, told, false))
+    }
+
+    /// What a backend wants to hear of this client before anything else.
+    fn told_first(&self, upstream: &Upstream) -> Option<Box<[u8]>> {
+        let version = upstream.rules.send_proxy?;
+        let ours = match &self.stream {
+            Stream::H1(stream) => stream.socket.socket().local_address(),
+            Stream::H2(_) => self.local_address,
+        };
+        Some(version.header(self.client.address().zip(ours)))
     }
 
     fn told(&self, order: &Order<'_>, why: Why, efforts: Efforts) -> Told {

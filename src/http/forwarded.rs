@@ -150,8 +150,7 @@ impl Session<'_> {
 
 /// The port of ours that a connection came to; none for a Unix socket.
 pub(super) fn port_of(socket: &Socket) -> Option<Rc<str>> {
-    let address = rustix::net::getsockname(socket).ok()?;
-    Some(SocketAddr::try_from(address).ok()?.port().to_string().into())
+    Some(socket.local_address()?.port().to_string().into())
 }
 
 fn ip_of(address: ClientAddress) -> Option<IpAddr> {

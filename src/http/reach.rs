@@ -43,6 +43,8 @@ pub(super) struct Reach<'a> {
     pub(super) limits: Limits,
     /// Whether the request asks for another protocol, which not every backend of HTTP/2 can.
     pub(super) switches: bool,
+    /// What a backend wants to hear first on a fresh connection.
+    pub(super) told: Option<&'a [u8]>,
 }
 
 impl Reach<'_> {
@@ -87,7 +89,7 @@ impl Reach<'_> {
         efforts: &mut Efforts,
         may_use_kept: bool,
     ) -> Result<(Reached, InFlight), ConnectFailed> {
-        let Reach { local, upstream, affinity, limits, switches } = *self;
+        let Reach { local, upstream, affinity, limits, switches, told } = *self;
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;
@@ -124,6 +126,9 @@ impl Reach<'_> {
                 }
                 Way::Fresh(socket) => match opening {
                     None => {
+                        if let Some(Err(error)) = told.map(|told| socket.send_first(told)) {
+                            return Err(ConnectFailed::untold(&place, *efforts, &error));
+                        }
                         let stream = Stream::h1(Link::Plain(socket));
                         Reached { stream, carried: 0, at: Instant::now() }
                     }

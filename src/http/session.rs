@@ -2,6 +2,7 @@
 //! It is the same for every version of HTTP; how requests come one after the other is decided where they are read.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -50,6 +51,8 @@ pub(super) struct Session<'a> {
     pub(super) caller: Caller,
     /// The port the client connected to, once somebody asked for it.
     pub(super) local_port: Option<Rc<str>>,
+    /// The address that the client of a stream of HTTP/2 connected to; a connection of HTTP/1 knows its own.
+    pub(super) local_address: Option<SocketAddr>,
     pub(super) stream: Stream,
     pub(super) request: Request,
     pub(super) response: Response,
@@ -84,6 +87,7 @@ impl<'a> Session<'a> {
             client: caller.address,
             caller,
             local_port: None,
+            local_address: None,
             stream,
             request: Request::default(),
             response: Response::default(),

@@ -3,6 +3,7 @@
 //! All sessions run within the connection's task, so that what many of them have written goes out with one write.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub(super) async fn serve(
         return Outcome::without_backend(Why::BadRequest, None);
     };
     let (local_port, ip) = (port_of(link.socket()), Caller::of(client).ip);
+    let local_address = link.socket().local_address();
     let watch = Watch::new();
     let link = Batched::new(link);
     let io = Guarded::of_client(link.clone(), ahead, rules.floods.clone(), Rc::clone(&watch));
@@ -69,7 +71,8 @@ pub(super) async fn serve(
     let mut requests = FuturesUnordered::new();
     let mut alarm = Alarm::default();
     let mut conversation = Conversation::new(connection, watch);
-    let desk = StreamDesk { site, client, local, ip: &ip, local_port: local_port.as_ref() };
+    let desk =
+        StreamDesk { site, client, local, ip: &ip, local_port: local_port.as_ref(), local_address };
     poll_fn(|cx| {
         loop {
             // A stream that was reset has room for another, but what it began may not be over yet.
@@ -295,6 +298,7 @@ struct StreamDesk<'a> {
     ip: &'a Rc<str>,
     /// The port that the client connected to.
     local_port: Option<&'a Rc<str>>,
+    local_address: Option<SocketAddr>,
 }
 
 impl StreamDesk<'_> {
@@ -318,6 +322,7 @@ impl StreamDesk<'_> {
         let caller = Caller::known(self.client, self.ip);
         let mut session = Session::new(self.site, self.local, &cut, caller, stream);
         session.local_port = self.local_port.cloned();
+        session.local_address = self.local_address;
         (session.request, session.response) = self.local.take_heads();
         if let Err(refusal) = incoming_request(&head, ends, limits, &mut session.request) {
             session.refuse_stream(refusal);

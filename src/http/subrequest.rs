@@ -67,7 +67,9 @@ impl Subrequest<'_> {
             self.request.framing == Framing::None && self.request.method.is_idempotent();
         let (local, upstream) = (self.local, self.upstream);
         let (affinity, limits) = (self.affinity, self.limits);
-        let reach = Reach { local, upstream, affinity, limits, switches: false };
+        let told = upstream.rules.send_proxy.map(|version| version.header(None));
+        let told = told.as_deref();
+        let reach = Reach { local, upstream, affinity, limits, switches: false, told };
         loop {
             let reached = reach.backend(None, &mut tried, efforts, again == 0).await;
             let (Reached { mut stream, carried, at: sent }, place) =

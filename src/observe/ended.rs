@@ -17,6 +17,16 @@ pub(crate) enum ClientAddress {
     Unix,
 }
 
+impl ClientAddress {
+    /// With its port, where that is known.
+    pub(crate) fn address(self) -> Option<SocketAddr> {
+        match self {
+            ClientAddress::Ip(address) => Some(address),
+            ClientAddress::Told(_) | ClientAddress::Unix => None,
+        }
+    }
+}
+
 impl fmt::Display for ClientAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

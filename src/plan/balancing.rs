@@ -7,13 +7,35 @@ use std::sync::Arc;
 use evenkeel_balance::latency::TooSlow;
 use evenkeel_balance::window::TooManyErrors;
 
-use crate::config::{self, Balance, HashBy, SameSite, Secure};
+use crate::config::{self, Balance, HashBy, KeepAlive, SameSite, Secure};
 use crate::health::HttpCheck;
 use crate::http::Split;
 use crate::upstream::KeyPart;
 use crate::upstream::cookie::{CookieRules, SecureWhen};
 use crate::upstream::h2::H2;
+use crate::upstream::idle::Keep;
+use crate::upstream::introduce::SendProxy;
 use crate::upstream::outliers::{ErrorRules, LatencyRules, OutlierRules};
+
+/// Limits are per process: each worker has its share.
+pub(super) fn keep(config: &config::Upstream, workers: usize) -> Option<Keep> {
+    match &config.keep_alive {
+        // What has been said of one client on a connection does not hold for the next.
+        KeepAlive::On(keep) if config.send_proxy.is_none() => Some(Keep {
+            max: (keep.max as usize).div_ceil(workers.max(1)),
+            idle: keep.idle.0,
+            requests: keep.requests,
+        }),
+        KeepAlive::On(_) | KeepAlive::Off => None,
+    }
+}
+
+pub(super) fn send_proxy(config: &config::Upstream) -> Option<SendProxy> {
+    config.send_proxy.map(|version| match version {
+        config::SendProxy::V1 => SendProxy::V1,
+        config::SendProxy::V2 => SendProxy::V2,
+    })
+}
 
 pub(super) fn h2(config: &config::Upstream) -> H2 {
     let limits = &config.h2_limits;

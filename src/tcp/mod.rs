@@ -89,17 +89,26 @@ pub(crate) struct Outcome {
     pub(crate) spoke: bool,
 }
 
+/// A client, with what is to be known of it before its first byte.
+pub(crate) struct Client {
+    pub(crate) socket: Socket,
+    /// Decides for hashing algorithms.
+    pub(crate) key: u64,
+    /// What its backend wants to hear first.
+    pub(crate) told: Option<Box<[u8]>>,
+}
+
 /// Serves one client from its first byte to its last.
 #[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice, while it runs")]
 pub(crate) fn serve(
-    client: Socket,
+    client: Client,
     rules: &Rules,
     upstream: &Arc<Upstream>,
-    key: u64,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> impl Future<Output = Outcome> {
     async move {
+        let Client { socket: client, key, told } = client;
         let accepted = Instant::now();
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
         let connecting = async {
@@ -112,6 +121,9 @@ pub(crate) fn serve(
             None => return Outcome::without_backend(Why::DrainCut, None),
             Some(Err(failed)) => return Outcome::not_connected(failed),
             Some(Ok(Connected { socket, place, efforts })) => {
+                if let Some(Err(error)) = told.map(|told| socket.send_first(&told)) {
+                    return Outcome::not_connected(ConnectFailed::untold(&place, efforts, &error));
+                }
                 (Relay::new(client, socket), place, efforts)
             }
         };

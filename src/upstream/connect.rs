@@ -53,6 +53,16 @@ pub(crate) enum Way<T> {
     Fresh(Socket),
 }
 
+impl ConnectFailed {
+    /// A backend that was connected to, and could not even be told for whom.
+    pub(crate) fn untold(place: &InFlight, efforts: Efforts, error: &io::Error) -> ConnectFailed {
+        place.upstream.note_traffic(&place.backend, false);
+        let detail = Some(format!("PROXY header to {}: {error}", place.backend.name));
+        let backend = Some(Arc::clone(&place.backend.name));
+        ConnectFailed { why: Why::ConnectUnreachable, detail, backend, efforts }
+    }
+}
+
 impl Upstream {
     /// Finds a backend that takes a connection. `key` decides for hashing algorithms.
     pub(crate) async fn connect(self: &Arc<Self>, key: u64) -> Result<Connected, ConnectFailed> {

@@ -6,6 +6,7 @@ pub(crate) mod connect;
 pub(crate) mod cookie;
 pub(crate) mod h2;
 pub(crate) mod idle;
+pub(crate) mod introduce;
 mod key;
 mod line_up;
 pub(crate) mod outliers;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 pub(crate) use backend::{Backend, BackendAddress, INSTANT_RESET};
 use cookie::{Cookie, CookieRules, Identity};
 use h2::H2;
+use introduce::SendProxy;
 pub(crate) use key::KeyPart;
 use line_up::{LineUp, NoPick, OpenConnections, seed};
 use outliers::OutlierRules;
@@ -63,6 +65,8 @@ pub(crate) struct Rules {
     pub(crate) eject_max_percent: u8,
     pub(crate) fail_open_percent: u8,
     pub(crate) sources: Vec<IpAddr>,
+    /// Whether backends are told for whom we connect, and how.
+    pub(crate) send_proxy: Option<SendProxy>,
     pub(crate) options: SocketOptions,
 }
 

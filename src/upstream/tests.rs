@@ -20,6 +20,7 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
         response_timeout: Duration::from_secs(60),
         keep_alive: None,
         h2: None,
+        send_proxy: None,
         name: "db".into(),
         entries,
         balance: Algorithm::RoundRobin,

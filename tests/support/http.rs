@@ -39,6 +39,11 @@ impl Client {
         let stream = TcpStream::connect(to).expect("connect to the proxy");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a read timeout");
         stream.set_nodelay(true).expect("no delay");
+        Client::over(stream)
+    }
+
+    /// Over a connection that has been made already.
+    pub(crate) fn over(stream: TcpStream) -> Client {
         Client { stream: BufReader::new(stream) }
     }
 }

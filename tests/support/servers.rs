@@ -93,7 +93,7 @@ pub(crate) fn redis() -> Server {
 }
 
 /// An nginx that serves the file `big`, its name at `/name` and 200 at `/healthz`. On the socket `h2` in its folder it
-/// speaks HTTP/2 without being asked.
+/// speaks HTTP/2 without being asked; on `told` it wants a PROXY header, and says at `/who` whom that named.
 pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
     let folder = folder();
     std::fs::write(folder.path().join("name"), format!("{name}\n")).expect("write");
@@ -108,7 +108,9 @@ pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
             let config = format!(
                 "daemon off; master_process off; error_log stderr; pid {at}/pid; events {{ worker_connections 2000; }}
                  http {{ access_log off; default_type text/plain; {temporary}
-                 server {{ listen 127.0.0.1:{port}; listen unix:{at}/h2 http2; root {at};
+                 server {{ listen 127.0.0.1:{port}; listen unix:{at}/h2 http2;
+                 listen unix:{at}/told proxy_protocol; root {at};
+                 location = /who {{ return 200 $proxy_protocol_addr:$proxy_protocol_port; }}
                  location = /healthz {{ return 200; }} }} }}"
             );
             std::fs::write(folder.join("nginx.conf"), config).expect("write");
@@ -122,17 +124,20 @@ pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {
     Server::start(kind, folder)
 }
 
-/// An HAProxy that relays to an address, with these words behind it in its config.
-pub(crate) fn haproxy(to: SocketAddr, how: &str) -> Server {
+/// An HAProxy that relays to an address, with these words behind both in its config.
+pub(crate) fn haproxy(listens: &str, to: SocketAddr, how: &str) -> Server {
     let folder = folder();
-    std::fs::write(folder.path().join("server"), format!("server app {to} {how}\n")).expect("write");
+    std::fs::write(folder.path().join("listens"), listens).expect("write");
+    std::fs::write(folder.path().join("server"), format!("server app {to} {how}\n"))
+        .expect("write");
     let kind = Kind {
         program: "haproxy",
         command: |folder, port| {
-            let server = std::fs::read_to_string(folder.join("server")).expect("written before");
+            let words = |name| std::fs::read_to_string(folder.join(name)).expect("written before");
+            let (listens, server) = (words("listens"), words("server"));
             let config = format!(
                 "defaults\n mode tcp\n timeout connect 3s\n timeout client 30s\n timeout server 30s\n\
-                 listen door\n bind 127.0.0.1:{port}\n unique-id-format %rt\n {server}"
+                 listen door\n bind 127.0.0.1:{port} {listens}\n unique-id-format %rt\n {server}"
             );
             std::fs::write(folder.join("haproxy.cfg"), config).expect("write");
             let mut command = Command::new(program("haproxy"));

@@ -141,6 +141,16 @@ impl HttpVersion {
 }
 
 choice! {
+    /// A version of the PROXY protocol.
+    pub enum SendProxy ("a version of the PROXY protocol") {
+        /// A line of text.
+        V1 = "v1",
+        /// Binary, with a checksum.
+        V2 = "v2",
+    }
+}
+
+choice! {
     /// A version of TLS.
     pub enum TlsVersion ("a version of TLS") {
         /// TLS 1.2 (RFC 5246).
