@@ -16,7 +16,7 @@ use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
-use crate::proxied;
+use crate::proxied::{self, Whose};
 use crate::socket::Socket;
 use crate::tcp::{self, Cut, Outcome, Scratch};
 use crate::tls::{Acceptor, Failed};
@@ -159,8 +159,10 @@ async fn identify(
         () = cut.asked() => return Err((Why::DrainCut, None)),
     };
     match header {
-        Ok(Ok(None)) => {}
-        Ok(Ok(Some(client))) => record.client = ClientAddress::Ip(client),
+        Ok(Ok(Whose::Client(client))) => record.client = ClientAddress::Ip(client),
+        // Such as its health checks: what is demanded of clients is not for them.
+        Ok(Ok(Whose::Own)) => return Ok(()),
+        Ok(Ok(Whose::Untold)) => {}
         Ok(Err(failed)) => return Err((Why::ProxyHeader, Some(failed.to_string()))),
         // Some protocols begin with the server's word.
         Err(_) if rules.optional && socket.is_quiet() => {}

@@ -40,6 +40,16 @@ impl Rules {
     }
 }
 
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whose {
+    Client(SocketAddr),
+    /// The proxy's own, it says.
+    Own,
+    /// It says nothing, and need not.
+    Untold,
+}
+
 /// Why nobody knows whose connection it is.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -59,12 +69,8 @@ impl std::fmt::Display for Failed {
     }
 }
 
-/// Takes the header off a fresh connection, and says where its client connected from; none if it is the proxy's own, or
-/// has no header and needs none.
-pub(crate) async fn take_header(
-    socket: &Socket,
-    optional: bool,
-) -> Result<Option<SocketAddr>, Failed> {
+/// Takes the header off a fresh connection.
+pub(crate) async fn take_header(socket: &Socket, optional: bool) -> Result<Whose, Failed> {
     let mut known = 0;
     loop {
         let mut bytes = [0; LOOKED_AT];
@@ -72,16 +78,14 @@ pub(crate) async fn take_header(
         let Arrived { count, ended } = arrived.map_err(Failed::Broken)?;
         match read_proxy_header(&bytes[..count]) {
             Ok(ProxyRead::Whole { header, length }) => {
-                let source = match header.origin {
-                    ProxyOrigin::Tcp { source, .. } => Some(source),
-                    ProxyOrigin::Own | ProxyOrigin::Unix { .. } => None,
+                let whose = match header.origin {
+                    ProxyOrigin::Tcp { source, .. } => Whose::Client(source),
+                    ProxyOrigin::Own | ProxyOrigin::Unix { .. } => Whose::Own,
                 };
-                return match socket.take(&mut bytes[..length]) {
-                    Ok(()) => Ok(source),
-                    Err(error) => Err(Failed::Broken(error)),
-                };
+                socket.take(&mut bytes[..length]).map_err(Failed::Broken)?;
+                return Ok(whose);
             }
-            Err(ProxyRefusal::Missing) if optional => return Ok(None),
+            Err(ProxyRefusal::Missing) if optional => return Ok(Whose::Untold),
             Err(refusal) => return Err(Failed::Refused(refusal)),
             Ok(ProxyRead::Partial) if ended => return Err(Failed::Ended),
             Ok(ProxyRead::Partial) => known = count,

@@ -166,7 +166,8 @@ fn a_header_that_does_not_come_is_not_waited_for_and_holds_up_nobody() {
 #[test]
 fn the_proxys_own_connections_are_its_own() {
     let backend = Backend::echo();
-    let program = Program::run(&config(&[backend.address], "", TRUSTED));
+    let rules = format!("{TRUSTED}\nallow = [\"192.0.2.0/24\"]");
+    let program = Program::run(&config(&[backend.address], "", &rules));
     let mut local = Vec::new();
     write_proxy_v2(&mut local, None, &[]);
     for header in [&local[..], b"PROXY UNKNOWN\r\n"] {
