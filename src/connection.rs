@@ -110,14 +110,13 @@ impl Guest {
                     Outcome::without_backend(Why::OutOfResources, Some(error.to_string()))
                 }
                 Ok(socket) => {
-                    let turned_away = match self.record.service.proxied.is_some() {
-                        true => {
-                            // Boxed, so that the room for it is given back when it is done.
-                            Box::pin(identify(&socket, &mut self.record, &mut self.admitted, &cut))
-                                .await
-                                .err()
-                        }
-                        false => None,
+                    let turned_away = if self.record.service.proxied.is_some() {
+                        // Boxed, so that the room for it is given back when it is done.
+                        Box::pin(identify(&socket, &mut self.record, &mut self.admitted, &cut))
+                            .await
+                            .err()
+                    } else {
+                        None
                     };
                     let Record { service, client, .. } = &self.record;
                     match (turned_away, &service.job) {

@@ -6,14 +6,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use evenkeel_wire::{ProxyOrigin, ProxyRead, ProxyRefusal, read_proxy_header};
+use evenkeel_wire::{PROXY_HEADER_MAX, ProxyOrigin, ProxyRead, ProxyRefusal, read_proxy_header};
 use ipnet::IpNet;
 
 use crate::observe::ended::ClientAddress;
 use crate::socket::{Arrived, Socket};
-
-/// Bytes that are looked at: the longest header there is.
-const LOOKED_AT: usize = 4096;
 
 /// Which proxies are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +70,7 @@ impl std::fmt::Display for Failed {
 pub(crate) async fn take_header(socket: &Socket, optional: bool) -> Result<Whose, Failed> {
     let mut known = 0;
     loop {
-        let mut bytes = [0; LOOKED_AT];
+        let mut bytes = [0; PROXY_HEADER_MAX];
         let arrived = poll_fn(|cx| socket.poll_peek_beyond(cx, known, &mut bytes)).await;
         let Arrived { count, ended } = arrived.map_err(Failed::Broken)?;
         match read_proxy_header(&bytes[..count]) {
@@ -87,6 +84,7 @@ pub(crate) async fn take_header(socket: &Socket, optional: bool) -> Result<Whose
             }
             Err(ProxyRefusal::Missing) if optional => return Ok(Whose::Untold),
             Err(refusal) => return Err(Failed::Refused(refusal)),
+            Ok(ProxyRead::Partial) if ended && optional => return Ok(Whose::Untold),
             Ok(ProxyRead::Partial) if ended => return Err(Failed::Ended),
             Ok(ProxyRead::Partial) => known = count,
         }

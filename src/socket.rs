@@ -224,20 +224,6 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for the next byte and leaves it where it is; none is the end of the stream.
-    pub(crate) fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<Option<u8>>> {
-        loop {
-            let mut ready = ready!(self.fd.poll_read_ready(cx))?;
-            let byte = &mut [0_u8];
-            match rustix::net::recv(self.fd.get_ref(), &mut *byte, RecvFlags::PEEK) {
-                Ok((_, count)) => return Poll::Ready(Ok((count > 0).then_some(byte[0]))),
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
-    }
-
     /// Waits until more than `known` bytes have come, or the end, and copies what has come without taking it.
     pub(crate) fn poll_peek_beyond(
         &self,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use crate::support::files::{root_of, site};
 use crate::support::http::Client;
@@ -83,6 +84,23 @@ fn a_big_file_arrives_whole_and_a_pipe_is_no_file() {
     let mut client = Client::connect(door);
     assert!(client.get("/static/big").body == bytes);
     assert_eq!(client.get("/static/pipe").status, 404);
+}
+
+#[test]
+fn a_small_answer_is_not_held_back_after_a_big_file() {
+    // What fills no packet, the kernel keeps for 200 ms if nobody tells it that no more comes (tcp(7), TCP_CORK).
+    const KEPT: Duration = Duration::from_millis(150);
+    let (folder, _running, door, _) = site("");
+    fs::write(folder.path().join("root/big"), vec![7; 2_000_001]).unwrap();
+    let mut client = Client::connect(door);
+    // A busy machine may be late once, but not every time.
+    let soonest = (0..5).map(|_| {
+        assert_eq!(client.get("/static/big").body.len(), 2_000_001);
+        let began = Instant::now();
+        assert_eq!(client.get("/static/a.html").text(), "hello");
+        began.elapsed()
+    });
+    assert!(soonest.min().unwrap() < KEPT);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use evenkeel_wire::{tlv, write_proxy_v2};
 use crate::support::backend::{Backend, fresh_loopback};
 use crate::support::client::{self, connect, connect_from, is_served, read_to_last, visit};
 use crate::support::http::{self, Recorder};
-use crate::support::program::Program;
+use crate::support::program::{Program, once};
 use crate::support::{config, serve, until_ended};
 
 const TRUSTED: &str = "accept-proxy = { from = [\"127.0.0.1\", \"::1/128\"], timeout = \"1s\" }";
@@ -184,8 +184,31 @@ fn where_it_is_optional_a_client_without_one_is_served_also_if_the_server_speaks
     let (_running, door) = serve(&config(&[echo.address], "", optional));
     assert!(is_served(connect(door)));
     assert!(is_served(introduced(door, &line("192.0.2.1:1"))));
+    // What might have become a header and ended was none.
+    let mut short = introduced(door, b"PRO");
+    short.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut back = String::new();
+    short.read_to_string(&mut back).unwrap();
+    assert_eq!(back, "PRO");
     let (_running, door) = serve(&config(&[first.address], "", optional));
     assert!(visit(door).contains("first"));
+}
+
+#[test]
+fn a_config_that_believes_nobody_is_refused_and_one_that_believes_too_much_warns() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |rules: &str| {
+        let text = config(&["127.0.0.1:1".parse().unwrap()], "", rules);
+        std::fs::write(folder.path().join("evenkeel.toml"), text).unwrap();
+        let output = once(&["check"], folder.path());
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (passes, said) = check("accept-proxy = { from = [] }");
+    assert!(!passes && said.contains("no proxy is believed"), "{said}");
+    let (passes, said) = check("accept-proxy = { from = \"10.0.0.0/8\", optional = true }");
+    assert!(passes && said.contains("be any address"), "{said}");
+    let (passes, said) = check(TRUSTED);
+    assert!(passes && !said.contains("be any address"), "{said}");
 }
 
 #[test]

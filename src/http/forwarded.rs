@@ -12,7 +12,6 @@ use super::stream::Stream;
 use crate::config::Forwarding;
 use crate::limits::Place;
 use crate::observe::ended::ClientAddress;
-use crate::socket::Socket;
 
 /// The longest request id that is taken over from a proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -143,14 +142,14 @@ impl Session<'_> {
     /// Asks the kernel, once for a connection, for the port that the client connected to. A stream of HTTP/2 was told.
     fn find_local_port(&mut self) {
         if let (None, Stream::H1(stream)) = (&self.local_port, &self.stream) {
-            self.local_port = port_of(stream.socket.socket());
+            self.local_port = stream.socket.socket().local_address().map(port_of);
         }
     }
 }
 
-/// The port of ours that a connection came to; none for a Unix socket.
-pub(super) fn port_of(socket: &Socket) -> Option<Rc<str>> {
-    Some(socket.local_address()?.port().to_string().into())
+/// The port of an address as text.
+pub(super) fn port_of(address: SocketAddr) -> Rc<str> {
+    address.port().to_string().into()
 }
 
 fn ip_of(address: ClientAddress) -> Option<IpAddr> {

@@ -52,8 +52,8 @@ pub(super) async fn serve(
     let Some(rules) = &site.rules.http2 else {
         return Outcome::without_backend(Why::BadRequest, None);
     };
-    let (local_port, ip) = (port_of(link.socket()), Caller::of(client).ip);
     let local_address = link.socket().local_address();
+    let (local_port, ip) = (local_address.map(port_of), Caller::of(client).ip);
     let watch = Watch::new();
     let link = Batched::new(link);
     let io = Guarded::of_client(link.clone(), ahead, rules.floods.clone(), Rc::clone(&watch));

@@ -68,11 +68,13 @@ impl Acceptor {
     }
 
     async fn handshake(&self, socket: Socket) -> Result<Link, Failed> {
-        match poll_fn(|cx| socket.poll_peek(cx)).await.map_err(Failed::Handshake)? {
-            None => return Err(Failed::Silent),
+        let mut first = [0];
+        let arrived = poll_fn(|cx| socket.poll_peek_beyond(cx, 0, &mut first)).await;
+        match arrived.map_err(Failed::Handshake)?.count {
+            0 => return Err(Failed::Silent),
             // A record begins with 22 (RFC 8446 5.1), a request with its method.
-            Some(byte) if byte.is_ascii_uppercase() => return Err(Failed::PlainHttp(socket)),
-            Some(_) => {}
+            _ if first[0].is_ascii_uppercase() => return Err(Failed::PlainHttp(socket)),
+            _ => {}
         }
         let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
         let stream = acceptor.accept_with(socket, |session| session.set_buffer_limit(Some(HELD)));

@@ -52,7 +52,7 @@ pub use head::{Limits, Read};
 pub use known::Known;
 pub use method::Method;
 pub use proxy::{
-    ProxyHeader, ProxyOrigin, ProxyRead, ProxyRefusal, SslInfo, read_proxy_header, tlv,
+    PROXY_HEADER_MAX, ProxyHeader, ProxyOrigin, ProxyRead, ProxyRefusal, read_proxy_header, tlv,
     write_proxy_v1, write_proxy_v2,
 };
 pub use refusal::{Reason, Refusal};

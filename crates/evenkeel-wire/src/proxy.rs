@@ -8,7 +8,7 @@ use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-pub use write::{SslInfo, write_proxy_v1, write_proxy_v2};
+pub use write::{write_proxy_v1, write_proxy_v2};
 
 /// What every header of version 2 begins with (2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -23,7 +23,7 @@ const LINE_MAX: usize = 107;
 const FIXED: usize = 16;
 
 /// The longest header of version 2 that is read; what is sent of it in practice takes a few hundred bytes.
-const HEADER_MAX: usize = 4096;
+pub const PROXY_HEADER_MAX: usize = 4096;
 
 /// Types of further facts in a header of version 2 (2.2.1 to 2.2.7).
 pub mod tlv {
@@ -207,7 +207,7 @@ fn read_v2(bytes: &[u8]) -> Result<ProxyRead<'_>, ProxyRefusal> {
     if !matches!(command, 0x20 | 0x21) {
         return Err(ProxyRefusal::Unsupported);
     }
-    if length > HEADER_MAX {
+    if length > PROXY_HEADER_MAX {
         return Err(ProxyRefusal::TooLong);
     }
     let Some(whole) = bytes.get(..length) else { return Ok(ProxyRead::Partial) };

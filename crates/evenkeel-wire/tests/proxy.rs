@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use evenkeel_wire::{
-    ProxyHeader, ProxyOrigin, ProxyRead, ProxyRefusal, SslInfo, read_proxy_header, tlv,
-    write_proxy_v1, write_proxy_v2,
+    ProxyHeader, ProxyOrigin, ProxyRead, ProxyRefusal, read_proxy_header, tlv, write_proxy_v1,
+    write_proxy_v2,
 };
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -253,12 +253,4 @@ fn facts_that_find_no_room_are_left_out() {
     let header = header(&bytes);
     assert_eq!(header.tlv(0xe0).map(<[u8]>::len), Some(4_050));
     assert_eq!((header.tlv(0xe1), header.tlv(0xe2)), (None, Some(&b"y"[..])));
-}
-
-#[test]
-fn what_is_known_of_tls_is_a_fact_with_facts_in_it() {
-    let info = SslInfo { version: b"TLSv1.3", cipher: b"", verified: true, common_name: b"me" };
-    let expected = [&[7, 0, 0, 0, 0][..], &fact(0x21, b"TLSv1.3"), &fact(0x22, b"me")].concat();
-    assert_eq!(info.value(), expected);
-    assert_eq!(SslInfo::default().value(), [1, 0, 0, 0, 1]);
 }

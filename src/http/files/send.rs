@@ -125,7 +125,7 @@ impl Session<'_> {
         poll_fn(|cx| {
             let mut send = || {
                 // Asked each time anew: a client that is slow lets pages grow old.
-                let most = file.warm.from(&file.file, at, file.length).min(left);
+                let most = file.warm.from(&file.file, at, file.length, left);
                 if most == 0 {
                     return Poll::Ready(Ok(None));
                 }

@@ -44,18 +44,20 @@ impl Warm {
         Warm((0..pieces).map(|_| AtomicU32::new(0)).collect())
     }
 
-    /// How many bytes from a place on are in memory, as far as they can be sent together; 0 also at the end of the file.
-    pub(super) fn from(&self, file: &File, at: u64, length: u64) -> usize {
-        let start = at - at % PIECE;
+    /// How many of `most` bytes from a place on are in memory, as far as they can be sent together; 0 also at the end of
+    /// the file.
+    pub(super) fn from(&self, file: &File, at: u64, length: u64, most: usize) -> usize {
+        let wanted = TOGETHER.min(most as u64);
         let mut known = at;
-        while known < length.min(start + TOGETHER) {
+        // Pieces are looked at as a whole, so the last one may go beyond.
+        while known < length.min(at + wanted) {
             let count = self.in_piece(file, known, length);
             known += count;
             if !known.is_multiple_of(PIECE) || count == 0 {
                 break;
             }
         }
-        usize::try_from(known.saturating_sub(at)).unwrap_or(0)
+        usize::try_from(known.saturating_sub(at)).unwrap_or(0).min(most)
     }
 
     /// How many bytes from a place on, up to the end of the piece it lies in, are in memory.
@@ -138,11 +140,12 @@ mod tests {
         assert_eq!(in_memory(&file, 300_001, 300_011), 0);
         let warm = Warm::of(300_001);
         for _ in 0..2 {
-            assert_eq!(warm.from(&file, 0, 300_001), 300_001);
-            assert_eq!(warm.from(&file, 262_143, 300_001), 37_858);
-            assert_eq!(warm.from(&file, 0, 262_144), 262_144);
-            assert_eq!(warm.from(&file, 262_144, 300_001), 37_857);
-            assert_eq!(warm.from(&file, 300_001, 300_001), 0);
+            let from = |at, length, most| warm.from(&file, at, length, most);
+            assert_eq!(from(0, 300_001, usize::MAX), 300_001);
+            assert_eq!(from(262_143, 300_001, usize::MAX), 37_858);
+            assert_eq!(from(262_144, 300_001, usize::MAX), 37_857);
+            assert_eq!(from(300_001, 300_001, usize::MAX), 0);
+            assert_eq!((from(10, 300_001, 1), from(10, 300_001, 299_000)), (1, 299_000));
         }
     }
 
@@ -152,12 +155,12 @@ mod tests {
         io::Write::write_all(&mut file, &vec![1; 300_000]).unwrap();
         file.sync_all().unwrap();
         let warm = Warm::of(300_000);
-        if warm.from(&file, 0, 300_000) == 0 {
+        if warm.from(&file, 0, 300_000, 1) == 0 {
             return;
         }
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         let due = Instant::now() + std::time::Duration::from_secs(5);
-        while warm.from(&file, 0, 300_000) > 0 {
+        while warm.from(&file, 0, 300_000, 1) > 0 {
             assert!(Instant::now() < due, "found in memory what is not there");
             std::thread::yield_now();
         }

@@ -2,36 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{FIXED, HEADER_MAX, SIGNATURE, crc32c, tlv};
-
-/// What is known of a client's TLS, for [`tlv::SSL`] (2.2.6).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SslInfo<'a> {
-    /// The version, such as `TLSv1.3`.
-    pub version: &'a [u8],
-    /// The cipher suite by its name; empty if unknown.
-    pub cipher: &'a [u8],
-    /// Whether the client showed a certificate that was verified.
-    pub verified: bool,
-    /// The common name of that certificate; empty if it has none.
-    pub common_name: &'a [u8],
-}
-
-impl SslInfo<'_> {
-    /// The value of the fact.
-    pub fn value(&self) -> Vec<u8> {
-        // Over TLS; and with a certificate on this connection and in this session.
-        let client = if self.verified { 0x01 | 0x02 | 0x04 } else { 0x01 };
-        let mut value = vec![client];
-        value.extend_from_slice(&u32::from(!self.verified).to_be_bytes());
-        for (kind, text) in [(0x21, self.version), (0x22, self.common_name), (0x23, self.cipher)] {
-            if !text.is_empty() {
-                push_tlv(&mut value, kind, text);
-            }
-        }
-        value
-    }
-}
+use super::{FIXED, PROXY_HEADER_MAX, SIGNATURE, crc32c, tlv};
 
 /// Appends the line of version 1. Addresses of two families, or of no TCP connection (`None`), are `UNKNOWN` to it.
 pub fn write_proxy_v1(out: &mut Vec<u8>, endpoints: Option<(SocketAddr, SocketAddr)>) {
@@ -81,7 +52,7 @@ pub fn write_proxy_v2(
     }
     for (kind, value) in facts {
         // With room for the checksum.
-        if out.len() - begin + 3 + value.len() + 7 <= HEADER_MAX {
+        if out.len() - begin + 3 + value.len() + 7 <= PROXY_HEADER_MAX {
             push_tlv(out, *kind, value);
         }
     }
