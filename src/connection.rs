@@ -19,7 +19,7 @@ use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
 use crate::proxied::{self, Whose};
 use crate::socket::Socket;
 use crate::tcp::{self, Cut, Outcome, Scratch};
-use crate::tls::{Acceptor, Failed};
+use crate::tls::{Acceptor, Agreed, Failed, Pace, Shown};
 use crate::upstream::Upstream;
 
 /// What all connections of one listener share.
@@ -30,7 +30,7 @@ pub(crate) struct Service {
     /// Which proxies say for whom they connect; none where nobody is asked.
     pub(crate) proxied: Option<proxied::Rules>,
     /// Who takes clients through a handshake; none where they speak in clear.
-    pub(crate) tls: Option<Acceptor>,
+    pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) job: Job,
     pub(crate) log: AccessLog,
     pub(crate) tally: Arc<Tally>,
@@ -48,6 +48,7 @@ pub(crate) enum Job {
 pub(crate) struct Desk {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) http: Rc<http::Local>,
+    pub(crate) pace: Rc<Pace>,
 }
 
 /// An accepted client that has been let in. Dropped unserved, it still leaves its record.
@@ -118,20 +119,20 @@ impl Guest {
                     } else {
                         None
                     };
-                    let Record { service, client, .. } = &self.record;
+                    let service = Arc::clone(&self.record.service);
+                    let client = self.record.client;
                     match (turned_away, &service.job) {
                         (Some((why, detail)), _) => Outcome::without_backend(why, detail),
                         // Each is boxed, so that none carries the room for another.
                         (None, Job::Tcp { rules, upstream }) => {
-                            let key = upstream.source_key(ip(*client));
-                            let told = told(upstream, *client, &socket);
+                            let key = upstream.source_key(ip(client));
+                            let told = told(upstream, client, &socket);
                             let client = tcp::Client { socket, key, told };
                             let scratch = &desk.scratch;
                             Box::pin(tcp::serve(client, rules, upstream, scratch, &cut)).await
                         }
                         (None, Job::Http(site)) => {
-                            let tls = service.tls.as_ref();
-                            Box::pin(serve_http(socket, site, *client, tls, &desk, &cut)).await
+                            Box::pin(serve_http(socket, site, &mut self.record, &desk, &cut)).await
                         }
                     }
                 }
@@ -183,48 +184,60 @@ fn told(upstream: &Upstream, client: ClientAddress, socket: &Socket) -> Option<B
 async fn serve_http(
     socket: Socket,
     site: &http::Site,
-    client: ClientAddress,
-    tls: Option<&Acceptor>,
+    record: &mut Record,
     desk: &Desk,
     cut: &Cut,
 ) -> Outcome {
-    let link = match tls {
-        None => Ok(Link::Plain(socket)),
+    let address = record.client;
+    let secured = match record.service.tls.clone() {
+        None => Ok((Link::Plain(socket), None)),
         // Boxed, so that the room for a handshake is given back when it is done.
-        Some(tls) => Box::pin(secure(tls, socket, site, client, desk, cut)).await,
+        Some(tls) => Box::pin(secure(&tls, socket, desk, cut)).await,
     };
-    match link {
-        Ok(link) => http::serve(link, site, client, &desk.http, &desk.scratch, cut).await,
-        Err(outcome) => *outcome,
+    match secured {
+        Ok((link, agreed)) => {
+            record.certificate = agreed.as_ref().and_then(|agreed| agreed.shown.clone());
+            let client = http::Client { link, address, agreed: agreed.map(Arc::new) };
+            http::serve(client, site, &desk.http, &desk.scratch, cut).await
+        }
+        Err(Insecure::Plain(socket)) => {
+            Box::pin(http::refuse_plain(socket, site, address, &desk.http, cut)).await
+        }
+        Err(Insecure::Ended(outcome)) => *outcome,
     }
 }
 
-/// Takes a client through its handshake; if that fails, the connection has come to this outcome. It is boxed,
-/// because room for it would be kept for as long as a connection lasts.
+/// What a handshake came to that failed.
+enum Insecure {
+    /// The client speaks something else, of which nothing has been read.
+    Plain(Socket),
+    /// The connection is over. Boxed, because room for it would be kept for as long as a connection lasts.
+    Ended(Box<Outcome>),
+}
+
+impl Insecure {
+    fn ended(why: Why, detail: Option<String>) -> Insecure {
+        Insecure::Ended(Outcome::without_backend(why, detail).into())
+    }
+}
+
+/// Takes a client through its handshake.
 async fn secure(
     tls: &Acceptor,
     socket: Socket,
-    site: &http::Site,
-    client: ClientAddress,
     desk: &Desk,
     cut: &Cut,
-) -> Result<Link, Box<Outcome>> {
+) -> Result<(Link, Option<Agreed>), Insecure> {
     let accepted = tokio::select! {
-        accepted = tls.accept(socket) => accepted,
-        () = cut.asked() => return Err(Outcome::without_backend(Why::DrainCut, None).into()),
+        accepted = tls.accept(socket, &desk.pace) => accepted,
+        () = cut.asked() => return Err(Insecure::ended(Why::DrainCut, None)),
     };
-    let (why, detail) = match accepted {
-        Ok(link) => return Ok(link),
-        Err(Failed::PlainHttp(socket)) => {
-            return Err(http::refuse_plain(socket, site, client, &desk.http, cut).await.into());
-        }
-        Err(Failed::Silent) => (Why::ClientFinished, None),
-        Err(Failed::Late(most)) => {
-            (Why::TlsFailed, Some(format!("the handshake was not done after {most:?}")))
-        }
-        Err(Failed::Handshake(error)) => (Why::TlsFailed, Some(error.to_string())),
-    };
-    Err(Outcome::without_backend(why, detail).into())
+    Err(match accepted {
+        Ok(secured) => return Ok(secured),
+        Err(Failed::Plain(socket)) => Insecure::Plain(socket),
+        Err(Failed::Silent) => Insecure::ended(Why::ClientFinished, None),
+        Err(failed) => Insecure::ended(Why::TlsFailed, Some(failed.to_string())),
+    })
 }
 
 fn ip(client: ClientAddress) -> Option<IpAddr> {
@@ -240,6 +253,7 @@ fn ip(client: ClientAddress) -> Option<IpAddr> {
 struct Record {
     service: Arc<Service>,
     client: ClientAddress,
+    certificate: Option<Arc<Shown>>,
     at: SystemTime,
     began: Instant,
     ended: bool,
@@ -248,7 +262,8 @@ struct Record {
 impl Record {
     fn begin(service: &Arc<Service>, client: ClientAddress) -> Record {
         let service = Arc::clone(service);
-        Record { service, client, at: SystemTime::now(), began: Instant::now(), ended: false }
+        let (at, began) = (SystemTime::now(), Instant::now());
+        Record { service, client, certificate: None, at, began, ended: false }
     }
 
     fn end(mut self, outcome: Outcome) {
@@ -275,6 +290,7 @@ impl Record {
                 total: self.began.elapsed(),
             },
             tried: efforts.tried,
+            certificate: self.certificate.clone(),
             request: None,
         };
         self.service.tally.ended(&record);

@@ -4,6 +4,7 @@
 mod balancing;
 mod compress;
 mod gate;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::observe::selection::Selection;
 use crate::route::{Conditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
-use crate::{http, limits, listen, proxied, tcp, tls, upstream};
+use crate::{http, limits, listen, proxied, tcp, upstream};
 
 /// A whole config, compiled.
 #[derive(Debug, Clone)]
@@ -61,7 +62,7 @@ pub(crate) struct ListenerPlan {
     pub(crate) listen: listen::Settings,
     pub(crate) door: limits::Rules,
     pub(crate) proxied: Option<proxied::Rules>,
-    pub(crate) tls: Option<tls::Settings>,
+    pub(crate) tls: Option<crate::tls::Settings>,
     pub(crate) job: Job,
 }
 
@@ -316,7 +317,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
             client_connections_per_second: config.client_connections_per_second,
         },
         proxied: config.accept_proxy.as_ref().map(gate::proxied),
-        tls: config.tls.as_ref().map(|tls| tls_settings(tls, &config.http)),
+        tls: config.tls.as_ref().map(|tls| self::tls::of_http(tls, &config.http)),
         job: Job::Http { rules: Box::new(rules), routes },
     }
 }
@@ -339,26 +340,6 @@ fn http2(config: &config::Http2) -> http::Http2 {
     }
 }
 
-fn tls_settings(config: &config::Tls, versions: &[config::HttpVersion]) -> tls::Settings {
-    let files =
-        |pair: config::Certificate| tls::Files { certificate: pair.certificate, key: pair.key };
-    // The best first: clients may name several, and ours is the choice.
-    let known = [config::HttpVersion::Http2, config::HttpVersion::Http11];
-    tls::Settings {
-        identities: config.every_certificate().into_iter().map(files).collect(),
-        min_version: match config.min_version {
-            config::TlsVersion::Tls12 => tls::Version::Tls12,
-            config::TlsVersion::Tls13 => tls::Version::Tls13,
-        },
-        handshake_timeout: config.handshake_timeout.0,
-        protocols: known
-            .into_iter()
-            .filter(|version| versions.contains(version))
-            .map(config::HttpVersion::alpn)
-            .collect(),
-    }
-}
-
 fn route(
     listener: &config::HttpListener,
     config: &config::Route,
@@ -374,6 +355,7 @@ fn route(
         header: config.header.iter().map(|(n, v)| (n.as_bytes().into(), wanted(v))).collect(),
         query: config.query.iter().map(|(n, v)| (n.as_bytes().into(), wanted(v))).collect(),
         client: config.client.clone(),
+        certificate: config.client_certificate.as_ref().map(self::tls::certified),
     };
     let target = if let Some(upstream) = &config.upstream {
         http::Target::Upstream(upstream.as_str().into())

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use self::index::Index;
 use crate::config::{HostPattern, PathPattern};
+use crate::tls::Shown;
 
 /// The conditions of one route; an empty list is none.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +23,43 @@ pub(crate) struct Conditions {
     pub(crate) header: Vec<(Box<[u8]>, Wanted)>,
     pub(crate) query: Vec<(Box<[u8]>, Wanted)>,
     pub(crate) client: Vec<IpNet>,
+    /// None where no certificate is asked for.
+    pub(crate) certificate: Option<Certified>,
+}
+
+/// What the certificate of a client must say; an empty list is no condition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Certified {
+    /// A name, or `*.` and what one label more stands before.
+    pub(crate) names: Vec<String>,
+    pub(crate) subjects: Vec<String>,
+    pub(crate) issuers: Vec<String>,
+    /// In hexadecimal.
+    pub(crate) fingerprints: Vec<String>,
+}
+
+impl Certified {
+    fn is(&self, shown: &Shown) -> bool {
+        any(&self.subjects, |wanted| *wanted == shown.subject)
+            && any(&self.issuers, |wanted| *wanted == shown.issuer)
+            && any(&self.fingerprints, |wanted| *wanted == shown.fingerprint)
+            && any(&self.names, |wanted| shown.names.iter().any(|name| is_named(wanted, name)))
+    }
+}
+
+/// Whether a name is the one that is wanted, or of those that are.
+fn is_named(wanted: &str, name: &str) -> bool {
+    match wanted.strip_prefix("*.") {
+        None => wanted.eq_ignore_ascii_case(name),
+        Some(below) => {
+            let above = name.split_once('.').filter(|(label, _)| !label.is_empty());
+            above.is_some_and(|(_, above)| above.eq_ignore_ascii_case(below))
+        }
+    }
+}
+
+fn any<T>(list: &[T], holds: impl Fn(&T) -> bool) -> bool {
+    list.is_empty() || list.iter().any(holds)
 }
 
 /// The value that a header or parameter must have.
@@ -51,6 +89,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) method: &'a [u8],
     pub(crate) fields: &'a Fields,
     pub(crate) client: Option<IpAddr>,
+    /// The certificate that the client has shown.
+    pub(crate) shown: Option<&'a Shown>,
 }
 
 /// The routes of one listener.
@@ -82,13 +122,14 @@ impl Routes {
 
 impl Conditions {
     fn hold(&self, ask: &Ask<'_>) -> bool {
-        fn any<T>(list: &[T], holds: impl Fn(&T) -> bool) -> bool {
-            list.is_empty() || list.iter().any(holds)
-        }
         any(&self.path, |path| path.rest_of(ask.path).is_some())
             && any(&self.host, |host| host.matches(ask.host))
             && any(&self.method, |method| **method == *ask.method)
             && any(&self.client, |net| ask.client.is_some_and(|client| net.contains(&client)))
+            && self
+                .certificate
+                .as_ref()
+                .is_none_or(|wanted| ask.shown.is_some_and(|s| wanted.is(s)))
             && self
                 .header
                 .iter()
@@ -239,6 +280,7 @@ mod tests {
             method: b"GET",
             fields: &fields,
             client: None,
+            shown: None,
         };
         assert_eq!(routes.find(&ask), Some(0));
         assert_eq!(routes.find(&Ask { query: b"debugs=1", ..ask }), Some(1));

@@ -63,6 +63,8 @@ mod round_robin;
 mod source_addresses;
 mod timeouts;
 mod tls;
+mod tls_clients;
 mod tls_config;
 mod tls_memory;
+mod tls_reload;
 mod transfers;

@@ -145,3 +145,45 @@ fn a_start_without_its_certificate_fails_and_says_which() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("evenkeel.toml:6:") && said.contains("x.crt"), "{said}");
 }
+
+#[test]
+fn what_is_demanded_of_clients_must_be_possible() {
+    // THREATS 1.4: mTLS fails open when the CA file is bad (CVE-2026-27586).
+    let mut certificates = Certificates::new();
+    certificates.add("b", &["A.test"]);
+    for (file, text) in [("empty.crt", ""), ("garbage.crt", "garbage"), ("keys", "short")] {
+        std::fs::write(certificates.path(file), text).unwrap();
+    }
+    let pair = r#"certificate = "a.crt", key = "a.key""#;
+    for (more, guilty, what) in [
+        (r#"client-auth = "required""#, "client-auth", "no certificate of a client could be taken"),
+        (r#"client-auth = "optional""#, "client-auth", "no certificate of a client could be taken"),
+        (r#"client-ca = ["missing.crt"]"#, "client-ca", "cannot be read"),
+        (r#"client-ca = ["empty.crt"]"#, "client-ca", "there is no certificate in"),
+        (r#"client-ca = ["garbage.crt"]"#, "client-ca", "there is no certificate in"),
+        (r#"client-ca = ["a.key"]"#, "client-ca", "there is no certificate in"),
+        (r#"client-crl = ["a.crt"]"#, "client-crl", "no authority whose list"),
+        (r#"client-ca = ["a.crt"], client-crl = ["a.crt"]"#, "client-crl", "no list of revoked"),
+        (r#"client-fingerprints = ["00"]"#, "client-fingerprints", "is not a fingerprint"),
+        (r#"ticket-keys = "keys""#, "ticket-keys", "has no key on line 1"),
+        (r#"ticket-keys = "empty.crt""#, "ticket-keys", "has 0 keys"),
+        (r#"ocsp = "a.crt""#, "ocsp", "is no OCSP answer"),
+        (r#"profile = "modern", min-version = "1.2""#, "min-version", "TLS 1.3 alone"),
+        (r#"handshakes-max = 0"#, "handshakes-max", "must be"),
+    ] {
+        let tls = format!("{{ {pair}, {more} }}");
+        let (said, fine) = checked(&certificates, &tls);
+        assert!(!fine && said.contains(what), "{tls}: no {what:?} in:\n{said}");
+        let column =
+            format!("tls = {tls}").find(&format!("{guilty} = ")).unwrap() + guilty.len() + 4;
+        let near = (column..column + 2).any(|at| said.contains(&format!("evenkeel.toml:6:{at}")));
+        assert!(near, "not at {guilty}:\n{said}");
+    }
+    let (said, fine) = checked(
+        &certificates,
+        &format!(
+            r#"{{ {pair}, certificates = [{{ certificate = "b.crt", key = "b.key", client-ca = ["a.crt"] }}] }}"#
+        ),
+    );
+    assert!(!fine && said.contains("demand different things of clients"), "{said}");
+}

@@ -103,7 +103,7 @@ impl Orders {
                 let cut_if_draining = tokio::select! {
                     report = running.ended() => return report,
                     _ = reopen.recv() => { running.reopen_logs(); continue }
-                    _ = hang_up.recv() => { tracing::warn!("HUP: this version cannot reload; restart it to apply a new config"); continue }
+                    _ = hang_up.recv() => { running.reload_certificates(); tracing::warn!("HUP: certificates and keys are read anew; this version needs a restart to apply a new config"); continue }
                     _ = upgrade.recv() => { tracing::warn!("USR2: this version cannot hand over to a new one; ignored"); continue }
                     _ = quit.recv() => false,
                     _ = terminate.recv() => true,

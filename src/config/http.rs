@@ -121,41 +121,6 @@ section! {
 }
 
 section! {
-    /// `tls` of a listener: the certificates that clients are shown, and what a handshake may be. Files are PEM; keys are not encrypted.
-    pub struct Tls {
-        /// The file of the certificate, followed by those that vouch for it.
-        certificate: Option<PathBuf> = None,
-        /// The file of its private key.
-        key: Option<PathBuf> = None,
-        /// More certificates. A client is shown the one for the name that it asks for (SNI), and the first of all if there is none.
-        certificates: Vec<Certificate> = Vec::new(),
-        /// The oldest version of TLS that is taken.
-        min_version: TlsVersion = TlsVersion::Tls12,
-        /// How long a handshake may take, from accepting the connection.
-        handshake_timeout: Time = Time::seconds(10),
-    }
-}
-
-section! {
-    /// One of `certificates`.
-    pub struct Certificate {
-        /// The file of the certificate, followed by those that vouch for it.
-        certificate: PathBuf = required,
-        /// The file of its private key.
-        key: PathBuf = required,
-    }
-}
-
-impl Tls {
-    /// Every certificate with its key, the first being the default.
-    pub(crate) fn every_certificate(&self) -> Vec<Certificate> {
-        let first = self.certificate.clone().zip(self.key.clone());
-        let first = first.map(|(certificate, key)| Certificate { certificate, key });
-        first.into_iter().chain(self.certificates.iter().cloned()).collect()
-    }
-}
-
-section! {
     /// `[[http.NAME.route]]`: which requests, and what becomes of them. All conditions that are written must hold; of one with several values, any.
     pub struct Route {
         /// Hosts: `www.example.com`, or `*.example.com` for one label more.
@@ -170,6 +135,8 @@ section! {
         query: IndexMap<String, String> = IndexMap::new(),
         /// Client networks.
         client: Vec<ipnet::IpNet> = Vec::new(),
+        /// The certificate that the client must have shown (`client-auth`): any with `{}`, or what it must say.
+        client_certificate: Option<ClientCertificate> = None,
         /// The upstream that the requests go to.
         upstream: Option<String> = None,
         /// Upstreams that share the requests by weight, in place of one.
@@ -236,6 +203,20 @@ section! {
         request_buffer: Bytes = Bytes(0),
         /// When a request goes to a backend again: how often, or a table.
         retry: Option<RouteRetry> = None,
+    }
+}
+
+section! {
+    /// `client-certificate` of a route: what the certificate of a client must say. All conditions that are written must hold; of one with several values, any.
+    pub struct ClientCertificate {
+        /// One of its further names (SAN); `"*.example.com"` for one label more.
+        name: Vec<String> = Vec::new(),
+        /// Whom it is for, as `CN=device-1,O=Example` (RFC 4514).
+        subject: Vec<String> = Vec::new(),
+        /// Who vouches for it.
+        issuer: Vec<String> = Vec::new(),
+        /// Its SHA-256.
+        fingerprint: Vec<Fingerprint> = Vec::new(),
     }
 }
 

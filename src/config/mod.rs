@@ -15,6 +15,7 @@ mod read;
 mod reference;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod users;
 pub mod value;
 mod verify;
@@ -24,12 +25,14 @@ use indexmap::IndexMap;
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
 pub use http::{
-    Certificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections, Reply,
-    Route, RouteRetry, Tls,
+    ClientCertificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections,
+    Reply, Route, RouteRetry,
 };
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
+pub(crate) use tls::ClientDemand;
+pub use tls::{Certificate, Tls};
 pub use users::Users;
 pub use value::*;
 pub use verify::{Complaint, verify};

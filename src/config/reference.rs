@@ -62,9 +62,10 @@ impl Config {
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);
         section::<HttpListener>("`[http.NAME]`", &mut page);
         section::<Http2>("`http2` of an HTTP listener", &mut page);
-        section::<Tls>("`tls` of an HTTP listener", &mut page);
+        section::<Tls>("`tls` of a listener", &mut page);
         section::<Certificate>("`certificates` of `tls`", &mut page);
         section::<Route>("`[[http.NAME.route]]`", &mut page);
+        section::<ClientCertificate>("`client-certificate` of a route", &mut page);
         section::<SplitShare>("`split` of a route", &mut page);
         section::<RouteRetry>("`retry` as a table", &mut page);
         section::<HeaderEdits>("`request-headers` and `response-headers` of a route", &mut page);

@@ -17,6 +17,7 @@ mod retry_on;
 mod size;
 mod template;
 mod time;
+mod tls;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -30,7 +31,6 @@ pub use address::Address;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, SendProxy,
-    TlsVersion,
 };
 pub use compress::Compress;
 pub use files::{Coding, TryUpstream};
@@ -43,6 +43,7 @@ pub use retry_on::RetryOn;
 pub use size::{Bytes, Percent};
 pub use template::{Part, Placeholder, Template, Variable};
 pub use time::{Limit, Time};
+pub use tls::{ClientAuth, Fingerprint, TlsProfile, TlsVersion, UnknownName};
 
 use super::problem::{Misread, shown};
 use super::read::{Node, Reader, Value, integer};

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use evenkeel_wire::{Field, Fields, Known};
 use ipnet::IpNet;
@@ -12,6 +13,7 @@ use super::stream::Stream;
 use crate::config::Forwarding;
 use crate::limits::Place;
 use crate::observe::ended::ClientAddress;
+use crate::tls::{Agreed, Shown};
 
 /// The longest request id that is taken over from a proxy.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -23,6 +25,8 @@ pub(super) struct Caller {
     pub(super) address: ClientAddress,
     /// The same as text, without a port; empty for a Unix socket.
     pub(super) ip: Rc<str>,
+    /// What was agreed on when the connection began, where it came through TLS and that matters.
+    pub(super) agreed: Option<Arc<Agreed>>,
     /// The user that was let in.
     pub(super) user: Option<String>,
     /// The place that the request takes on its route, until it has ended.
@@ -37,14 +41,27 @@ pub(crate) struct Forwards {
 }
 
 impl Caller {
-    pub(super) fn of(address: ClientAddress) -> Caller {
+    pub(super) fn of(address: ClientAddress, agreed: Option<Arc<Agreed>>) -> Caller {
         let ip = ip_of(address).map_or_else(String::new, |ip| ip.to_string());
-        Caller { address, ip: ip.into(), user: None, place: None }
+        Caller { address, ip: ip.into(), agreed, user: None, place: None }
     }
 
-    /// The same, where its address has been written down already.
-    pub(super) fn known(address: ClientAddress, ip: &Rc<str>) -> Caller {
-        Caller { address, ip: Rc::clone(ip), user: None, place: None }
+    /// The same for one more request of the same client.
+    pub(super) fn again(&self) -> Caller {
+        let (ip, agreed) = (Rc::clone(&self.ip), self.agreed.clone());
+        Caller { address: self.address, ip, agreed, user: None, place: None }
+    }
+
+    /// Another address of whoever uses the connection.
+    fn move_to(&mut self, address: ClientAddress) {
+        if self.address != address {
+            *self = Caller::of(address, self.agreed.take());
+        }
+    }
+
+    /// The certificate that the client has shown.
+    pub(super) fn shown(&self) -> Option<&Arc<Shown>> {
+        self.agreed.as_ref()?.shown.as_ref()
     }
 }
 
@@ -59,6 +76,12 @@ impl Session<'_> {
         self.site.rules.scheme
     }
 
+    /// Goes back to whoever connected, for a request of which nothing is known.
+    pub(super) fn unvet(&mut self) {
+        (self.caller.user, self.caller.place) = (None, None);
+        self.caller.move_to(self.client);
+    }
+
     /// Finds out who sent the request, and drops what nobody vouches for.
     pub(super) fn vet(&mut self) {
         (self.caller.user, self.caller.place) = (None, None);
@@ -66,16 +89,14 @@ impl Session<'_> {
         let peer = ip_of(self.client);
         let Some(peer) = peer.filter(|peer| is_in(proxies, *peer)) else {
             self.request.fields.retain(|field| !is_forwarding(&field));
-            if self.caller.address != self.client {
-                self.caller = Caller::of(self.client);
-            }
+            self.caller.move_to(self.client);
             return;
         };
         let address = match client_of(&self.request.fields, peer, proxies) {
             Some(client) => ClientAddress::Told(client),
             None => self.client,
         };
-        self.caller = Caller::of(address);
+        self.caller.move_to(address);
         if let Some(id) = self.request.fields.first(Known::XRequestId)
             && (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
             && id.iter().all(u8::is_ascii_graphic)

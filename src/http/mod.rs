@@ -43,9 +43,12 @@ use evenkeel_wire::Limits;
 use ipnet::IpNet;
 
 use crate::config::Template;
+use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
+use crate::observe::ended::ClientAddress;
 use crate::route::Routes;
+use crate::tls::Agreed;
 use crate::upstream::Upstream;
 pub(crate) use affinity::Split;
 pub(crate) use again::Retry;
@@ -61,6 +64,14 @@ pub(crate) use plain::refuse_plain;
 pub(crate) use rewrite::{PathChange, Rewrite};
 pub(crate) use serve::serve;
 pub(crate) use streams::Http2;
+
+/// A client, with what is to be known of it before its first request.
+pub(crate) struct Client {
+    pub(crate) link: Link,
+    pub(crate) address: ClientAddress,
+    /// What its handshake came to, where that matters.
+    pub(crate) agreed: Option<Arc<Agreed>>,
+}
 
 /// What was configured for one HTTP listener.
 #[derive(Debug, Clone)]

@@ -25,7 +25,7 @@ pub(crate) async fn refuse_plain(
     cut: &Cut,
 ) -> Outcome {
     let stream = Stream::h1(Link::Plain(socket));
-    let mut session = Session::new(site, local, cut, Caller::of(client), stream);
+    let mut session = Session::new(site, local, cut, Caller::of(client, None), stream);
     let told = Told { detail: Some(CAUSE.to_owned()), ..Told::new(Why::TlsFailed) };
     session.end_with(Instant::now(), 400, told).await;
     Outcome { spoke: true, ..Outcome::without_backend(Why::TlsFailed, None) }

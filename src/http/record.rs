@@ -8,7 +8,8 @@ use evenkeel_wire::{Fields, Known, Request, Version};
 use tokio::time::Instant;
 
 use super::Site;
-use crate::observe::ended::{ClientAddress, Ended, Phases, RequestLine, Why};
+use super::forwarded::Caller;
+use crate::observe::ended::{Ended, Phases, RequestLine, Why};
 use crate::upstream::connect::Efforts;
 
 /// How one request ended.
@@ -48,7 +49,7 @@ impl Told {
 /// Writes the record of a request that began at `began`.
 pub(super) fn publish(
     site: &Site,
-    client: ClientAddress,
+    caller: &Caller,
     began: Instant,
     request_id: &str,
     request: &Request,
@@ -61,7 +62,8 @@ pub(super) fn publish(
     let total = began.elapsed();
     site.log.write(Ended {
         at: SystemTime::now() - total,
-        client,
+        client: caller.address,
+        certificate: caller.shown().cloned(),
         listener: Arc::clone(&site.listener),
         upstream: told.upstream.unwrap_or_else(|| "-".into()),
         backend: told.backend,

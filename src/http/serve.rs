@@ -9,7 +9,6 @@ use std::time::Duration;
 use evenkeel_wire::{Read, Refusal};
 use tokio::time::Instant;
 
-use super::Site;
 use super::forwarded::Caller;
 use super::h1::{self, HeadFailed};
 use super::local::Local;
@@ -17,8 +16,8 @@ use super::record::{Told, publish};
 use super::session::{Next, Session};
 use super::stream::Stream;
 use super::streams;
-use crate::link::Link;
-use crate::observe::ended::{ClientAddress, Why};
+use super::{Client, Site};
+use crate::observe::ended::Why;
 use crate::tcp::{Cut, Outcome, Scratch};
 use crate::upstream::InFlight;
 
@@ -57,19 +56,19 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 
 /// Serves one client from its first byte to its last.
 pub(crate) async fn serve(
-    link: Link,
+    client: Client,
     site: &Site,
-    client: ClientAddress,
     local: &Local,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Outcome {
-    let ahead = Vec::new();
+    let Client { link, address, agreed } = client;
+    let (ahead, caller) = (Vec::new(), Caller::of(address, agreed));
     if link.protocol() == Some(b"h2") || !site.rules.http1 {
-        return Box::pin(streams::serve(link, ahead, site, client, local, cut)).await;
+        return Box::pin(streams::serve(link, ahead, site, caller, local, cut)).await;
     }
     let stream = Stream::h1(link);
-    let mut session = Session::new(site, local, cut, Caller::of(client), stream);
+    let mut session = Session::new(site, local, cut, caller, stream);
     let over = session.run().await;
     let spoke = session.requests > 0;
     let why = match over {
@@ -78,13 +77,13 @@ pub(crate) async fn serve(
             Box::pin(session.tunnel(*backend, place, Some(scratch))).await
         }
         Over::Preface => {
-            let Stream::H1(stream) = session.stream else {
+            let Session { stream: Stream::H1(stream), caller, .. } = session else {
                 return Outcome::without_backend(Why::InternalError, None);
             };
             let h1::Stream { socket: link, mut input, .. } = *stream;
             let ahead = input.take_rest();
             input.rest(local);
-            return Box::pin(streams::serve(link, ahead, site, client, local, cut)).await;
+            return Box::pin(streams::serve(link, ahead, site, caller, local, cut)).await;
         }
     };
     Outcome { spoke, ..Outcome::without_backend(why, None) }
@@ -207,11 +206,12 @@ impl Session<'_> {
     }
 
     pub(super) async fn end_with(&mut self, since: Instant, status: u16, told: Told) {
+        self.unvet();
         self.request_id = self.local.request_id();
         self.request.clear();
         self.requests += 1;
         let (_, told) = self.refuse(status, told);
-        publish(self.site, self.client, since, &self.request_id, &self.request, told);
+        publish(self.site, &self.caller, since, &self.request_id, &self.request, told);
         self.flush(Last::Yes).await;
         Box::pin(self.linger()).await;
     }

@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         (self.pages, self.compress) = (None, None);
         if !matches!(next, Next::Tunnel { .. }) {
             self.caller.place = None;
-            publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
+            publish(self.site, &self.caller, began, &self.request_id, &self.request, told);
         }
         next
     }
@@ -142,6 +142,9 @@ impl<'a> Session<'a> {
     async fn act(&mut self, began: Instant) -> (Next, Told) {
         if self.request.method == Method::Connect && !self.site.rules.connect {
             return self.refuse(405, Told::new(Why::BadRequest));
+        }
+        if !self.may_come_here() {
+            return self.refuse(421, Told::new(Why::Misdirected));
         }
         let site = self.site;
         if site.gate.demands_anything()
@@ -202,6 +205,12 @@ impl<'a> Session<'a> {
                 self.reply_with(&reply, &action.response)
             }
         }
+    }
+
+    /// Whether the host that is asked for demands of clients what was demanded of this one.
+    fn may_come_here(&self) -> bool {
+        let host = host_of(&self.request.authority);
+        self.caller.agreed.as_ref().is_none_or(|agreed| agreed.covers(host))
     }
 
     pub(super) fn order<'o>(
@@ -282,6 +291,7 @@ impl<'a> Session<'a> {
             method: self.request.method.as_bytes(),
             fields: &self.request.fields,
             client: self.client_ip(),
+            shown: self.caller.shown().map(|shown| &**shown),
         };
         Ok(self.site.routes.find(&ask))
     }

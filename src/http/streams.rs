@@ -28,7 +28,7 @@ use super::record::{Told, publish};
 use super::session::{Next, Session};
 use super::stream::Stream;
 use crate::link::Link;
-use crate::observe::ended::{ClientAddress, Why};
+use crate::observe::ended::Why;
 use crate::tcp::{Cut, Outcome};
 
 /// What was configured for HTTP/2 with clients.
@@ -45,7 +45,7 @@ pub(super) async fn serve(
     link: Link,
     ahead: Vec<u8>,
     site: &Site,
-    client: ClientAddress,
+    caller: Caller,
     local: &Local,
     cut: &Cut,
 ) -> Outcome {
@@ -53,7 +53,7 @@ pub(super) async fn serve(
         return Outcome::without_backend(Why::BadRequest, None);
     };
     let local_address = link.socket().local_address();
-    let (local_port, ip) = (local_address.map(port_of), Caller::of(client).ip);
+    let local_port = local_address.map(port_of);
     let watch = Watch::new();
     let link = Batched::new(link);
     let io = Guarded::of_client(link.clone(), ahead, rules.floods.clone(), Rc::clone(&watch));
@@ -72,7 +72,7 @@ pub(super) async fn serve(
     let mut alarm = Alarm::default();
     let mut conversation = Conversation::new(connection, watch);
     let desk =
-        StreamDesk { site, client, local, ip: &ip, local_port: local_port.as_ref(), local_address };
+        StreamDesk { site, caller: &caller, local, local_port: local_port.as_ref(), local_address };
     poll_fn(|cx| {
         loop {
             // A stream that was reset has room for another, but what it began may not be over yet.
@@ -292,10 +292,8 @@ fn ended_badly(error: &h2::Error) -> Outcome {
 #[derive(Clone, Copy)]
 struct StreamDesk<'a> {
     site: &'a Site,
-    client: ClientAddress,
+    caller: &'a Caller,
     local: &'a Local,
-    /// The client's address as text.
-    ip: &'a Rc<str>,
     /// The port that the client connected to.
     local_port: Option<&'a Rc<str>>,
     local_address: Option<SocketAddr>,
@@ -319,7 +317,7 @@ impl StreamDesk<'_> {
         let ends = body.is_end_stream();
         let stream = multiplexed::Stream::of_client(respond, body, *limits);
         let stream = Stream::H2(Box::new(stream));
-        let caller = Caller::known(self.client, self.ip);
+        let caller = self.caller.again();
         let mut session = Session::new(self.site, self.local, &cut, caller, stream);
         session.local_port = self.local_port.cloned();
         session.local_address = self.local_address;
@@ -357,6 +355,6 @@ impl Session<'_> {
         let detail = Some(refusal.reason.as_str().to_owned());
         let told = Told { detail, ..Told::new(Why::BadRequest) };
         let (_, told) = self.refuse(refusal.reason.status(), told);
-        publish(self.site, self.client, began, &self.request_id, &self.request, told);
+        publish(self.site, &self.caller, began, &self.request_id, &self.request, told);
     }
 }

@@ -62,7 +62,7 @@ impl Session<'_> {
             ..Told::new(crate::tcp::why(end))
         };
         let why = told.why;
-        publish(self.site, self.caller.address, began, &self.request_id, &self.request, told);
+        publish(self.site, &self.caller, began, &self.request_id, &self.request, told);
         why
     }
 }

@@ -1,6 +1,7 @@
 //! What the variables of a template mean for the request at hand. A client chooses many of these values, so whatever
 //! could end a field or begin another one is taken out here, and a template is never read a second time.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use evenkeel_wire::{Fields, Known};
@@ -77,7 +78,7 @@ impl Session<'_> {
     fn put_value(&self, variable: Variable, text: &mut Vec<u8>) {
         let target = &self.request.target;
         let end = path_end(target);
-        let port;
+        let (port, said);
         text.extend_from_slice(match variable {
             Variable::ClientIp => self.caller.ip.as_bytes(),
             Variable::ClientPort => {
@@ -92,10 +93,32 @@ impl Session<'_> {
             Variable::RequestId => self.request_id.as_bytes(),
             Variable::Scheme => self.scheme().as_bytes(),
             Variable::Uri => target,
+            Variable::ClientSubject
+            | Variable::ClientIssuer
+            | Variable::ClientFingerprint
+            | Variable::ClientSerial
+            | Variable::ClientNames => {
+                said = self.of_certificate(variable);
+                said.as_bytes()
+            }
             Variable::User => self.caller.user.as_deref().unwrap_or_default().as_bytes(),
             // These stand for parts of a template of their own kind.
             Variable::Rest | Variable::Header | Variable::Cookie => b"",
         });
+    }
+}
+
+impl Session<'_> {
+    /// What the client's certificate says; nothing where it has shown none.
+    fn of_certificate(&self, variable: Variable) -> Cow<'_, str> {
+        let Some(shown) = self.caller.shown() else { return Cow::Borrowed("") };
+        match variable {
+            Variable::ClientSubject => Cow::Borrowed(&shown.subject),
+            Variable::ClientIssuer => Cow::Borrowed(&shown.issuer),
+            Variable::ClientFingerprint => Cow::Borrowed(&shown.fingerprint),
+            Variable::ClientSerial => Cow::Borrowed(&shown.serial),
+            _ => Cow::Owned(shown.names_in_one_line()),
+        }
     }
 }
 

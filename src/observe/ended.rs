@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::tls::Shown;
+
 /// Which side a connection came from; never mixed up with a backend's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum ClientAddress {
@@ -104,6 +106,8 @@ reasons! {
     TlsFailed "tls-failed" Client,
     /// HTTP: a backend's answer went to the client as a whole.
     Answered "answered" Backend,
+    /// HTTP: the host asked for demands another certificate of clients than the name that the connection was opened for.
+    Misdirected "misdirected" Client,
     /// HTTP: answered by Evenkeel itself, as the route says: a file, a redirect or a fixed reply.
     Replied "replied" Us,
     /// HTTP: the request breaks the rules or can be read in more than one way, and was refused.
@@ -233,6 +237,8 @@ pub(crate) struct Ended {
     pub(crate) phases: Phases,
     /// Backends tried, the one used included.
     pub(crate) tried: u32,
+    /// The certificate that the client has shown.
+    pub(crate) certificate: Option<Arc<Shown>>,
     /// The request, for a record of one.
     pub(crate) request: Option<Box<RequestLine>>,
 }

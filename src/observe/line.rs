@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::clock::{write_clf_time, write_time};
 use super::ended::{ClientAddress, Ended, RequestLine};
 use crate::config::{AccessFormat, AccessVariable, Part, Recorded, Template};
+use crate::tls::Shown;
 
 /// Writes a record, without a line end. The formats of httpd have no words for a connection that is no request: it is
 /// written as text.
@@ -42,6 +43,10 @@ fn write_text(line: &mut String, record: &Ended) {
     let _ = write!(line, " tried={tried}");
     if let Some(request) = &record.request {
         write_request(line, request);
+    }
+    if let Some(shown) = &record.certificate {
+        let Shown { subject, fingerprint, .. } = &**shown;
+        let _ = write!(line, " subject={subject:?} fingerprint={fingerprint}");
     }
     if let Some(detail) = &record.detail {
         let _ = write!(line, " detail={detail:?}");
@@ -104,6 +109,16 @@ fn write_json(line: &mut String, record: &Ended) {
             "referer": request.referer,
         });
         object.extend(request.as_object().cloned().into_iter().flatten());
+    }
+    if let (Some(shown), Some(object)) = (&record.certificate, value.as_object_mut()) {
+        let certificate = serde_json::json!({
+            "subject": shown.subject,
+            "issuer": shown.issuer,
+            "fingerprint": shown.fingerprint,
+            "serial": shown.serial,
+            "names": shown.names,
+        });
+        object.insert("certificate".to_owned(), certificate);
     }
     for character in value.to_string().chars() {
         // JSON lets pass what Unicode calls a control or a line end beyond ASCII; terminals and line readers do not.
@@ -169,6 +184,15 @@ fn write_recorded(line: &mut String, recorded: Recorded, record: &Ended) {
         Recorded::TimeCommon => write_clf_time(line, record.at),
         Recorded::Client => put(line, record.client),
         Recorded::ClientIp => write_ip(line, record.client),
+        Recorded::ClientSubject
+        | Recorded::ClientIssuer
+        | Recorded::ClientFingerprint
+        | Recorded::ClientSerial
+        | Recorded::ClientNames => {
+            if let Some(shown) = &record.certificate {
+                write_of_certificate(line, recorded, shown);
+            }
+        }
         Recorded::Listener => write_escaped(line, &record.listener),
         Recorded::Upstream => write_escaped(line, &record.upstream),
         Recorded::Backend => write_escaped(line, record.backend.as_deref().unwrap_or_default()),
@@ -195,6 +219,16 @@ fn write_recorded(line: &mut String, recorded: Recorded, record: &Ended) {
                 write_of_request(line, recorded, request);
             }
         }
+    }
+}
+
+fn write_of_certificate(line: &mut String, recorded: Recorded, shown: &Shown) {
+    match recorded {
+        Recorded::ClientSubject => write_escaped(line, &shown.subject),
+        Recorded::ClientIssuer => write_escaped(line, &shown.issuer),
+        Recorded::ClientFingerprint => line.push_str(&shown.fingerprint),
+        Recorded::ClientSerial => line.push_str(&shown.serial),
+        _ => write_escaped(line, &shown.names_in_one_line()),
     }
 }
 
@@ -260,6 +294,7 @@ fn write_bare_millis(line: &mut String, time: Option<Duration>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
     use crate::observe::ended::{Phases, Why};
@@ -277,6 +312,13 @@ mod tests {
             bytes_down: 4,
             phases: Phases { total: Duration::from_micros(1_500), ..Phases::default() },
             tried: 2,
+            certificate: Some(Arc::new(Shown {
+                subject: "CN=\"é".into(),
+                issuer: "CN=ca".into(),
+                fingerprint: "00ff".into(),
+                serial: "01".into(),
+                names: vec!["a.test".into(), "b,c".into()],
+            })),
             request: None,
         }
     }
@@ -312,6 +354,7 @@ mod tests {
             line,
             "2024-02-29T12:34:56.789Z 192.0.2.7:4242 public app 10.0.0.1:80 connect-refused backend \
              up=3 down=4 queue=- connect=- first=- total=1.500ms tried=2 \
+             subject=\"CN=\\\"é\" fingerprint=00ff \
              detail=\"two\\nlines \\u{1b}[31m \\u{9b}31m\\u{2028}\""
         );
         assert_eq!(line, written("combined", &record()), "no request, no format of httpd");
@@ -347,6 +390,11 @@ mod tests {
             "29/Feb/2024:12:34:56 +0000",
             "192.0.2.7:4242",
             "192.0.2.7",
+            "CN=\\x22\\xC3\\xA9",
+            "CN=ca",
+            "00ff",
+            "01",
+            "a.test,b\\x5C,c",
             "public",
             "app",
             "10.0.0.1:80",

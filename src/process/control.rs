@@ -17,6 +17,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::Why;
 use crate::plan::{Plan, Share};
+use crate::tls::{Acceptor, Watch};
 use crate::upstream::{EntryPlace, Upstream};
 
 /// What can be asked of a running proxy.
@@ -25,6 +26,7 @@ pub(super) enum Order {
     Drain,
     Cut,
     ReopenLogs,
+    ReloadCertificates,
 }
 
 /// Everything the control thread owns.
@@ -36,6 +38,7 @@ pub(super) struct Control {
     pub(super) tally: Arc<Tally>,
     pub(super) inbox: mpsc::UnboundedReceiver<Order>,
     pub(super) report: watch::Sender<Option<Report>>,
+    pub(super) certificates: Arc<Watch>,
 }
 
 /// The workers as the control thread sees them.
@@ -49,19 +52,27 @@ struct Workers {
 
 impl Control {
     /// Starts the workers and the control thread.
-    pub(super) fn start(self, acceptances: Vec<Vec<Acceptance>>) -> io::Result<JoinHandle<()>> {
+    pub(super) fn start(
+        self,
+        acceptances: Vec<Vec<Acceptance>>,
+        secured: Vec<(String, Arc<Acceptor>)>,
+    ) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let workers = start_workers(acceptances, self.plan.share)?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             let report = self.report.clone();
-            let outcome = runtime.block_on(self.run(workers));
-            drop(runtime);
+            let outcome = runtime.block_on(self.run(workers, secured));
+            // Files on a disk that does not answer must not hold up the stop.
+            runtime.shutdown_background();
             report.send_replace(Some(outcome));
         })
     }
 
-    async fn run(mut self, mut workers: Workers) -> Report {
+    async fn run(mut self, mut workers: Workers, secured: Vec<(String, Arc<Acceptor>)>) -> Report {
         self.look_after_upstreams();
+        if !secured.is_empty() {
+            tokio::spawn(Arc::clone(&self.certificates).keep_up(secured));
+        }
         if self.next_stop_order().await == Order::Drain {
             self.drain(&mut workers).await;
         }
@@ -116,6 +127,7 @@ impl Control {
         loop {
             match self.inbox.recv().await {
                 Some(Order::ReopenLogs) => self.log.reopen(),
+                Some(Order::ReloadCertificates) => self.certificates.read_now(),
                 Some(order) => return order,
                 None => return Order::Cut,
             }

@@ -107,10 +107,12 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>().map_err(system("sticky"))?;
     let places = Places::new(Some(plan.connections_max));
     let acceptors: Result<Vec<_>, _> = plan.listeners.iter().map(acceptor).collect();
+    let acceptors = acceptors?;
+    let plan_sections: Vec<_> = plan.listeners.iter().map(section).collect();
     let services = plan
         .listeners
         .iter()
-        .zip(acceptors?)
+        .zip(acceptors.clone())
         .map(|(listener, tls)| service(listener, tls, &upstreams, &places, &log, &tally));
     let services: Vec<_> = services.collect::<io::Result<_>>().map_err(system("split-cookie"))?;
     let mut doors = Vec::new();
@@ -136,8 +138,11 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
         tally: Arc::clone(&tally),
         inbox,
         report,
+        certificates: Arc::default(),
     };
-    let thread = control.start(acceptances).map_err(system("start threads"))?;
+    let acceptors = plan_sections.into_iter().zip(acceptors);
+    let acceptors = acceptors.filter_map(|(section, tls)| Some((section, tls?))).collect();
+    let thread = control.start(acceptances, acceptors).map_err(system("start threads"))?;
     Ok(Running { orders, ended, thread: Some(thread), tally, upstreams, addresses })
 }
 
@@ -146,9 +151,9 @@ fn refused(listener: &ListenerPlan, error: BindError) -> StartError {
 }
 
 /// Who takes the clients of a listener through their handshakes, if they speak TLS.
-fn acceptor(listener: &ListenerPlan) -> Result<Option<Acceptor>, StartError> {
+fn acceptor(listener: &ListenerPlan) -> Result<Option<Arc<Acceptor>>, StartError> {
     let loaded = listener.tls.as_ref().map(Acceptor::load).transpose();
-    loaded.map_err(|flaw| StartError::Certificate {
+    loaded.map(|loaded| loaded.map(Arc::new)).map_err(|flaw| StartError::Certificate {
         listener: section(listener),
         cause: Box::new(flaw),
     })
@@ -164,7 +169,7 @@ fn section(listener: &ListenerPlan) -> String {
 
 fn service(
     plan: &ListenerPlan,
-    tls: Option<Acceptor>,
+    tls: Option<Arc<Acceptor>>,
     upstreams: &[Arc<Upstream>],
     places: &Arc<Places>,
     log: &AccessLog,
@@ -249,6 +254,12 @@ impl Running {
     /// Opens the access log file anew, after it was moved away.
     pub fn reopen_logs(&self) {
         let _ = self.orders.send(Order::ReopenLogs);
+    }
+
+    /// Reads certificates, keys and lists of revoked certificates anew, whether their files have changed or not. Returns
+    /// at once; the log says what came of it.
+    pub fn reload_certificates(&self) {
+        let _ = self.orders.send(Order::ReloadCertificates);
     }
 
     /// Waits until the proxy has stopped, by [`Running::drain`] or [`Running::cut`].

@@ -96,6 +96,7 @@ pub(super) fn run(
         desk: Rc::new(Desk {
             scratch: RefCell::new(Scratch::new(share.pipes)),
             http: http::Local::new(share.files, FILE_THREADS, share.compress),
+            pace: Rc::default(),
         }),
         cuts: RefCell::default(),
         finishing: Cell::new(false),

@@ -157,7 +157,7 @@ mod tests {
             let fields = evenkeel_wire::Fields::default();
             let ask = Ask {
                 host: host.as_bytes(), path: path.as_bytes(), query: b"", method: b"GET",
-                fields: &fields, client: None,
+                fields: &fields, client: None, shown: None,
             };
             let expected = routes.iter().position(|conditions| conditions.hold(&ask));
             prop_assert_eq!(Routes::compile(routes).find(&ask), expected);
@@ -192,6 +192,7 @@ mod tests {
             method: b"GET",
             fields: &fields,
             client: None,
+            shown: None,
         };
         assert_eq!(routes.find(&ask), Some(0));
         assert_eq!(routes.find(&Ask { path: b"/p100", ..ask }), None);
@@ -218,8 +219,15 @@ mod tests {
             for n in 0..1_000_000_usize {
                 let (host, path) = &asks[n * 7919 % 10_000];
                 let (host, path) = (host.as_bytes(), path.as_bytes());
-                let ask =
-                    Ask { host, path, query: b"", method: b"GET", fields: &fields, client: None };
+                let ask = Ask {
+                    host,
+                    path,
+                    query: b"",
+                    method: b"GET",
+                    fields: &fields,
+                    client: None,
+                    shown: None,
+                };
                 assert_eq!(routes.find(&ask), Some(n * 7919 % 10_000));
             }
             println!("{name}: {} ns a find", began.elapsed().as_nanos() / 1_000_000);

@@ -3,25 +3,45 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
-use rustls::version::{TLS12, TLS13};
-use tokio_rustls::TlsAcceptor;
+use arc_swap::ArcSwap;
+use rustls::HandshakeKind;
+use rustls::server::Acceptor as Greeter;
+use tokio::sync::Semaphore;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
-use super::certificate::{self, Flaw};
-use super::names::ByName;
-use super::{Settings, Version};
+use super::Settings;
+use super::files::{Flaw, Part};
+use super::offer::{Made, Offer};
+use super::pace::{Pace, Paced};
+use super::shown::Shown;
+use super::tickets::TicketKeys;
 use crate::link::{HELD, Link};
 use crate::socket::Socket;
+
+/// The alert of a server that knows no such name (RFC 6066 3): unrecognized_name, fatal, in a record of its own.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Takes clients of one listener through their handshakes.
 #[derive(Debug)]
 pub(crate) struct Acceptor {
-    config: Arc<ServerConfig>,
-    timeout: Duration,
+    settings: Settings,
+    keys: Arc<TicketKeys>,
+    offer: ArcSwap<Offer>,
+    /// Places for handshakes.
+    places: Semaphore,
+}
+
+/// What a handshake came to that matters later.
+#[derive(Debug)]
+pub(crate) struct Agreed {
+    offer: Arc<Offer>,
+    terms: usize,
+    /// The client's certificate, if it has shown one.
+    pub(crate) shown: Option<Arc<Shown>>,
 }
 
 /// Why there is no secure connection.
@@ -29,63 +49,131 @@ pub(crate) struct Acceptor {
 pub(crate) enum Failed {
     /// The client ended before its first byte: a health check, or a change of mind.
     Silent,
-    /// The client speaks HTTP in clear. Nothing has been read from it.
-    PlainHttp(Socket),
+    /// The client does not speak TLS, but something that begins with a capital letter, as HTTP does. Nothing has been
+    /// read from it.
+    Plain(Socket),
     /// It was not done after this time.
     Late(Duration),
+    /// It asked for a name that is not to be had here.
+    UnknownName(Option<String>),
     /// The handshake itself, with the cause as rustls says it.
     Handshake(io::Error),
 }
 
 impl Acceptor {
-    /// Reads the certificates and their keys.
+    /// Reads the certificates and everything else that stands in files, and says what is out of date.
     pub(crate) fn load(settings: &Settings) -> Result<Acceptor, Flaw> {
-        let mut identities = Vec::new();
-        for files in &settings.identities {
-            identities.push(certificate::load(files)?);
-        }
-        let names = ByName::new(identities).ok_or_else(Flaw::nothing)?;
-        let versions: &[_] = match settings.min_version {
-            Version::Tls12 => &[&TLS13, &TLS12],
-            Version::Tls13 => &[&TLS13],
-        };
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions)
-            .map_err(Flaw::of_library)?;
-        let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(names));
-        config.alpn_protocols = settings.protocols.iter().map(|name| name.to_vec()).collect();
-        // One for all workers of a listener, so that a client may come back on any. Its keys change every six hours.
-        config.ticketer = aws_lc_rs::Ticketer::new().map_err(Flaw::of_library)?;
-        config.max_early_data_size = 0;
-        Ok(Acceptor { config: Arc::new(config), timeout: settings.handshake_timeout })
+        let keys = Arc::new(TicketKeys::load(settings.ticket_keys.as_deref())?);
+        let Made { offer, .. } = Offer::load(settings, &keys)?;
+        Ok(Acceptor {
+            settings: settings.clone(),
+            keys,
+            offer: ArcSwap::from_pointee(offer),
+            places: Semaphore::new(settings.handshakes_max),
+        })
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn keys(&self) -> &TicketKeys {
+        &self.keys
+    }
+
+    pub(super) fn offer(&self) -> Arc<Offer> {
+        self.offer.load_full()
+    }
+
+    /// Reads all files anew. If one cannot be used, everything stays as it is.
+    pub(super) fn reload(&self) -> Result<Vec<(Part, String)>, Flaw> {
+        let Made { offer, out_of_date } = Offer::load(&self.settings, &self.keys)?;
+        self.keys.reload()?;
+        self.offer.store(Arc::new(offer));
+        Ok(out_of_date)
     }
 
     /// Goes through the handshake with a client that has just been let in.
-    pub(crate) async fn accept(&self, socket: Socket) -> Result<Link, Failed> {
-        let handshake = tokio::time::timeout(self.timeout, self.handshake(socket));
-        handshake.await.unwrap_or(Err(Failed::Late(self.timeout)))
+    pub(crate) async fn accept(
+        &self,
+        socket: Socket,
+        pace: &Rc<Pace>,
+    ) -> Result<(Link, Option<Agreed>), Failed> {
+        let timeout = self.settings.handshake_timeout;
+        let handshake = tokio::time::timeout(timeout, async {
+            let mut first = [0];
+            let arrived = poll_fn(|cx| socket.poll_peek_beyond(cx, 0, &mut first)).await;
+            match arrived.map_err(Failed::Handshake)?.count {
+                0 => return Err(Failed::Silent),
+                // A record begins with 22 (RFC 8446 5.1), a request with its method.
+                _ if first[0].is_ascii_uppercase() => return Err(Failed::Plain(socket)),
+                _ => {}
+            }
+            // Whoever has said nothing yet takes no place. It is never closed.
+            let _place = self.places.acquire().await;
+            Paced::new(self.handshake(socket), pace).await
+        });
+        handshake.await.unwrap_or(Err(Failed::Late(timeout)))
     }
 
-    async fn handshake(&self, socket: Socket) -> Result<Link, Failed> {
-        let mut first = [0];
-        let arrived = poll_fn(|cx| socket.poll_peek_beyond(cx, 0, &mut first)).await;
-        match arrived.map_err(Failed::Handshake)?.count {
-            0 => return Err(Failed::Silent),
-            // A record begins with 22 (RFC 8446 5.1), a request with its method.
-            _ if first[0].is_ascii_uppercase() => return Err(Failed::PlainHttp(socket)),
-            _ => {}
+    async fn handshake(&self, socket: Socket) -> Result<(Link, Option<Agreed>), Failed> {
+        let greeted = LazyConfigAcceptor::new(Greeter::default(), socket);
+        let start = greeted.await.map_err(Failed::Handshake)?;
+        let offer = self.offer.load_full();
+        let name = start.client_hello().server_name().map(str::to_owned);
+        let number = offer.terms_for(name.as_deref());
+        let Some((number, terms)) = number.and_then(|n| offer.terms(n).map(|terms| (n, terms)))
+        else {
+            let StartHandshake { io: socket, .. } = start;
+            // Nothing has been sent yet: there is room for it.
+            let _ = socket.send_first(&UNRECOGNIZED_NAME);
+            return Err(Failed::UnknownName(name));
+        };
+        let limit = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(HELD));
+        let stream = start.into_stream_with(Arc::clone(&terms.config), limit).await;
+        let stream = stream.map_err(Failed::Handshake)?;
+        let session = stream.get_ref().1;
+        let chain = session.peer_certificates();
+        if let Some(clients) = &terms.clients
+            && session.handshake_kind() == Some(HandshakeKind::Resumed)
+        {
+            clients
+                .judge_again(chain)
+                .map_err(|error| Failed::Handshake(io::Error::other(error)))?;
         }
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.config));
-        let stream = acceptor.accept_with(socket, |session| session.set_buffer_limit(Some(HELD)));
-        stream.await.map(Link::secure).map_err(Failed::Handshake)
+        let shown = chain.and_then(<[_]>::first).and_then(Shown::of).map(Arc::new);
+        let matters = shown.is_some() || offer.demands_differ();
+        let agreed = matters.then(|| Agreed { offer: Arc::clone(&offer), terms: number, shown });
+        Ok((Link::secure(stream), agreed))
+    }
+}
+
+impl std::fmt::Display for Failed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Failed::Silent => f.write_str("nothing came"),
+            Failed::Plain(_) => f.write_str("it does not speak TLS"),
+            Failed::Late(most) => write!(f, "the handshake was not done after {most:?}"),
+            Failed::UnknownName(Some(name)) => write!(f, "there is no certificate for {name:?}"),
+            Failed::UnknownName(None) => f.write_str("it asked for no name"),
+            Failed::Handshake(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Agreed {
+    /// Whether a request for this host may come over this connection: not where its name asks something else of clients
+    /// (RFC 9110 15.5.20).
+    pub(crate) fn covers(&self, host: &[u8]) -> bool {
+        !self.offer.demands_differ()
+            || std::str::from_utf8(host).is_ok_and(|host| self.offer.same_demand(self.terms, host))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::Files;
+    use crate::tls::{Demand, Files, Version};
 
     #[test]
     fn early_data_is_off_and_tickets_are_on() {
@@ -94,16 +182,22 @@ mod tests {
         let (certificate, key) = (folder.path().join("a.crt"), folder.path().join("a.key"));
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let files = Files { certificate, key, ocsp: None };
         let acceptor = Acceptor::load(&Settings {
-            identities: vec![Files { certificate, key }],
+            identities: vec![(files, Demand::default())],
+            refuse_unknown_names: false,
             min_version: Version::Tls13,
+            ticket_keys: None,
             handshake_timeout: Duration::from_secs(1),
+            handshakes_max: 1,
             protocols: vec![b"http/1.1"],
         })
         .unwrap();
-        assert_eq!(acceptor.config.max_early_data_size, 0);
-        assert!(acceptor.config.ticketer.enabled());
-        let groups = &acceptor.config.crypto_provider().kx_groups;
+        let offer = acceptor.offer();
+        let config = &offer.terms(0).unwrap().config;
+        assert_eq!(config.max_early_data_size, 0);
+        assert!(config.ticketer.enabled());
+        let groups = &config.crypto_provider().kx_groups;
         assert_eq!(groups[0].name(), rustls::NamedGroup::X25519MLKEM768);
     }
 }

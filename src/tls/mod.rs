@@ -1,33 +1,54 @@
-//! TLS towards clients: which certificate is shown to whom, the handshake, and the protocol agreed on in it.
-//! It is handed its settings; it must never look at the config, and never carries bytes once a handshake is done:
-//! that is `link`. Certificates of clients, ACME, and TLS towards backends belong here too.
+//! TLS towards clients: which certificate is shown to whom, what is demanded of theirs, the handshake, and the protocol
+//! agreed on in it. It is handed its settings; it must never look at the config, and never carries bytes once a
+//! handshake is done: that is `link`. ACME, and TLS towards backends, belong here too.
 
 mod accept;
 pub(crate) mod certificate;
+pub(crate) mod clients;
+mod files;
 mod names;
+mod ocsp;
+mod offer;
+mod pace;
+mod shown;
+pub(crate) mod tickets;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use accept::{Acceptor, Failed};
+pub(crate) use accept::{Acceptor, Agreed, Failed};
+pub(crate) use clients::{Auth, Demand};
+pub(crate) use files::Flaw;
+pub(crate) use pace::Pace;
+pub(crate) use shown::Shown;
+pub(crate) use watch::Watch;
 
 /// What was configured for TLS on one listener.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
-    /// The first is shown to clients that ask for a name of none of them.
-    pub(crate) identities: Vec<Files>,
+    /// Certificates, each with what is demanded of the clients that ask for its names. The first is shown to clients
+    /// that ask for a name of none of them.
+    pub(crate) identities: Vec<(Files, Demand)>,
+    /// Whether clients are refused that ask for a name of none of them.
+    pub(crate) refuse_unknown_names: bool,
     pub(crate) min_version: Version,
+    /// Keys for tickets that others have too.
+    pub(crate) ticket_keys: Option<PathBuf>,
     /// How long a handshake may take, from accepting the connection.
     pub(crate) handshake_timeout: Duration,
+    /// Handshakes at the same time, over all workers.
+    pub(crate) handshakes_max: usize,
     /// What is offered by ALPN (RFC 7301), the best first.
     pub(crate) protocols: Vec<&'static [u8]>,
 }
 
-/// Where a certificate, with those that vouch for it, and its key stand.
+/// Where a certificate, with those that vouch for it, its key and what is shown with it stand.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Files {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
+    pub(crate) ocsp: Option<PathBuf>,
 }
 
 /// A version of TLS. There is none below these.
@@ -35,4 +56,18 @@ pub(crate) struct Files {
 pub(crate) enum Version {
     Tls12,
     Tls13,
+}
+
+impl Settings {
+    /// Every file that is read, and read anew when it changes.
+    fn files(&self) -> Vec<&PathBuf> {
+        let mut all: Vec<_> = self.ticket_keys.iter().collect();
+        for (files, demand) in &self.identities {
+            all.extend([&files.certificate, &files.key].into_iter().chain(&files.ocsp));
+            all.extend(demand.ca.iter().chain(&demand.crl));
+        }
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
 }

@@ -2,6 +2,7 @@
 //! Everything listens on ports the kernel chose, and everything waits for a condition with a deadline, never for a time.
 
 pub(crate) mod attacked;
+pub(crate) mod authority;
 pub(crate) mod backend;
 pub(crate) mod browser;
 pub(crate) mod client;

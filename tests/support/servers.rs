@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
@@ -259,10 +259,25 @@ impl Drop for Server {
 
 /// Runs a program to its end and gives all that it printed; it must succeed, and within the given time.
 pub(crate) fn run(command: &mut Command, most: Duration) -> String {
+    let (status, text) = finish(command.stdin(Stdio::null()), b"", most);
+    assert!(status.success(), "{command:?}: {status}\n{text}");
+    text
+}
+
+/// Runs a program that is told this on its standard input, and gives all that it printed, however it ended.
+pub(crate) fn fed(command: &mut Command, input: &[u8]) -> String {
+    finish(command.stdin(Stdio::piped()), input, Duration::from_secs(30)).1
+}
+
+fn finish(command: &mut Command, input: &[u8], most: Duration) -> (ExitStatus, String) {
     let mut printed = tempfile::tempfile().expect("a temporary file");
     let copy = |file: &File| file.try_clone().expect("a temporary file");
-    command.stdin(Stdio::null()).stdout(copy(&printed)).stderr(copy(&printed));
+    command.stdout(copy(&printed)).stderr(copy(&printed));
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that has ended already reads no more.
+        let _ = stdin.write_all(input);
+    }
     let deadline = Instant::now() + most;
     let status = loop {
         match child.try_wait().expect("wait") {
@@ -277,8 +292,7 @@ pub(crate) fn run(command: &mut Command, most: Duration) -> String {
     }
     let text = contents(&mut printed);
     let status = status.unwrap_or_else(|| panic!("{command:?} took over {most:?}:\n{text}"));
-    assert!(status.success(), "{command:?}: {status}\n{text}");
-    text
+    (status, text)
 }
 
 /// The path of an installed program. PostgreSQL's own lie beside the PATH, one folder per version.

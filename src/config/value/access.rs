@@ -20,6 +20,16 @@ choice! {
         Client = "client",
         /// The client's address.
         ClientIp = "client.ip",
+        /// The subject of the client's certificate.
+        ClientSubject = "client.subject",
+        /// Who vouches for that certificate.
+        ClientIssuer = "client.issuer",
+        /// Its SHA-256.
+        ClientFingerprint = "client.fingerprint",
+        /// Its serial number.
+        ClientSerial = "client.serial",
+        /// Its further names.
+        ClientNames = "client.names",
         /// The listener's name.
         Listener = "listener",
         /// The upstream's name.

@@ -150,16 +150,6 @@ choice! {
     }
 }
 
-choice! {
-    /// A version of TLS.
-    pub enum TlsVersion ("a version of TLS") {
-        /// TLS 1.2 (RFC 5246).
-        Tls12 = "1.2",
-        /// TLS 1.3 (RFC 8446).
-        Tls13 = "1.3",
-    }
-}
-
 /// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessTo {

@@ -12,6 +12,16 @@ choice! {
         ClientIp = "client.ip",
         /// The port that the client comes from, where it is known.
         ClientPort = "client.port",
+        /// The subject of the client's certificate, as `CN=device-1,O=Example`; nothing where it has shown none.
+        ClientSubject = "client.subject",
+        /// Who vouches for that certificate.
+        ClientIssuer = "client.issuer",
+        /// Its SHA-256.
+        ClientFingerprint = "client.fingerprint",
+        /// Its serial number.
+        ClientSerial = "client.serial",
+        /// Its further names (SAN), with commas between them.
+        ClientNames = "client.names",
         /// The value of a cookie.
         Cookie = "cookie.NAME",
         /// The value of a header of the request.
@@ -90,6 +100,11 @@ impl Template {
     pub const IN_HEADERS: &'static [Variable] = &[
         Variable::ClientIp,
         Variable::ClientPort,
+        Variable::ClientSubject,
+        Variable::ClientIssuer,
+        Variable::ClientFingerprint,
+        Variable::ClientSerial,
+        Variable::ClientNames,
         Variable::Cookie,
         Variable::Header,
         Variable::Host,

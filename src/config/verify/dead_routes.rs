@@ -144,6 +144,8 @@ fn covers(route: &Route, other: &Route) -> bool {
             || all(&route.path, &other.path, PathPattern::covers))
         && all(&route.method, &other.method, |mine, their| mine == their)
         && all(&route.client, &other.client, |mine, their| mine.contains(their))
+        && (route.client_certificate.is_none()
+            || route.client_certificate == other.client_certificate)
         && route.header.iter().all(|(name, mine)| {
             let same = |their: &str| their.eq_ignore_ascii_case(name);
             other.header.iter().any(|(name, their)| same(name) && value_covers(mine, their))

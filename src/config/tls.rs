@@ -1,0 +1,142 @@
+//! The sections of TLS: what clients are shown and what is demanded of them. Declared like everything else in a config.
+
+use std::path::PathBuf;
+
+use super::*;
+
+section! {
+    /// `tls` of a listener: the certificates that clients are shown, what is demanded of theirs, and what a handshake may be. Files are PEM; keys are not encrypted. All of them are read anew when they change.
+    pub struct Tls {
+        /// The file of the certificate, followed by those that vouch for it.
+        certificate: Option<PathBuf> = None,
+        /// The file of its private key.
+        key: Option<PathBuf> = None,
+        /// The file of an OCSP answer (DER) about it, which clients are shown with it while it is valid.
+        ocsp: Option<PathBuf> = None,
+        /// More certificates. A client is shown the one for the name that it asks for (SNI); of several for one name, the one that it can use.
+        certificates: Vec<Certificate> = Vec::new(),
+        /// What becomes of a client that asks for a name of no certificate, or for none: it is shown the `"first"` of all certificates, or it is `"refused"`.
+        unknown_name: UnknownName = UnknownName::First,
+        /// The versions and cipher suites, by the names that Mozilla gave them: `"modern"` is TLS 1.3 alone, `"intermediate"` also TLS 1.2 with forward secrecy.
+        profile: TlsProfile = TlsProfile::Intermediate,
+        /// The oldest version of TLS that is taken. Absent: as the profile says.
+        min_version: Option<TlsVersion> = None,
+        /// The file of the keys that session tickets are sealed with, for several nodes to share. Absent: keys that never leave the process, new every six hours.
+        ticket_keys: Option<PathBuf> = None,
+        /// How long a handshake may take, from accepting the connection.
+        handshake_timeout: Time = Time::seconds(10),
+        /// Handshakes at the same time; more wait for their turn.
+        handshakes_max: u32 = 1000,
+        /// Whether clients show a certificate of their own: `"off"`, `"optional"` or `"required"`. Absent: `"required"` if it is said below which ones are taken, else `"off"`.
+        client_auth: Option<ClientAuth> = None,
+        /// Files of the authorities whose client certificates are taken.
+        client_ca: Vec<PathBuf> = Vec::new(),
+        /// Files of their lists of revoked certificates. With one, there must be a valid list of every authority.
+        client_crl: Vec<PathBuf> = Vec::new(),
+        /// Client certificates that are taken whoever vouches for them, by the SHA-256 of the whole certificate in hexadecimal.
+        client_fingerprints: Vec<Fingerprint> = Vec::new(),
+        /// Take any certificate that vouches for itself. Whoever wants can make one: it shows that a client has come before, never who it is.
+        client_self_signed: bool = false,
+        /// Authorities that may stand between a client's certificate and one of `client-ca`.
+        verify_depth: u32 = 3,
+    }
+}
+
+section! {
+    /// One of `certificates`. Where it says nothing of clients, what the table around it says holds.
+    pub struct Certificate {
+        /// The file of the certificate, followed by those that vouch for it.
+        certificate: PathBuf = required,
+        /// The file of its private key.
+        key: PathBuf = required,
+        /// The file of an OCSP answer (DER) about it.
+        ocsp: Option<PathBuf> = None,
+        /// Whether clients that ask for its names show a certificate of their own.
+        client_auth: Option<ClientAuth> = None,
+        /// Files of the authorities whose client certificates are taken.
+        client_ca: Vec<PathBuf> = Vec::new(),
+        /// Files of their lists of revoked certificates.
+        client_crl: Vec<PathBuf> = Vec::new(),
+        /// Client certificates that are taken whoever vouches for them, by their SHA-256.
+        client_fingerprints: Vec<Fingerprint> = Vec::new(),
+        /// Take any certificate that vouches for itself.
+        client_self_signed: bool = false,
+        /// Authorities that may stand between a client's certificate and one of `client-ca`.
+        verify_depth: Option<u32> = None,
+    }
+}
+
+/// What is demanded of the clients of one certificate, wherever that was written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ClientDemand {
+    pub(crate) auth: ClientAuth,
+    pub(crate) ca: Vec<PathBuf>,
+    pub(crate) crl: Vec<PathBuf>,
+    pub(crate) fingerprints: Vec<Fingerprint>,
+    pub(crate) self_signed: bool,
+    pub(crate) depth: u32,
+}
+
+impl ClientDemand {
+    /// Whether any certificate of a client could be taken.
+    pub(crate) fn takes_any(&self) -> bool {
+        !self.ca.is_empty() || !self.fingerprints.is_empty() || self.self_signed
+    }
+
+    /// What was said, or what it means that nothing was.
+    fn with(mut self, said: Option<ClientAuth>) -> ClientDemand {
+        let meant = if self.takes_any() { ClientAuth::Required } else { ClientAuth::Off };
+        self.auth = said.unwrap_or(meant);
+        self
+    }
+}
+
+impl Tls {
+    /// Every certificate with its key, the first being the default.
+    pub(crate) fn every_certificate(&self) -> Vec<Certificate> {
+        let first = self.certificate.clone().zip(self.key.clone()).map(|(certificate, key)| {
+            Certificate { ocsp: self.ocsp.clone(), ..Certificate::new(certificate, key) }
+        });
+        first.into_iter().chain(self.certificates.iter().cloned()).collect()
+    }
+
+    /// The oldest version that is taken.
+    pub(crate) fn oldest(&self) -> TlsVersion {
+        self.min_version.unwrap_or(match self.profile {
+            TlsProfile::Modern => TlsVersion::Tls13,
+            TlsProfile::Intermediate => TlsVersion::Tls12,
+        })
+    }
+
+    /// What is demanded of clients where a certificate says nothing of its own.
+    pub(crate) fn demand(&self) -> ClientDemand {
+        let demand = ClientDemand {
+            auth: ClientAuth::Off,
+            ca: self.client_ca.clone(),
+            crl: self.client_crl.clone(),
+            fingerprints: self.client_fingerprints.clone(),
+            self_signed: self.client_self_signed,
+            depth: self.verify_depth,
+        };
+        demand.with(self.client_auth)
+    }
+
+    /// What is demanded of the clients of one certificate.
+    pub(crate) fn demand_of(&self, certificate: &Certificate) -> ClientDemand {
+        let own = ClientDemand {
+            auth: ClientAuth::Off,
+            ca: certificate.client_ca.clone(),
+            crl: certificate.client_crl.clone(),
+            fingerprints: certificate.client_fingerprints.clone(),
+            self_signed: certificate.client_self_signed,
+            depth: certificate.verify_depth.unwrap_or(self.verify_depth),
+        };
+        if own.takes_any() {
+            return own.with(certificate.client_auth);
+        }
+        let around = self.demand();
+        let crl = if own.crl.is_empty() { around.crl } else { own.crl };
+        let auth = certificate.client_auth.unwrap_or(around.auth);
+        ClientDemand { auth, crl, depth: own.depth, ..around }
+    }
+}
