@@ -44,7 +44,8 @@ fn config(one: SocketAddr, two: SocketAddr) -> Result<Config, Box<dyn Error>> {
     let upstream = Upstream { balance: Balance::RoundRobin, ..Upstream::new(vec![heavy, light]) };
     config.upstream.insert("app".into(), upstream);
     let anywhere = vec!["127.0.0.1:0".parse()?];
-    config.tcp.insert("public".into(), Listener::new(anywhere, "app".into()));
+    let listener = Listener { upstream: Some("app".into()), ..Listener::new(anywhere) };
+    config.tcp.insert("public".into(), listener);
     Ok(config)
 }
 

@@ -1,6 +1,8 @@
 //! The life of one connection, top to bottom: admitted or refused, served, ended with exactly one record.
 //! Whatever happens in between, also a panic, the record is written and everything taken is given back.
 
+mod greeting;
+
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -17,10 +19,12 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
 use crate::proxied::{self, Whose};
+use crate::route::StreamAsk;
 use crate::socket::Socket;
 use crate::tcp::{self, Cut, Outcome, Scratch};
-use crate::tls::{Acceptor, Agreed, Failed, Pace, Shown};
+use crate::tls::{Acceptor, Pace, Shown};
 use crate::upstream::Upstream;
+use greeting::{Greeted, Not};
 
 /// What all connections of one listener share.
 #[derive(Debug)]
@@ -39,7 +43,7 @@ pub(crate) struct Service {
 /// What is spoken on a listener, and where it leads.
 #[derive(Debug)]
 pub(crate) enum Job {
-    Tcp { rules: tcp::Rules, upstream: Arc<Upstream> },
+    Tcp(tcp::Site),
     Http(Arc<http::Site>),
 }
 
@@ -81,16 +85,6 @@ impl Service {
     }
 }
 
-impl Service {
-    /// The upstream that every connection goes to; on HTTP, that is decided by request.
-    fn upstream_name(&self) -> Arc<str> {
-        match &self.job {
-            Job::Tcp { upstream, .. } => Arc::clone(&upstream.rules.name),
-            Job::Http(_) => "-".into(),
-        }
-    }
-}
-
 impl Guest {
     /// Serves the client to its end. Runs on the worker whose event loop shall carry it; `stay` is dropped when it is
     /// over, however that comes.
@@ -120,16 +114,11 @@ impl Guest {
                         None
                     };
                     let service = Arc::clone(&self.record.service);
-                    let client = self.record.client;
                     match (turned_away, &service.job) {
                         (Some((why, detail)), _) => Outcome::without_backend(why, detail),
                         // Each is boxed, so that none carries the room for another.
-                        (None, Job::Tcp { rules, upstream }) => {
-                            let key = upstream.source_key(ip(client));
-                            let told = told(upstream, client, &socket);
-                            let client = tcp::Client { socket, key, told };
-                            let scratch = &desk.scratch;
-                            Box::pin(tcp::serve(client, rules, upstream, scratch, &cut)).await
+                        (None, Job::Tcp(site)) => {
+                            Box::pin(serve_tcp(socket, site, &mut self.record, &desk, &cut)).await
                         }
                         (None, Job::Http(site)) => {
                             Box::pin(serve_http(socket, site, &mut self.record, &desk, &cut)).await
@@ -181,6 +170,55 @@ fn told(upstream: &Upstream, client: ClientAddress, socket: &Socket) -> Option<B
     Some(version.header(client.address().zip(socket.local_address())))
 }
 
+/// Finds out where a connection goes, and carries its bytes there.
+async fn serve_tcp(
+    socket: Socket,
+    site: &tcp::Site,
+    record: &mut Record,
+    desk: &Desk,
+    cut: &Cut,
+) -> Outcome {
+    let tls = record.service.tls.clone();
+    let (link, upstream) = if tls.is_none() && !site.looks_first() {
+        (Link::Plain(socket), site.upstream.as_ref())
+    } else {
+        // Boxed, so that the room for it is given back when it is done.
+        let greeted = async {
+            match &tls {
+                Some(tls) => greeting::secure(tls, socket, desk, cut).await,
+                None => greeting::look(socket, site.rules.hello_timeout, cut).await,
+            }
+        };
+        match Box::pin(greeted).await {
+            Ok(greeted) => {
+                let upstream = site.find(&record.note(&greeted));
+                if upstream.is_none() {
+                    greeting::tell_unrecognized(&greeted.link);
+                }
+                (greeted.link, upstream)
+            }
+            Err(Not::Tls(socket)) => {
+                let goes_on = match &tls {
+                    Some(tls) => tls.allows_plain().then(|| site.find(&record.nothing_known())),
+                    None => Some(site.plain.as_ref()),
+                };
+                let Some(upstream @ Some(_)) = goes_on else {
+                    let detail = Some("it does not speak TLS".to_owned());
+                    return Outcome::without_backend(Why::TlsFailed, detail);
+                };
+                (Link::Plain(socket), upstream)
+            }
+            Err(Not::Alive(outcome)) => return *outcome,
+        }
+    };
+    let Some(upstream) = upstream else { return Outcome::without_backend(Why::NoRoute, None) };
+    record.upstream = Some(Arc::clone(&upstream.rules.name));
+    let key = upstream.stream_key(ip(record.client), record.name.as_deref());
+    let told = told(upstream, record.client, link.socket());
+    let client = tcp::Client { link, key, told };
+    tcp::serve(client, &site.rules, upstream, &desk.scratch, cut).await
+}
+
 async fn serve_http(
     socket: Socket,
     site: &http::Site,
@@ -188,56 +226,27 @@ async fn serve_http(
     desk: &Desk,
     cut: &Cut,
 ) -> Outcome {
-    let address = record.client;
-    let secured = match record.service.tls.clone() {
-        None => Ok((Link::Plain(socket), None)),
-        // Boxed, so that the room for a handshake is given back when it is done.
-        Some(tls) => Box::pin(secure(&tls, socket, desk, cut)).await,
+    let (address, scheme) = (record.client, site.rules.scheme);
+    let Some(tls) = record.service.tls.clone() else {
+        let client = http::Client { link: Link::Plain(socket), address, scheme, agreed: None };
+        return http::serve(client, site, &desk.http, &desk.scratch, cut).await;
     };
-    match secured {
-        Ok((link, agreed)) => {
-            record.certificate = agreed.as_ref().and_then(|agreed| agreed.shown.clone());
-            let client = http::Client { link, address, agreed: agreed.map(Arc::new) };
-            http::serve(client, site, &desk.http, &desk.scratch, cut).await
+    // Boxed, so that the room for a handshake is given back when it is done.
+    let client = match Box::pin(greeting::secure(&tls, socket, desk, cut)).await {
+        Ok(greeted) => {
+            record.note(&greeted);
+            let Greeted { link, agreed, .. } = greeted;
+            http::Client { link, address, scheme, agreed: agreed.map(Arc::new) }
         }
-        Err(Insecure::Plain(socket)) => {
-            Box::pin(http::refuse_plain(socket, site, address, &desk.http, cut)).await
+        Err(Not::Tls(socket)) if tls.allows_plain() => {
+            http::Client { link: Link::Plain(socket), address, scheme: "http", agreed: None }
         }
-        Err(Insecure::Ended(outcome)) => *outcome,
-    }
-}
-
-/// What a handshake came to that failed.
-enum Insecure {
-    /// The client speaks something else, of which nothing has been read.
-    Plain(Socket),
-    /// The connection is over. Boxed, because room for it would be kept for as long as a connection lasts.
-    Ended(Box<Outcome>),
-}
-
-impl Insecure {
-    fn ended(why: Why, detail: Option<String>) -> Insecure {
-        Insecure::Ended(Outcome::without_backend(why, detail).into())
-    }
-}
-
-/// Takes a client through its handshake.
-async fn secure(
-    tls: &Acceptor,
-    socket: Socket,
-    desk: &Desk,
-    cut: &Cut,
-) -> Result<(Link, Option<Agreed>), Insecure> {
-    let accepted = tokio::select! {
-        accepted = tls.accept(socket, &desk.pace) => accepted,
-        () = cut.asked() => return Err(Insecure::ended(Why::DrainCut, None)),
+        Err(Not::Tls(socket)) => {
+            return Box::pin(http::refuse_plain(socket, site, address, &desk.http, cut)).await;
+        }
+        Err(Not::Alive(outcome)) => return *outcome,
     };
-    Err(match accepted {
-        Ok(secured) => return Ok(secured),
-        Err(Failed::Plain(socket)) => Insecure::Plain(socket),
-        Err(Failed::Silent) => Insecure::ended(Why::ClientFinished, None),
-        Err(failed) => Insecure::ended(Why::TlsFailed, Some(failed.to_string())),
-    })
+    http::serve(client, site, &desk.http, &desk.scratch, cut).await
 }
 
 fn ip(client: ClientAddress) -> Option<IpAddr> {
@@ -253,6 +262,9 @@ fn ip(client: ClientAddress) -> Option<IpAddr> {
 struct Record {
     service: Arc<Service>,
     client: ClientAddress,
+    upstream: Option<Arc<str>>,
+    /// The name that the client asks for.
+    name: Option<Arc<str>>,
     certificate: Option<Arc<Shown>>,
     at: SystemTime,
     began: Instant,
@@ -263,7 +275,33 @@ impl Record {
     fn begin(service: &Arc<Service>, client: ClientAddress) -> Record {
         let service = Arc::clone(service);
         let (at, began) = (SystemTime::now(), Instant::now());
-        Record { service, client, certificate: None, at, began, ended: false }
+        let upstream = match &service.job {
+            Job::Tcp(site) => {
+                site.upstream.as_ref().map(|upstream| Arc::clone(&upstream.rules.name))
+            }
+            // On HTTP, that is decided by request.
+            Job::Http(_) => None,
+        };
+        let (name, certificate) = (None, None);
+        Record { service, client, upstream, name, certificate, at, began, ended: false }
+    }
+
+    /// Remembers what a client has said of itself, for the line in the log; and what its route goes by.
+    fn note<'g>(&mut self, greeted: &'g Greeted) -> StreamAsk<'g> {
+        self.name.clone_from(&greeted.name);
+        let shown = greeted.agreed.as_ref().and_then(|agreed| agreed.shown.as_ref());
+        self.certificate = shown.cloned();
+        StreamAsk {
+            name: greeted.name.as_deref(),
+            protocols: &greeted.protocols,
+            client: ip(self.client),
+            shown: shown.map(|shown| &**shown),
+        }
+    }
+
+    /// What the route of a client goes by that has said nothing.
+    fn nothing_known(&self) -> StreamAsk<'static> {
+        StreamAsk { name: None, protocols: &[], client: ip(self.client), shown: None }
     }
 
     fn end(mut self, outcome: Outcome) {
@@ -277,7 +315,7 @@ impl Record {
             at: self.at,
             client: self.client,
             listener: Arc::clone(&self.service.listener),
-            upstream: self.service.upstream_name(),
+            upstream: self.upstream.clone().unwrap_or_else(|| "-".into()),
             backend,
             why,
             detail,
@@ -290,6 +328,7 @@ impl Record {
                 total: self.began.elapsed(),
             },
             tried: efforts.tried,
+            name: self.name.clone(),
             certificate: self.certificate.clone(),
             request: None,
         };
@@ -332,10 +371,12 @@ mod tests {
             door: Door::new(Rules::default(), Places::new(None)),
             proxied: None,
             tls: None,
-            job: Job::Tcp {
+            job: Job::Tcp(tcp::Site {
                 rules,
-                upstream: Upstream::new(plan.upstreams[0].rules.clone()).unwrap(),
-            },
+                routes: Vec::new(),
+                upstream: Some(Upstream::new(plan.upstreams[0].rules.clone()).unwrap()),
+                plain: None,
+            }),
             log,
             tally: Arc::default(),
         })

@@ -18,7 +18,7 @@ use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template,
 use crate::health::{Check, Probe};
 use crate::observe::access_log;
 use crate::observe::selection::Selection;
-use crate::route::{Conditions, Wanted};
+use crate::route::{Conditions, StreamConditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
 use crate::{http, limits, listen, proxied, tcp, upstream};
@@ -69,8 +69,16 @@ pub(crate) struct ListenerPlan {
 /// What is spoken on a listener. Upstreams are still names here.
 #[derive(Debug, Clone)]
 pub(crate) enum Job {
-    Tcp { rules: tcp::Rules, upstream: Arc<str> },
-    Http { rules: Box<http::Rules>, routes: Vec<(Conditions, http::Action<Arc<str>>)> },
+    Tcp {
+        rules: tcp::Rules,
+        routes: Vec<(StreamConditions, Arc<str>)>,
+        upstream: Option<Arc<str>>,
+        plain: Option<Arc<str>>,
+    },
+    Http {
+        rules: Box<http::Rules>,
+        routes: Vec<(Conditions, http::Action<Arc<str>>)>,
+    },
 }
 
 impl Plan {
@@ -259,14 +267,17 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
             client_connections_per_second: config.client_connections_per_second,
         },
         proxied: config.accept_proxy.as_ref().map(gate::proxied),
-        tls: None,
+        tls: config.tls.as_ref().map(self::tls::of_tcp),
         job: Job::Tcp {
-            upstream: config.upstream.as_str().into(),
+            routes: config.route.iter().map(self::tls::stream).collect(),
+            upstream: config.upstream.as_deref().map(Arc::from),
+            plain: config.plain_upstream.as_deref().map(Arc::from),
             rules: tcp::Rules {
                 idle_timeout: config.idle_timeout.0,
                 only_client_counts: config.idle_counts == value::IdleCounts::Client,
                 max_duration: config.max_duration.map(|most| most.0),
                 buffer_max: usize::try_from(config.buffer_max.0).unwrap_or(usize::MAX),
+                hello_timeout: config.hello_timeout.0,
             },
         },
     }

@@ -3,6 +3,7 @@
 //! Hosts and paths are looked up in `index`, which only leaves out what cannot match; conditions alone decide.
 
 mod index;
+mod stream;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,6 +12,7 @@ use evenkeel_wire::Fields;
 use ipnet::IpNet;
 
 use self::index::Index;
+pub(crate) use self::stream::{StreamAsk, StreamConditions};
 use crate::config::{HostPattern, PathPattern};
 use crate::tls::Shown;
 

@@ -67,4 +67,5 @@ mod tls_clients;
 mod tls_config;
 mod tls_memory;
 mod tls_reload;
+mod tls_tcp;
 mod transfers;

@@ -59,7 +59,7 @@ pub(crate) fn transactions(said: &str) -> u64 {
 /// pgbench against an address; what it shall do is still to be added.
 pub(crate) fn pgbench(to: SocketAddr) -> Command {
     let mut command = Command::new(program("pgbench"));
-    command.args(["-h", "127.0.0.1", "-p", &to.port().to_string(), "-U", "postgres"]);
-    command.env("PGDATABASE", "postgres").env("PGCONNECT_TIMEOUT", "10");
+    command.env("PGHOST", "127.0.0.1").env("PGPORT", to.port().to_string());
+    command.env("PGUSER", "postgres").env("PGDATABASE", "postgres").env("PGCONNECT_TIMEOUT", "10");
     command
 }

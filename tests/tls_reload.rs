@@ -78,7 +78,7 @@ fn a_changed_authority_or_list_voids_the_tickets_of_clients() {
     let both = scene.authority.certificate.pem() + &Authority::new("more").certificate.pem();
     scene.write("ca.crt", both);
     program.signal(Signal::HUP);
-    program.until_said("read anew");
+    program.until_said("were read anew");
     assert!(!goes_on(door, &client));
     assert!(goes_on(door, &client));
     scene.write("list.crl", scene.authority.revoke(&[7], 2090));

@@ -55,7 +55,10 @@ impl Balancer {
 
 pub(super) fn tcp(arguments: Balancer) -> u8 {
     let (mut config, listen) = arguments.into_config();
-    config.tcp.insert("tcp".into(), TcpListener::new(listen, "backends".into()));
+    config.tcp.insert(
+        "tcp".into(),
+        TcpListener { upstream: Some("backends".into()), ..TcpListener::new(listen) },
+    );
     serve(config)
 }
 

@@ -230,8 +230,16 @@ section! {
     pub struct TcpListener {
         /// Addresses to listen on: `IP:PORT`, `[IP6]:PORT`, `:PORT` for all addresses, `unix:/path`.
         listen: Vec<Address> = required,
-        /// The upstream that connections go to.
-        upstream: String = required,
+        /// The upstream that connections go to which no route takes.
+        upstream: Option<String> = None,
+        /// Routes by what TLS clients ask for, tried in written order: `[[tcp.NAME.route]]`. Without `tls` their ClientHello is only looked at, and TLS passes through to the backends.
+        route: Vec<TcpRoute> = Vec::new(),
+        /// With routes and without `tls`: the upstream of clients that do not begin as TLS does. Absent: they are refused.
+        plain_upstream: Option<String> = None,
+        /// With routes and without `tls`: how long a ClientHello may take.
+        hello_timeout: Time = Time::seconds(10),
+        /// Take clients through TLS: a table with a certificate and its key. Absent: bytes pass as they are.
+        tls: Option<Tls> = None,
         /// End a connection on which nothing has passed for this long; `"off"` for never.
         idle_timeout: Limit = Limit::seconds(600),
         /// Whose bytes count against `idle-timeout`.
@@ -262,6 +270,22 @@ section! {
         keepalive: Keepalive = Keepalive::Off,
         /// How long sent data may stay unacknowledged before the kernel gives the connection up (TCP_USER_TIMEOUT).
         user_timeout: Option<Time> = None,
+    }
+}
+
+section! {
+    /// `[[tcp.NAME.route]]`: which connections, and where they go. All conditions that are written must hold; of one with several values, any.
+    pub struct TcpRoute {
+        /// The names that clients ask for (SNI): `www.example.com`, or `*.example.com` for one label more.
+        sni: Vec<HostPattern> = Vec::new(),
+        /// Protocols (ALPN) of which a client offers one; with `tls`, the one that was agreed on.
+        alpn: Vec<String> = Vec::new(),
+        /// Client networks.
+        client: Vec<ipnet::IpNet> = Vec::new(),
+        /// With `tls`: the certificate that the client must have shown.
+        client_certificate: Option<ClientCertificate> = None,
+        /// The upstream that the connections go to.
+        upstream: String = required,
     }
 }
 

@@ -58,6 +58,7 @@ impl Config {
         section::<IdleConnections>("`keep-alive` as a table", &mut page);
         section::<H2Limits>("`h2-limits` of an upstream", &mut page);
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
+        section::<TcpRoute>("`[[tcp.NAME.route]]`", &mut page);
         section::<AcceptProxy>("`accept-proxy` of a listener", &mut page);
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);
         section::<HttpListener>("`[http.NAME]`", &mut page);

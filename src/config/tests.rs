@@ -120,7 +120,10 @@ fn the_sample_is_read_with_its_defaults() {
     assert_eq!(app.backends[1], Backend::new("192.168.1.2:8080".parse().unwrap()));
     assert_eq!(app, &Upstream::new(app.backends.clone()));
     let listen: SocketAddr = "0.0.0.0:8080".parse().unwrap();
-    let listener = TcpListener::new(vec![Address::Ip(listen)], "app".to_owned());
+    let listener = TcpListener {
+        upstream: Some("app".to_owned()),
+        ..TcpListener::new(vec![Address::Ip(listen)])
+    };
     assert_eq!(config.tcp["public"], listener);
     assert_eq!(config.process, Process::default());
 }
@@ -191,7 +194,7 @@ listen = true
         "11:18 \":80\" is taken by \":80\" of [tcp.public]",
         "12:12 there is no upstream \"ap\"",
         "13:1 unknown key \"nonsense-key\"",
-        "14:1 \"upstream\" is missing",
+        "14:6 this listener leads nowhere",
         "15:10 expected address, as \"192.0.2.1:80\", \"name:80\", \":80\" or \"unix:/path\", \
          found true",
     ];

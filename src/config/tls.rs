@@ -23,6 +23,12 @@ section! {
         min_version: Option<TlsVersion> = None,
         /// The file of the keys that session tickets are sealed with, for several nodes to share. Absent: keys that never leave the process, new every six hours.
         ticket_keys: Option<PathBuf> = None,
+        /// TCP listeners: the protocols that are offered by ALPN, the preferred one first. HTTP listeners offer what their `http` says.
+        alpn: Vec<String> = Vec::new(),
+        /// TCP listeners: what clients say in clear before their handshake, `"postgresql"`. Absent: nothing.
+        starttls: Option<StartTls> = None,
+        /// Also serve clients that do not begin as TLS does, in clear.
+        allow_plain: bool = false,
         /// How long a handshake may take, from accepting the connection.
         handshake_timeout: Time = Time::seconds(10),
         /// Handshakes at the same time; more wait for their turn.

@@ -43,7 +43,7 @@ pub use retry_on::RetryOn;
 pub use size::{Bytes, Percent};
 pub use template::{Part, Placeholder, Template, Variable};
 pub use time::{Limit, Time};
-pub use tls::{ClientAuth, Fingerprint, TlsProfile, TlsVersion, UnknownName};
+pub use tls::{ClientAuth, Fingerprint, StartTls, TlsProfile, TlsVersion, UnknownName};
 
 use super::problem::{Misread, shown};
 use super::read::{Node, Reader, Value, integer};

@@ -6,6 +6,7 @@ mod compress;
 mod dead_routes;
 mod gate;
 mod http;
+mod tcp;
 mod tls;
 mod upstream;
 
@@ -54,7 +55,7 @@ pub fn verify(config: &Config) -> Vec<Complaint> {
     for (name, listener) in &config.tcp {
         complaints.below(&["tcp", name], |complaints| {
             self::name(name, complaints);
-            tcp_listener(config, listener, complaints);
+            tcp::listener(config, listener, complaints);
         });
     }
     for (name, listener) in &config.http {
@@ -273,17 +274,6 @@ fn names_upstream(config: &Config, keys: &[&str], upstream: &str, complaints: &m
     complaints.error(keys, message, advice);
 }
 
-fn tcp_listener(config: &Config, listener: &TcpListener, complaints: &mut Complaints) {
-    names_upstream(config, &["upstream"], &listener.upstream, complaints);
-    balancing::tcp_use(config, &listener.upstream, complaints);
-    let idle = listener.idle_timeout.0.map(Time);
-    complaints.beyond_zero("idle-timeout", idle, "write \"off\" for never");
-    let interval = listener.heartbeat_check_interval;
-    complaints.beyond_zero("heartbeat-check-interval", interval, "leave it out");
-    complaints.beyond_zero("max-duration", listener.max_duration, "leave it out for no end");
-    door(&listener.into(), complaints);
-}
-
 /// The upstreams that something leads to.
 struct Used<'a> {
     by_tcp: HashSet<&'a str>,
@@ -291,7 +281,7 @@ struct Used<'a> {
 }
 
 fn used(config: &Config) -> Used<'_> {
-    let by_tcp = config.tcp.values().map(|listener| listener.upstream.as_str()).collect();
+    let by_tcp = config.tcp.values().flat_map(tcp::upstreams).map(|(_, name)| name).collect();
     let mut by_http = HashSet::new();
     for listener in config.http.values() {
         by_http.extend(listener.upstream.as_deref());
@@ -368,7 +358,10 @@ mod tests {
 
     fn config() -> Config {
         let backend = Backend::new("127.0.0.1:8080".parse().unwrap());
-        let listener = TcpListener::new(vec![":80".parse().unwrap()], "app".to_owned());
+        let listener = TcpListener {
+            upstream: Some("app".to_owned()),
+            ..TcpListener::new(vec![":80".parse().unwrap()])
+        };
         let mut config = Config::default();
         config.upstream.insert("app".to_owned(), Upstream::new(vec![backend]));
         config.tcp.insert("public".to_owned(), listener);
@@ -401,7 +394,7 @@ mod tests {
     #[test]
     fn an_upstream_that_does_not_exist_is_told_the_nearest_one() {
         let mut config = config();
-        config.tcp["public"].upstream = "ap".to_owned();
+        config.tcp["public"].upstream = Some("ap".to_owned());
         let complaints = verify(&config);
         assert_eq!(complaints[1].advice.as_deref(), Some("did you mean \"app\"?"));
         assert_eq!(complaints[0].severity, Severity::Warning);
@@ -410,7 +403,10 @@ mod tests {
     #[test]
     fn two_listeners_cannot_have_one_address() {
         let other = |address: &str| {
-            let listener = TcpListener::new(vec![address.parse().unwrap()], "app".to_owned());
+            let listener = TcpListener {
+                upstream: Some("app".to_owned()),
+                ..TcpListener::new(vec![address.parse().unwrap()])
+            };
             complaint(|config, _| {
                 config.tcp.insert("other".to_owned(), listener);
             })

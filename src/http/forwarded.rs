@@ -27,6 +27,8 @@ pub(super) struct Caller {
     pub(super) ip: Rc<str>,
     /// What was agreed on when the connection began, where it came through TLS and that matters.
     pub(super) agreed: Option<Arc<Agreed>>,
+    /// `http` or `https`, as it asks.
+    pub(super) scheme: &'static str,
     /// The user that was let in.
     pub(super) user: Option<String>,
     /// The place that the request takes on its route, until it has ended.
@@ -43,19 +45,20 @@ pub(crate) struct Forwards {
 impl Caller {
     pub(super) fn of(address: ClientAddress, agreed: Option<Arc<Agreed>>) -> Caller {
         let ip = ip_of(address).map_or_else(String::new, |ip| ip.to_string());
-        Caller { address, ip: ip.into(), agreed, user: None, place: None }
+        Caller { address, ip: ip.into(), agreed, scheme: "http", user: None, place: None }
     }
 
     /// The same for one more request of the same client.
     pub(super) fn again(&self) -> Caller {
         let (ip, agreed) = (Rc::clone(&self.ip), self.agreed.clone());
-        Caller { address: self.address, ip, agreed, user: None, place: None }
+        Caller { address: self.address, ip, agreed, scheme: self.scheme, user: None, place: None }
     }
 
     /// Another address of whoever uses the connection.
     fn move_to(&mut self, address: ClientAddress) {
         if self.address != address {
-            *self = Caller::of(address, self.agreed.take());
+            let scheme = self.scheme;
+            *self = Caller { scheme, ..Caller::of(address, self.agreed.take()) };
         }
     }
 
@@ -73,7 +76,7 @@ impl Session<'_> {
 
     /// `http` or `https`, as the client asked.
     pub(super) fn scheme(&self) -> &'static str {
-        self.site.rules.scheme
+        self.caller.scheme
     }
 
     /// Goes back to whoever connected, for a request of which nothing is known.

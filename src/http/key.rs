@@ -3,6 +3,7 @@
 
 use evenkeel_wire::{Known, Request};
 
+use super::session::host_of;
 use crate::upstream::KeyPart;
 
 /// The bytes of this part of a request.
@@ -11,6 +12,8 @@ pub(super) fn key_part<'r>(request: &'r Request, part: &KeyPart) -> Option<&'r [
     let path = halves.next();
     let found = match part {
         KeyPart::Source => None,
+        // What clients of TLS name in their handshake, those of HTTP name in each request.
+        KeyPart::Name => Some(host_of(&request.authority)),
         // It has a place of its own.
         KeyPart::Header(name) if Known::of(name) == Known::Host => Some(&request.authority[..]),
         KeyPart::Header(name) => {

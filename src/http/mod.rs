@@ -69,6 +69,8 @@ pub(crate) use streams::Http2;
 pub(crate) struct Client {
     pub(crate) link: Link,
     pub(crate) address: ClientAddress,
+    /// `http` or `https`, as the client asks.
+    pub(crate) scheme: &'static str,
     /// What its handshake came to, where that matters.
     pub(crate) agreed: Option<Arc<Agreed>>,
 }

@@ -63,6 +63,7 @@ pub(super) fn publish(
     site.log.write(Ended {
         at: SystemTime::now() - total,
         client: caller.address,
+        name: None,
         certificate: caller.shown().cloned(),
         listener: Arc::clone(&site.listener),
         upstream: told.upstream.unwrap_or_else(|| "-".into()),

@@ -114,7 +114,7 @@ reasons! {
     BadRequest "bad-request" Client,
     /// HTTP: there is no such file to serve, or it may not be read.
     NoFile "no-file" Client,
-    /// HTTP: no route of the listener takes the request.
+    /// No route of the listener takes the request, or on TCP the connection.
     NoRoute "no-route" Client,
     /// HTTP: the client ended the connection before its request was complete, or before it had the answer.
     ClientGone "client-gone" Client,
@@ -237,6 +237,8 @@ pub(crate) struct Ended {
     pub(crate) phases: Phases,
     /// Backends tried, the one used included.
     pub(crate) tried: u32,
+    /// The name that a TLS client asked for.
+    pub(crate) name: Option<Arc<str>>,
     /// The certificate that the client has shown.
     pub(crate) certificate: Option<Arc<Shown>>,
     /// The request, for a record of one.

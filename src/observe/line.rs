@@ -44,6 +44,9 @@ fn write_text(line: &mut String, record: &Ended) {
     if let Some(request) = &record.request {
         write_request(line, request);
     }
+    if let Some(name) = &record.name {
+        let _ = write!(line, " sni={name:?}");
+    }
     if let Some(shown) = &record.certificate {
         let Shown { subject, fingerprint, .. } = &**shown;
         let _ = write!(line, " subject={subject:?} fingerprint={fingerprint}");
@@ -95,6 +98,7 @@ fn write_json(line: &mut String, record: &Ended) {
         "first_byte_ms": millis(record.phases.first_byte),
         "total_ms": millis(Some(record.phases.total)),
         "tried": record.tried,
+        "sni": record.name.as_deref(),
         "detail": record.detail,
     });
     if let (Some(request), Some(object)) = (&record.request, value.as_object_mut()) {
@@ -193,6 +197,7 @@ fn write_recorded(line: &mut String, recorded: Recorded, record: &Ended) {
                 write_of_certificate(line, recorded, shown);
             }
         }
+        Recorded::Sni => write_escaped(line, record.name.as_deref().unwrap_or_default()),
         Recorded::Listener => write_escaped(line, &record.listener),
         Recorded::Upstream => write_escaped(line, &record.upstream),
         Recorded::Backend => write_escaped(line, record.backend.as_deref().unwrap_or_default()),
@@ -312,6 +317,7 @@ mod tests {
             bytes_down: 4,
             phases: Phases { total: Duration::from_micros(1_500), ..Phases::default() },
             tried: 2,
+            name: Some("a\n.test".into()),
             certificate: Some(Arc::new(Shown {
                 subject: "CN=\"é".into(),
                 issuer: "CN=ca".into(),
@@ -354,7 +360,7 @@ mod tests {
             line,
             "2024-02-29T12:34:56.789Z 192.0.2.7:4242 public app 10.0.0.1:80 connect-refused backend \
              up=3 down=4 queue=- connect=- first=- total=1.500ms tried=2 \
-             subject=\"CN=\\\"é\" fingerprint=00ff \
+             sni=\"a\\n.test\" subject=\"CN=\\\"é\" fingerprint=00ff \
              detail=\"two\\nlines \\u{1b}[31m \\u{9b}31m\\u{2028}\""
         );
         assert_eq!(line, written("combined", &record()), "no request, no format of httpd");
@@ -390,6 +396,7 @@ mod tests {
             "29/Feb/2024:12:34:56 +0000",
             "192.0.2.7:4242",
             "192.0.2.7",
+            "a\\x0A.test",
             "CN=\\x22\\xC3\\xA9",
             "CN=ca",
             "00ff",

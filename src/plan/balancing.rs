@@ -56,6 +56,7 @@ pub(super) fn key_part(balance: &Balance) -> KeyPart {
     let bytes = |name: &String| name.as_bytes().into();
     match by {
         HashBy::Source => KeyPart::Source,
+        HashBy::Sni => KeyPart::Name,
         HashBy::Header(name) => KeyPart::Header(bytes(name)),
         HashBy::Cookie(name) => KeyPart::Cookie(bytes(name)),
         HashBy::Path => KeyPart::Path,

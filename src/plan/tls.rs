@@ -1,14 +1,38 @@
 //! What is offered to clients over TLS, and what is demanded of them, compiled.
 
-use crate::config::{ClientCertificate, HttpVersion, Tls, TlsVersion, UnknownName};
-use crate::route::Certified;
-use crate::tls::{Settings, Version};
+use std::sync::Arc;
+
+use crate::config::{
+    ClientCertificate, HttpVersion, StartTls, TcpRoute, Tls, TlsVersion, UnknownName,
+};
+use crate::route::{Certified, StreamConditions};
+use crate::tls::{self, Settings, Version};
 
 /// TLS of an HTTP listener that speaks these versions.
 pub(super) fn of_http(config: &Tls, versions: &[HttpVersion]) -> Settings {
     // The best first: clients may name several, and ours is the choice.
     let known = [HttpVersion::Http2, HttpVersion::Http11];
     let spoken = known.into_iter().filter(|version| versions.contains(version));
+    settings(config, spoken.map(|version| version.alpn().to_vec()).collect())
+}
+
+/// TLS of a TCP listener.
+pub(super) fn of_tcp(config: &Tls) -> Settings {
+    settings(config, config.alpn.iter().map(|name| name.as_bytes().to_vec()).collect())
+}
+
+/// What a route of a TCP listener goes by, and where it leads.
+pub(super) fn stream(config: &TcpRoute) -> (StreamConditions, Arc<str>) {
+    let conditions = StreamConditions {
+        sni: config.sni.clone(),
+        alpn: config.alpn.iter().map(|name| name.as_bytes().into()).collect(),
+        client: config.client.clone(),
+        certificate: config.client_certificate.as_ref().map(certified),
+    };
+    (conditions, config.upstream.as_str().into())
+}
+
+fn settings(config: &Tls, protocols: Vec<Vec<u8>>) -> Settings {
     Settings {
         identities: config
             .every_certificate()
@@ -23,7 +47,9 @@ pub(super) fn of_http(config: &Tls, versions: &[HttpVersion]) -> Settings {
         ticket_keys: config.ticket_keys.clone(),
         handshake_timeout: config.handshake_timeout.0,
         handshakes_max: config.handshakes_max as usize,
-        protocols: spoken.map(HttpVersion::alpn).collect(),
+        protocols,
+        allow_plain: config.allow_plain,
+        start_tls: config.starttls.map(|StartTls::Postgresql| tls::StartTls::Postgresql),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
 use crate::plan::{self, ListenerPlan, Plan};
 use crate::route::Routes;
+use crate::tcp;
 use crate::tls::Acceptor;
 use crate::upstream::Upstream;
 use control::{Control, Order};
@@ -180,9 +181,12 @@ fn service(
         Arc::clone(upstream.expect("a verified config names only upstreams that exist"))
     };
     let job = match &plan.job {
-        plan::Job::Tcp { rules, upstream } => {
-            Job::Tcp { rules: rules.clone(), upstream: find(upstream) }
-        }
+        plan::Job::Tcp { rules, routes, upstream, plain } => Job::Tcp(tcp::Site {
+            rules: rules.clone(),
+            routes: routes.iter().map(|(when, name)| (when.clone(), find(name))).collect(),
+            upstream: upstream.as_ref().map(find),
+            plain: plain.as_ref().map(find),
+        }),
         plan::Job::Http { rules, routes } => Job::Http(Arc::new(Site {
             listener: Arc::clone(&plan.name),
             rules: (**rules).clone(),

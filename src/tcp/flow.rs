@@ -5,7 +5,8 @@
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::socket::{Pipe, Socket};
+use super::relay::Side;
+use crate::socket::Pipe;
 
 /// Bytes read at a time when copying.
 const SCRATCH: usize = 64 * 1024;
@@ -129,8 +130,8 @@ impl Flow {
     pub(super) fn advance(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Socket,
-        to: &Socket,
+        from: &mut impl Side,
+        to: &mut impl Side,
         scratch: &mut Scratch,
         keep: usize,
     ) -> Moved {
@@ -140,7 +141,7 @@ impl Flow {
             }
             let step = match self.state {
                 FlowState::Ended => return Moved::Waiting,
-                FlowState::Ending => return Moved::AtEnd,
+                FlowState::Ending => return self.flushed(cx, to, Moved::AtEnd),
                 FlowState::Open if self.bulk => self.splice(cx, from, to, scratch, keep),
                 FlowState::Open => self.copy(cx, from, to, scratch, keep),
                 FlowState::Broken => self.discard(cx, from, scratch),
@@ -156,14 +157,14 @@ impl Flow {
     fn copy(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Socket,
-        to: &Socket,
+        from: &mut impl Side,
+        to: &mut impl Side,
         scratch: &mut Scratch,
         keep: usize,
     ) -> Option<Moved> {
         let room = keep.min(scratch.bytes.len());
         let count = match from.poll_read(cx, &mut scratch.bytes[..room]) {
-            Poll::Pending => return Some(Moved::Waiting),
+            Poll::Pending => return Some(self.flushed(cx, to, Moved::Waiting)),
             Poll::Ready(Err(_)) => return Some(Moved::ReaderReset),
             Poll::Ready(Ok(count)) => count,
         };
@@ -173,11 +174,16 @@ impl Flow {
         }
         self.carried += count as u64;
         let outcome = self.write_on(cx, to, &scratch.bytes[..count]);
-        self.bulk = count == SCRATCH;
+        self.bulk = count == SCRATCH && from.plain().is_some() && to.plain().is_some();
         outcome
     }
 
-    fn write_on(&mut self, cx: &mut Context<'_>, to: &Socket, mut bytes: &[u8]) -> Option<Moved> {
+    fn write_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut impl Side,
+        mut bytes: &[u8],
+    ) -> Option<Moved> {
         while !bytes.is_empty() {
             match to.poll_write(cx, bytes) {
                 Poll::Ready(Ok(count)) => bytes = &bytes[count..],
@@ -196,16 +202,16 @@ impl Flow {
     fn splice(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Socket,
-        to: &Socket,
+        from: &mut impl Side,
+        to: &mut impl Side,
         scratch: &mut Scratch,
         keep: usize,
     ) -> Option<Moved> {
-        let Some((pipe, in_use)) = scratch.take_pipe() else {
+        let (Some(reader), Some((pipe, in_use))) = (from.plain(), scratch.take_pipe()) else {
             self.bulk = false;
             return None;
         };
-        let moved = from.poll_splice_in(cx, &pipe, keep.min(PIPE));
+        let moved = reader.poll_splice_in(cx, &pipe, keep.min(PIPE));
         if let Poll::Ready(Ok(held @ 1..)) = moved {
             self.carried += held as u64;
             self.bulk = held >= BULK_MIN;
@@ -225,11 +231,11 @@ impl Flow {
     fn write_kept(
         &mut self,
         cx: &mut Context<'_>,
-        to: &Socket,
+        to: &mut impl Side,
         scratch: &mut Scratch,
     ) -> Option<Moved> {
-        while let Some(piped) = &mut self.piped {
-            match to.poll_splice_out(cx, &piped.pipe, piped.held) {
+        while let (Some(piped), Some(writer)) = (&mut self.piped, to.plain()) {
+            match writer.poll_splice_out(cx, &piped.pipe, piped.held) {
                 Poll::Ready(Ok(count)) => piped.held -= count,
                 Poll::Ready(Err(_)) => return Some(Moved::WriterReset),
                 Poll::Pending => return Some(Moved::Waiting),
@@ -255,11 +261,20 @@ impl Flow {
         None
     }
 
+    /// What is to be done once the writer has handed everything it took to the kernel.
+    fn flushed(&self, cx: &mut Context<'_>, to: &mut impl Side, then: Moved) -> Moved {
+        match to.poll_flush(cx) {
+            Poll::Ready(Ok(())) => then,
+            Poll::Ready(Err(_)) => Moved::WriterReset,
+            Poll::Pending => Moved::Waiting,
+        }
+    }
+
     /// Reads for nobody, so that the reader's end or reset is still noticed.
     fn discard(
         &mut self,
         cx: &mut Context<'_>,
-        from: &Socket,
+        from: &mut impl Side,
         scratch: &mut Scratch,
     ) -> Option<Moved> {
         match from.poll_read(cx, &mut scratch.bytes) {

@@ -3,6 +3,7 @@
 
 mod flow;
 pub(crate) mod relay;
+mod side;
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::link::Link;
 use crate::observe::ended::Why;
-use crate::socket::Socket;
+use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{ConnectFailed, Connected, Efforts};
 use crate::upstream::{INSTANT_RESET, InFlight, Upstream};
 pub(crate) use flow::Scratch;
-use relay::{Carried, End, Relay, Times};
+use relay::{Carried, End, Relay, Side, Times};
 
 /// What was configured for one TCP listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +27,33 @@ pub(crate) struct Rules {
     pub(crate) only_client_counts: bool,
     pub(crate) max_duration: Option<Duration>,
     pub(crate) buffer_max: usize,
+    /// How long a ClientHello may take that is only looked at.
+    pub(crate) hello_timeout: Duration,
+}
+
+/// What all connections of one TCP listener share.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) rules: Rules,
+    /// Tried in order.
+    pub(crate) routes: Vec<(StreamConditions, Arc<Upstream>)>,
+    /// Where connections go that no route takes.
+    pub(crate) upstream: Option<Arc<Upstream>>,
+    /// Where clients go that do not speak TLS, while routes look at what TLS clients ask for.
+    pub(crate) plain: Option<Arc<Upstream>>,
+}
+
+impl Site {
+    /// Whether it must be known what a client asks for before it goes anywhere.
+    pub(crate) fn looks_first(&self) -> bool {
+        !self.routes.is_empty() || self.plain.is_some()
+    }
+
+    /// Where a connection goes.
+    pub(crate) fn find(&self, ask: &StreamAsk<'_>) -> Option<&Arc<Upstream>> {
+        let taken = self.routes.iter().find(|(conditions, _)| conditions.hold(ask));
+        taken.map(|(_, upstream)| upstream).or(self.upstream.as_ref())
+    }
 }
 
 /// A request from outside to end a connection, looked at in each turn of its relay.
@@ -91,7 +120,7 @@ pub(crate) struct Outcome {
 
 /// A client, with what is to be known of it before its first byte.
 pub(crate) struct Client {
-    pub(crate) socket: Socket,
+    pub(crate) link: Link,
     /// Decides for hashing algorithms.
     pub(crate) key: u64,
     /// What its backend wants to hear first.
@@ -108,7 +137,7 @@ pub(crate) fn serve(
     cut: &Cut,
 ) -> impl Future<Output = Outcome> {
     async move {
-        let Client { socket: client, key, told } = client;
+        let Client { link, key, told } = client;
         let accepted = Instant::now();
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
         let connecting = async {
@@ -117,14 +146,14 @@ pub(crate) fn serve(
                 () = cut.asked() => None,
             }
         };
-        let (mut relay, place, efforts) = match Box::pin(connecting).await {
+        let (socket, place, efforts) = match Box::pin(connecting).await {
             None => return Outcome::without_backend(Why::DrainCut, None),
             Some(Err(failed)) => return Outcome::not_connected(failed),
             Some(Ok(Connected { socket, place, efforts })) => {
                 if let Some(Err(error)) = told.map(|told| socket.send_first(&told)) {
                     return Outcome::not_connected(ConnectFailed::untold(&place, efforts, &error));
                 }
-                (Relay::new(client, socket), place, efforts)
+                (socket, place, efforts)
             }
         };
         let connected_at = Instant::now();
@@ -133,8 +162,12 @@ pub(crate) fn serve(
             only_client_counts: rules.only_client_counts,
             deadline: rules.max_duration.map(|most| accepted + most),
         };
-        let end = relay.run(scratch, rules.buffer_max, &times, cut).await;
-        let carried = relay.carried();
+        let turns = Turns { scratch, keep: rules.buffer_max, times, cut };
+        let (end, carried) = match link {
+            Link::Plain(client) => turns.of(Relay::new(client, socket)).await,
+            // Boxed, so that plain relays do not carry the room for it.
+            secure => Box::pin(turns.of(Relay::new(secure, Link::Plain(socket)))).await,
+        };
         note_end(&place, end, carried, connected_at);
         Outcome {
             why: why(end),
@@ -144,6 +177,21 @@ pub(crate) fn serve(
             carried,
             spoke: false,
         }
+    }
+}
+
+/// What a relay runs by.
+struct Turns<'a> {
+    scratch: &'a RefCell<Scratch>,
+    keep: usize,
+    times: Times,
+    cut: &'a Cut,
+}
+
+impl Turns<'_> {
+    async fn of<C: Side, B: Side>(&self, mut relay: Relay<C, B>) -> (End, Carried) {
+        let end = relay.run(self.scratch, self.keep, &self.times, self.cut).await;
+        (end, relay.carried())
     }
 }
 

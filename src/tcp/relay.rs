@@ -1,9 +1,11 @@
-//! Two sockets and the bytes between them: both directions, half-close, resets, idle and total time limits.
+//! Two sides and the bytes between them: both directions, half-close, resets, idle and total time limits.
 //! It must never know TLS, config or logging, and must never hold more for a slow reader than its limit.
 //! It is shaped as a value with one poll function, so that it can be taken apart between two reads.
+//! Of two plain sockets it is made without a branch for anything else, which is why its sides are type arguments.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -61,25 +63,72 @@ pub(crate) struct Carried {
     pub(crate) first_byte: Option<Instant>,
 }
 
-/// A client's socket, a backend's socket and what is between them.
+/// One side of a relay: a plain socket, or bytes that pass through something else on their way to one.
+pub(crate) trait Side {
+    /// Reads what is there into `into`; 0 is the end of the stream.
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Writes as much of `from` as is taken.
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Hands everything that was taken to the kernel.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Tells the peer that no more bytes will come. Everything that was taken has been flushed.
+    fn finish_writing(&mut self);
+
+    /// The socket, if its bytes are those of this side, so that they can be spliced.
+    fn plain(&self) -> Option<&Socket>;
+
+    /// What the bytes pass through in the end.
+    fn socket(&self) -> &Socket;
+}
+
+impl Side for Socket {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        Socket::poll_read(self, cx, into)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        Socket::poll_write(self, cx, from)
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn finish_writing(&mut self) {
+        Socket::finish_writing(self);
+    }
+
+    fn plain(&self) -> Option<&Socket> {
+        Some(self)
+    }
+
+    fn socket(&self) -> &Socket {
+        self
+    }
+}
+
+/// A client's side, a backend's side and what is between them.
 #[derive(Debug)]
-pub(crate) struct Relay {
-    client: Socket,
-    backend: Socket,
+pub(crate) struct Relay<C, B> {
+    client: C,
+    backend: B,
     up: Flow,
     down: Flow,
-    first_finished: Option<Side>,
+    first_finished: Option<Who>,
     first_byte: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+enum Who {
     Client,
     Backend,
 }
 
-impl Relay {
-    pub(crate) fn new(client: Socket, backend: Socket) -> Relay {
+impl<C: Side, B: Side> Relay<C, B> {
+    pub(crate) fn new(client: C, backend: B) -> Relay<C, B> {
         Relay {
             client,
             backend,
@@ -92,11 +141,11 @@ impl Relay {
 
     /// The same, with bytes of each side that have been read already and go first.
     pub(crate) fn resumed(
-        client: Socket,
-        backend: Socket,
+        client: C,
+        backend: B,
         from_client: Vec<u8>,
         from_backend: Vec<u8>,
-    ) -> Relay {
+    ) -> Relay<C, B> {
         let (up, down) = (Flow::holding(from_client), Flow::holding(from_backend));
         Relay { up, down, ..Relay::new(client, backend) }
     }
@@ -160,8 +209,8 @@ impl Relay {
         active: &mut Instant,
     ) -> Option<End> {
         let before = (self.up.carried, self.down.carried);
-        let up = self.up.advance(cx, &self.client, &self.backend, scratch, keep);
-        let down = self.down.advance(cx, &self.backend, &self.client, scratch, keep);
+        let up = self.up.advance(cx, &mut self.client, &mut self.backend, scratch, keep);
+        let down = self.down.advance(cx, &mut self.backend, &mut self.client, scratch, keep);
         if (self.up.carried, self.down.carried) != before {
             let now = Instant::now();
             if self.up.carried != before.0 || !times.only_client_counts {
@@ -192,17 +241,24 @@ impl Relay {
     fn unread_reset(&self, cx: &mut Context<'_>) -> Option<End> {
         let (up, down) = (&self.up, &self.down);
         let client_is_unread = up.state() == FlowState::Ended || up.is_stuck();
-        if client_is_unread && down.state() == FlowState::Open && self.client.poll_broken(cx) {
+        if client_is_unread
+            && down.state() == FlowState::Open
+            && self.client.socket().poll_broken(cx)
+        {
             return Some(End::ClientReset);
         }
         let backend_is_unread = down.state() == FlowState::Ended;
-        if backend_is_unread && up.state() == FlowState::Open && self.backend.poll_broken(cx) {
+        if backend_is_unread
+            && up.state() == FlowState::Open
+            && self.backend.socket().poll_broken(cx)
+        {
             return Some(End::BackendReset);
         }
         None
     }
 
-    /// Tells each side that the other has finished; the last to finish needs no telling, as the close that follows does it.
+    /// Tells each side that the other has finished; the last to finish needs no telling, as the close that follows does
+    /// it; but where bytes pass through something else, that has a word of its own.
     fn pass_on_ends(&mut self, up: bool, down: bool) {
         if up {
             self.up.end();
@@ -210,10 +266,12 @@ impl Relay {
         if down {
             self.down.end();
         }
-        if up && self.down.state() != FlowState::Ended {
+        let needs_word =
+            |side_is_plain: bool, other: FlowState| !side_is_plain || other != FlowState::Ended;
+        if up && needs_word(self.backend.plain().is_some(), self.down.state()) {
             self.backend.finish_writing();
         }
-        if down && self.up.state() != FlowState::Ended {
+        if down && needs_word(self.client.plain().is_some(), self.up.state()) {
             self.client.finish_writing();
         }
     }
@@ -221,9 +279,9 @@ impl Relay {
     fn note_finish(&mut self) {
         if self.first_finished.is_none() {
             if self.up.has_ended() {
-                self.first_finished = Some(Side::Client);
+                self.first_finished = Some(Who::Client);
             } else if self.down.has_ended() {
-                self.first_finished = Some(Side::Backend);
+                self.first_finished = Some(Who::Backend);
             }
         }
     }
@@ -231,7 +289,7 @@ impl Relay {
     fn finished(&self) -> Option<End> {
         match (self.up.state(), self.down.state()) {
             (FlowState::Ended, FlowState::Ended) => Some(match self.first_finished {
-                Some(Side::Backend) => End::BackendFinished,
+                Some(Who::Backend) => End::BackendFinished,
                 _ => End::ClientFinished,
             }),
             // It reset us while we were writing, after its last byte.
@@ -244,8 +302,8 @@ impl Relay {
     /// Boxed, so that a relay at rest does not carry the room for it.
     async fn pass_on_reset(&mut self, end: End) {
         match end {
-            End::ClientReset => Box::pin(reset_after_delivery(&self.backend)).await,
-            End::BackendReset => Box::pin(reset_after_delivery(&self.client)).await,
+            End::ClientReset => Box::pin(reset_after_delivery(self.backend.socket())).await,
+            End::BackendReset => Box::pin(reset_after_delivery(self.client.socket())).await,
             End::Cut | End::TooLong | End::Idle | End::ClientFinished | End::BackendFinished => {}
         }
     }

@@ -23,7 +23,7 @@ use crate::link::{HELD, Link};
 use crate::socket::Socket;
 
 /// The alert of a server that knows no such name (RFC 6066 3): unrecognized_name, fatal, in a record of its own.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Takes clients of one listener through their handshakes.
 #[derive(Debug)]
@@ -33,6 +33,15 @@ pub(crate) struct Acceptor {
     offer: ArcSwap<Offer>,
     /// Places for handshakes.
     places: Semaphore,
+}
+
+/// A client that is through its handshake.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) link: Link,
+    /// The name it asked for.
+    pub(crate) name: Option<String>,
+    pub(crate) agreed: Option<Agreed>,
 }
 
 /// What a handshake came to that matters later.
@@ -49,8 +58,8 @@ pub(crate) struct Agreed {
 pub(crate) enum Failed {
     /// The client ended before its first byte: a health check, or a change of mind.
     Silent,
-    /// The client does not speak TLS, but something that begins with a capital letter, as HTTP does. Nothing has been
-    /// read from it.
+    /// The client does not speak TLS, but something that begins with a capital letter, as HTTP does; or anything else,
+    /// where that is allowed. Nothing has been read from it.
     Plain(Socket),
     /// It was not done after this time.
     Late(Duration),
@@ -71,6 +80,11 @@ impl Acceptor {
             offer: ArcSwap::from_pointee(offer),
             places: Semaphore::new(settings.handshakes_max),
         })
+    }
+
+    /// Whether clients in clear are served too.
+    pub(crate) fn allows_plain(&self) -> bool {
+        self.settings.allow_plain
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -94,19 +108,21 @@ impl Acceptor {
     }
 
     /// Goes through the handshake with a client that has just been let in.
-    pub(crate) async fn accept(
-        &self,
-        socket: Socket,
-        pace: &Rc<Pace>,
-    ) -> Result<(Link, Option<Agreed>), Failed> {
+    pub(crate) async fn accept(&self, socket: Socket, pace: &Rc<Pace>) -> Result<Accepted, Failed> {
         let timeout = self.settings.handshake_timeout;
         let handshake = tokio::time::timeout(timeout, async {
+            if let Some(start_tls) = self.settings.start_tls {
+                start_tls.agree(&socket).await.map_err(Failed::Handshake)?;
+            }
             let mut first = [0];
             let arrived = poll_fn(|cx| socket.poll_peek_beyond(cx, 0, &mut first)).await;
             match arrived.map_err(Failed::Handshake)?.count {
                 0 => return Err(Failed::Silent),
                 // A record begins with 22 (RFC 8446 5.1), a request with its method.
-                _ if first[0].is_ascii_uppercase() => return Err(Failed::Plain(socket)),
+                _ if first[0] == 22 => {}
+                _ if self.settings.allow_plain || first[0].is_ascii_uppercase() => {
+                    return Err(Failed::Plain(socket));
+                }
                 _ => {}
             }
             // Whoever has said nothing yet takes no place. It is never closed.
@@ -116,7 +132,7 @@ impl Acceptor {
         handshake.await.unwrap_or(Err(Failed::Late(timeout)))
     }
 
-    async fn handshake(&self, socket: Socket) -> Result<(Link, Option<Agreed>), Failed> {
+    async fn handshake(&self, socket: Socket) -> Result<Accepted, Failed> {
         let greeted = LazyConfigAcceptor::new(Greeter::default(), socket);
         let start = greeted.await.map_err(Failed::Handshake)?;
         let offer = self.offer.load_full();
@@ -144,7 +160,7 @@ impl Acceptor {
         let shown = chain.and_then(<[_]>::first).and_then(Shown::of).map(Arc::new);
         let matters = shown.is_some() || offer.demands_differ();
         let agreed = matters.then(|| Agreed { offer: Arc::clone(&offer), terms: number, shown });
-        Ok((Link::secure(stream), agreed))
+        Ok(Accepted { link: Link::secure(stream), name, agreed })
     }
 }
 
@@ -190,7 +206,9 @@ mod tests {
             ticket_keys: None,
             handshake_timeout: Duration::from_secs(1),
             handshakes_max: 1,
-            protocols: vec![b"http/1.1"],
+            protocols: vec![b"http/1.1".to_vec()],
+            allow_plain: false,
+            start_tls: None,
         })
         .unwrap();
         let offer = acceptor.offer();

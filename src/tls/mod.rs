@@ -11,13 +11,14 @@ mod ocsp;
 mod offer;
 mod pace;
 mod shown;
+mod start_tls;
 pub(crate) mod tickets;
 mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use accept::{Acceptor, Agreed, Failed};
+pub(crate) use accept::{Accepted, Acceptor, Agreed, Failed, UNRECOGNIZED_NAME};
 pub(crate) use clients::{Auth, Demand};
 pub(crate) use files::Flaw;
 pub(crate) use pace::Pace;
@@ -40,7 +41,10 @@ pub(crate) struct Settings {
     /// Handshakes at the same time, over all workers.
     pub(crate) handshakes_max: usize,
     /// What is offered by ALPN (RFC 7301), the best first.
-    pub(crate) protocols: Vec<&'static [u8]>,
+    pub(crate) protocols: Vec<Vec<u8>>,
+    /// Whether clients that do not begin as TLS does are somebody else's business.
+    pub(crate) allow_plain: bool,
+    pub(crate) start_tls: Option<StartTls>,
 }
 
 /// Where a certificate, with those that vouch for it, its key and what is shown with it stand.
@@ -49,6 +53,12 @@ pub(crate) struct Files {
     pub(crate) certificate: PathBuf,
     pub(crate) key: PathBuf,
     pub(crate) ocsp: Option<PathBuf>,
+}
+
+/// What a protocol has its clients say in clear before their handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartTls {
+    Postgresql,
 }
 
 /// A version of TLS. There is none below these.

@@ -113,7 +113,7 @@ impl Terms {
             None => builder.with_client_cert_verifier(Arc::new(NoClientAuth)),
         };
         let mut config = builder.with_cert_resolver(Arc::clone(names) as _);
-        config.alpn_protocols = settings.protocols.iter().map(|name| name.to_vec()).collect();
+        config.alpn_protocols = settings.protocols.clone();
         config.ticketer = Arc::new(Tickets::new(Arc::clone(keys), digest));
         // Tickets are all there is to resume by: what is kept here would outlive what was demanded.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -11,6 +11,8 @@ use super::Upstream;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyPart {
     Source,
+    /// The name that a TLS client asks for.
+    Name,
     Header(Box<[u8]>),
     Cookie(Box<[u8]>),
     Path,
@@ -25,6 +27,14 @@ impl Upstream {
             Some(IpAddr::V4(address)) => self.key_of(&address.octets()),
             Some(IpAddr::V6(address)) => self.key_of(&address.octets()),
             None => 0,
+        }
+    }
+
+    /// The key of a connection: of the name that its client asks for, where that decides and is known, or of its address.
+    pub(crate) fn stream_key(&self, client: Option<IpAddr>, name: Option<&str>) -> u64 {
+        match name {
+            Some(name) if self.rules.key_part == KeyPart::Name => self.key_of(name.as_bytes()),
+            _ => self.source_key(client),
         }
     }
 

@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("discover", &["observe", "upstream"]),
     ("health", &["observe", "socket", "upstream"]),
     ("proxied", &["observe", "socket"]),
-    ("tcp", &["link", "observe", "socket", "upstream"]),
+    ("tcp", &["link", "observe", "route", "socket", "tls", "upstream"]),
     ("tcp/relay", &["socket"]),
     ("route", &["config", "tls"]),
     ("http", &["config", "limits", "link", "observe", "route", "socket", "tcp", "tls", "upstream"]),
@@ -28,7 +28,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("http/h2", &["link"]),
     (
         "connection",
-        &["http", "limits", "link", "observe", "proxied", "socket", "tcp", "tls", "upstream"],
+        &[
+            "http", "limits", "link", "observe", "proxied", "route", "socket", "tcp", "tls",
+            "upstream",
+        ],
     ),
     (
         "plan",

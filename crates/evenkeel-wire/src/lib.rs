@@ -1,5 +1,6 @@
 //! Bytes in, values out: the heads and bodies of HTTP/1 by RFC 9110 and RFC 9112, read strictly, and the heads of
-//! HTTP/2 by RFC 9113 after HPACK, held to the same rules; and the PROXY headers in front of either.
+//! HTTP/2 by RFC 9113 after HPACK, held to the same rules; the PROXY headers in front of either, and the first message of a
+//! TLS client.
 //! Whatever could be read in two ways is a [`Refusal`] with its reason; nothing is ever repaired,
 //! because what one reader repairs another reads differently, and requests hide in that gap.
 //!
@@ -28,6 +29,7 @@
 mod authority;
 mod chars;
 mod chunked;
+mod client_hello;
 mod fields;
 mod frames;
 mod framing;
@@ -44,6 +46,10 @@ mod target;
 pub use authority::is_authority;
 pub use chars::{is_name, is_value};
 pub use chunked::{ChunkLimits, Chunked, Step, write_chunk_size};
+pub use client_hello::{
+    CLIENT_HELLO_BYTES_MAX, CLIENT_HELLO_MAX, ClientHello, ClientHelloRead, ClientHelloRefusal,
+    read_client_hello,
+};
 pub use fields::{Field, Fields, elements};
 pub use frames::{FrameHead, FrameKind, Frames};
 pub use framing::{Framing, Version};

@@ -5,9 +5,10 @@
 use std::convert::Infallible;
 
 use evenkeel_wire::{
-    ChunkLimits, Chunked, Fields, FrameHead, Frames, Framing, Known, Limits, Method, ProxyOrigin,
-    ProxyRead, Pseudo, Read, Request, Response, Step, Version, is_name, is_value,
-    read_proxy_header, write_chunk_size, write_proxy_v1, write_proxy_v2,
+    ChunkLimits, Chunked, ClientHelloRead, Fields, FrameHead, Frames, Framing, Known, Limits,
+    Method, ProxyOrigin, ProxyRead, Pseudo, Read, Request, Response, Step, Version, is_name,
+    is_value, read_client_hello, read_proxy_header, write_chunk_size, write_proxy_v1,
+    write_proxy_v2,
 };
 
 const LIMITS: Limits = Limits { head_max: 2_048, line_max: 512, fields_max: 20 };
@@ -267,5 +268,24 @@ pub(crate) fn proxy_header(bytes: &[u8]) {
                 assert_ne!(plain(source).0.is_ipv4(), plain(destination).0.is_ipv4());
             }
         }
+    }
+}
+
+/// A ClientHello reads the same however much of it, or of what follows, has come.
+pub(crate) fn client_hello(bytes: &[u8]) {
+    let whole = read_client_hello(bytes);
+    for cut in 0..bytes.len() {
+        match read_client_hello(&bytes[..cut]) {
+            Ok(ClientHelloRead::Partial) => {}
+            settled => {
+                assert_eq!(settled, whole, "cut at {cut}");
+                break;
+            }
+        }
+    }
+    if let Ok(ClientHelloRead::Whole(hello)) = whole {
+        let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+        assert!(hello.server_name.is_none_or(|name| name.bytes().all(plain)));
+        assert!(hello.protocols.iter().all(|protocol| !protocol.is_empty()));
     }
 }

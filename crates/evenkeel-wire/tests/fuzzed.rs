@@ -146,6 +146,11 @@ fn a_changed_proxy_header_has_one_reading_or_none() {
     run("proxy_header", fuzz_bodies::proxy_header);
 }
 
+#[test]
+fn a_changed_client_hello_has_one_reading_or_none() {
+    run("client_hello", fuzz_bodies::client_hello);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
@@ -155,6 +160,7 @@ proptest! {
         fuzz_bodies::response_head(&bytes);
         fuzz_bodies::chunked(&bytes);
         fuzz_bodies::proxy_header(&bytes);
+        fuzz_bodies::client_hello(&bytes);
         let _ = fuzz_bodies::h2_head(&bytes);
     }
 }

@@ -1,6 +1,7 @@
 //! What this crate promises to its users, through its public door only.
 
 mod chunks;
+mod client_hello;
 mod fields;
 mod fuzz_bodies;
 mod fuzzed;

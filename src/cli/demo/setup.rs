@@ -49,11 +49,13 @@ impl Setup {
             eject_time_max: Time::seconds(1),
             ..Upstream::new(backends)
         };
-        let listener =
-            crate::config::TcpListener::new(vec![Address::Ip(self.listen)], "colours".into());
+        let tcp = crate::config::TcpListener {
+            upstream: Some("colours".into()),
+            ..crate::config::TcpListener::new(vec![Address::Ip(self.listen)])
+        };
         let mut config = Config::default();
         config.upstream.insert("colours".into(), upstream);
-        config.tcp.insert(LISTENER.into(), listener);
+        config.tcp.insert(LISTENER.into(), tcp);
         let upstream = Some("colours".into());
         let listener = vec![Address::Ip(self.listen_http)];
         let listener = HttpListener { upstream, ..HttpListener::new(listener) };

@@ -20,6 +20,8 @@ choice! {
         Client = "client",
         /// The client's address.
         ClientIp = "client.ip",
+        /// The name that a TLS client asked for.
+        Sni = "sni",
         /// The subject of the client's certificate.
         ClientSubject = "client.subject",
         /// Who vouches for that certificate.

@@ -12,6 +12,8 @@ use crate::config::problem::{Misread, shown};
 pub enum HashBy {
     /// The client's address.
     Source,
+    /// The name that a TLS client asks for (SNI).
+    Sni,
     /// The value of this header.
     Header(String),
     /// The value of this cookie.
@@ -28,6 +30,7 @@ impl fmt::Display for HashBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             HashBy::Source => f.write_str("source"),
+            HashBy::Sni => f.write_str("sni"),
             HashBy::Header(name) => write!(f, "header:{name}"),
             HashBy::Cookie(name) => write!(f, "cookie:{name}"),
             HashBy::Path => f.write_str("path"),
@@ -59,13 +62,14 @@ impl FromStr for HashBy {
                 named("parameter", name, is_fine).map(HashBy::Query)
             }
             _ => {
-                let words = [("source", 0), ("path", 1), ("uri", 2)];
+                let words = [("source", 0), ("path", 1), ("uri", 2), ("sni", 4)];
                 let named = [("header:NAME", 3), ("cookie:NAME", 3), ("query:NAME", 3)];
                 let all = [&words[..], &named[..]].concat();
                 Ok(match chosen(text, &all, "something to hash")? {
                     0 => HashBy::Source,
                     1 => HashBy::Path,
                     2 => HashBy::Uri,
+                    4 => HashBy::Sni,
                     _ => return Err(Misread::new("NAME stands for the name you mean")),
                 })
             }
@@ -75,8 +79,9 @@ impl FromStr for HashBy {
 
 impl Spelled for HashBy {
     const WORDS: &'static str =
-        "\"source\", \"header:NAME\", \"cookie:NAME\", \"path\", \"uri\", \"query:NAME\"";
-    const PATTERN: Option<&'static str> = Some("^(source|path|uri|header:.+|cookie:.+|query:.+)$");
+        "\"source\", \"sni\", \"header:NAME\", \"cookie:NAME\", \"path\", \"uri\", \"query:NAME\"";
+    const PATTERN: Option<&'static str> =
+        Some("^(source|sni|path|uri|header:.+|cookie:.+|query:.+)$");
 }
 
 spelled!(HashBy);

@@ -49,6 +49,14 @@ choice! {
     }
 }
 
+choice! {
+    /// A protocol whose clients ask for TLS in words of their own.
+    pub enum StartTls ("a protocol of starttls") {
+        /// PostgreSQL, by SSLRequest. Clients that begin with TLS at once are served too.
+        Postgresql = "postgresql",
+    }
+}
+
 /// The SHA-256 of a whole certificate, as `openssl x509 -fingerprint -sha256` prints it, with or without colons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(pub [u8; 32]);

@@ -55,12 +55,12 @@ pub(super) fn without_http(upstream: &Upstream, complaints: &mut Complaints) {
 }
 
 /// A TCP listener knows no request.
-pub(super) fn tcp_use(config: &Config, upstream: &str, complaints: &mut Complaints) {
+pub(super) fn tcp_use(config: &Config, upstream: &str, keys: &[&str], complaints: &mut Complaints) {
     let Some(Balance::Hash { by, .. }) = config.upstream.get(upstream).map(|found| &found.balance)
     else {
         return;
     };
-    if *by != HashBy::Source {
+    if !matches!(by, HashBy::Source | HashBy::Sni) {
         let name = shown(upstream);
         let message = format!(
             "a TCP connection has no \"{}\" for the hash of \"{name}\"",
@@ -68,7 +68,7 @@ pub(super) fn tcp_use(config: &Config, upstream: &str, complaints: &mut Complain
         );
         let advice =
             "its client's address is hashed instead; write hash = \"source\" if that is meant";
-        complaints.warning(&["upstream"], message, advice);
+        complaints.warning(keys, message, advice);
     }
 }
 

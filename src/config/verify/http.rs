@@ -26,7 +26,17 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
         complaints.error(&["http"], "no version of HTTP is named", advice);
     }
     if let Some(tls) = &listener.tls {
-        complaints.below(&["tls"], |complaints| self::tls::verify(tls, complaints));
+        complaints.below(&["tls"], |complaints| {
+            self::tls::verify(tls, complaints);
+            for (key, is_there) in
+                [("alpn", !tls.alpn.is_empty()), ("starttls", tls.starttls.is_some())]
+            {
+                if is_there {
+                    let advice = "remove it; versions of HTTP are chosen by `http` of the listener";
+                    complaints.error(&[key], format!("{key} is for TCP listeners"), advice);
+                }
+            }
+        });
     }
     let idle = listener.idle_timeout.0.map(Time);
     complaints.beyond_zero("idle-timeout", idle, "write \"off\" for never");

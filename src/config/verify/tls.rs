@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::Complaints;
+use super::{Complaints, tcp};
 use crate::config::{Certificate, ClientAuth, ClientDemand, Tls, TlsProfile, TlsVersion};
 use crate::tls::certificate;
 use crate::tls::{Auth, Demand, Files, Flaw};
@@ -66,6 +66,9 @@ pub(super) fn verify(tls: &Tls, complaints: &mut Complaints) {
 }
 
 fn handshake(tls: &Tls, complaints: &mut Complaints) {
+    for (index, protocol) in tls.alpn.iter().enumerate() {
+        tcp::protocol_name(&["alpn", &index.to_string()], protocol, complaints);
+    }
     let advice = "10s is the default";
     complaints.beyond_zero("handshake-timeout", Some(tls.handshake_timeout), advice);
     complaints.within("handshakes-max", tls.handshakes_max, 1..=1_000_000);
