@@ -374,7 +374,7 @@ mod tests {
             job: Job::Tcp(tcp::Site {
                 rules,
                 routes: Vec::new(),
-                upstream: Some(Upstream::new(plan.upstreams[0].rules.clone()).unwrap()),
+                upstream: Some(Upstream::new(plan.upstreams[0].rules.clone(), None).unwrap()),
                 plain: None,
             }),
             log,

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 pub(crate) use http::HttpCheck;
 
 use crate::socket::own_lack;
+use crate::tls::Connector;
 use crate::upstream::{Backend, BackendAddress, Upstream};
 
 /// How often the list of backends is compared with the list of checks running.
@@ -76,11 +77,15 @@ struct Running {
 async fn check_for_ever(upstream: Arc<Upstream>, backend: Arc<Backend>, probe: Arc<Probe>) {
     let mut round = 0_u64;
     loop {
-        let outcome =
-            match tokio::time::timeout(probe.timeout, probe.try_once(&backend.address)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
-            };
+        let outcome = match tokio::time::timeout(
+            probe.timeout,
+            probe.try_once(&backend, upstream.tls.as_deref()),
+        )
+        .await
+        {
+            Ok(outcome) => outcome,
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
+        };
         match outcome {
             Ok(()) => upstream.note_probe(&backend, true, ""),
             Err(error) if own_lack(&error).is_some() => {
@@ -103,14 +108,36 @@ impl Probe {
         self.every.mul_f64(factor)
     }
 
-    async fn try_once(&self, address: &BackendAddress) -> io::Result<()> {
-        match address {
+    async fn try_once(&self, backend: &Backend, tls: Option<&Connector>) -> io::Result<()> {
+        match &backend.address {
             BackendAddress::Ip(address) => {
                 let address = SocketAddr::new(address.ip(), self.port.unwrap_or(address.port()));
-                self.talk(TcpStream::connect(address).await?, &address.to_string()).await
+                let stream = TcpStream::connect(address).await?;
+                self.begin(stream, &address.to_string(), tls, backend).await
             }
             BackendAddress::Unix(path) => {
-                self.talk(UnixStream::connect(path).await?, "localhost").await
+                self.begin(UnixStream::connect(path).await?, "localhost", tls, backend).await
+            }
+        }
+    }
+
+    /// Says what is to be said first, and goes through the handshake where traffic does.
+    async fn begin(
+        &self,
+        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        name: &str,
+        tls: Option<&Connector>,
+        backend: &Backend,
+    ) -> io::Result<()> {
+        if let Some(told) = &self.told {
+            stream.write_all(told).await?;
+        }
+        match tls {
+            None => self.talk(stream, name).await,
+            Some(tls) => {
+                let stream = tls.secure_check(stream, backend.host()).await;
+                let stream = stream.map_err(|error| io::Error::other(format!("TLS: {error}")))?;
+                self.talk(stream, name).await
             }
         }
     }
@@ -120,9 +147,6 @@ impl Probe {
         mut stream: impl AsyncRead + AsyncWrite + Unpin,
         name: &str,
     ) -> io::Result<()> {
-        if let Some(told) = &self.told {
-            stream.write_all(told).await?;
-        }
         match &self.check {
             Check::Connect => Ok(()),
             Check::Exchange { send, expect } => {

@@ -52,6 +52,7 @@ pub(crate) struct Share {
 #[derive(Debug, Clone)]
 pub(crate) struct UpstreamPlan {
     pub(crate) rules: upstream::Rules,
+    pub(crate) tls: Option<crate::tls::Outward>,
     pub(crate) probe: Option<Probe>,
 }
 
@@ -192,7 +193,8 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         options: options(config.nodelay, &config.keepalive, config.user_timeout),
     };
     let told = rules.send_proxy.map(|version| version.header(None));
-    UpstreamPlan { rules, probe: active.map(|active| Probe { told, ..probe(active) }) }
+    let tls = config.tls.on().map(|tls| tls.compiled(config.h2));
+    UpstreamPlan { rules, tls, probe: active.map(|active| Probe { told, ..probe(active) }) }
 }
 
 fn entry(backend: &config::Backend) -> Entry {

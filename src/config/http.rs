@@ -192,7 +192,7 @@ section! {
         /// What changes in the headers that the client gets.
         response_headers: HeaderEdits = HeaderEdits::default(),
         /// Whether answers are compressed for clients that understand it: `true`, or a table. Absent: as they are.
-        compress: Compress = Compress::Off,
+        compress: Toggle<Compression> = Toggle::Off,
         /// Pages of your own for errors, before those of the listener.
         errors: IndexMap<String, PathBuf> = IndexMap::new(),
         /// In place of the upstream's `response-timeout`.

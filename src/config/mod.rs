@@ -32,7 +32,7 @@ pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
 pub(crate) use tls::ClientDemand;
-pub use tls::{Certificate, Tls};
+pub use tls::{Certificate, Tls, UpstreamTls};
 pub use users::Users;
 pub use value::*;
 pub use verify::{Complaint, verify};
@@ -162,6 +162,8 @@ section! {
         slow_start: Time = Time::seconds(0),
         /// Ignore health when fewer than this share of the backends is usable; `0` means never.
         fail_open: Percent = Percent(0),
+        /// Speak TLS with the backends, health checks included: `true`, or a table.
+        tls: Toggle<UpstreamTls> = Toggle::Off,
         /// Tell backends for whom we connect, before anything else on each connection and in health checks (PROXY protocol): `"v1"` or `"v2"`. The backends must expect it. On HTTP, each request then gets a connection of its own.
         send_proxy: Option<SendProxy> = None,
         /// Local addresses to connect from, used in turn. More addresses mean more source ports.

@@ -56,6 +56,7 @@ impl Config {
         section::<EjectErrors>("`eject-errors` as a table", &mut page);
         section::<EjectLatency>("`eject-latency` as a table", &mut page);
         section::<IdleConnections>("`keep-alive` as a table", &mut page);
+        section::<UpstreamTls>("`tls` of an upstream", &mut page);
         section::<H2Limits>("`h2-limits` of an upstream", &mut page);
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
         section::<TcpRoute>("`[[tcp.NAME.route]]`", &mut page);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::tls::{Auth, Demand, Files, Outward, Trust, Version};
 
 section! {
     /// `tls` of a listener: the certificates that clients are shown, what is demanded of theirs, and what a handshake may be. Files are PEM; keys are not encrypted. All of them are read anew when they change.
@@ -69,6 +70,28 @@ section! {
         client_self_signed: bool = false,
         /// Authorities that may stand between a client's certificate and one of `client-ca`.
         verify_depth: Option<u32> = None,
+    }
+}
+
+section! {
+    /// `tls` of an upstream: how backends prove who they are, and what they are shown of us. `true` verifies them by the authorities that the system trusts and the names that they have in `backends`.
+    pub struct UpstreamTls {
+        /// Files of the authorities that backends are verified by, in place of those that the system trusts.
+        ca: Vec<PathBuf> = Vec::new(),
+        /// Certificates of backends that are taken whoever vouches for them and whatever name they have, by the SHA-256 of the whole certificate.
+        fingerprints: Vec<Fingerprint> = Vec::new(),
+        /// The name that is asked for (SNI) and verified. Absent: the name or address of each backend in `backends`.
+        name: Option<String> = None,
+        /// `"off"` takes whoever answers, so that anybody in between can read and change everything.
+        verify: Verify = Verify::Full,
+        /// The file of our own certificate, for backends that ask for it.
+        certificate: Option<PathBuf> = None,
+        /// The file of its private key.
+        key: Option<PathBuf> = None,
+        /// The oldest version of TLS that is taken.
+        min_version: TlsVersion = TlsVersion::Tls12,
+        /// The protocols that are offered by ALPN. With `h2`, that is `"h2"`, and backends must take it.
+        alpn: Vec<String> = Vec::new(),
     }
 }
 
@@ -144,5 +167,69 @@ impl Tls {
         let crl = if own.crl.is_empty() { around.crl } else { own.crl };
         let auth = certificate.client_auth.unwrap_or(around.auth);
         ClientDemand { auth, crl, depth: own.depth, ..around }
+    }
+}
+
+impl ClientDemand {
+    /// The same as `tls` takes it.
+    pub(crate) fn compiled(&self) -> Demand {
+        Demand {
+            auth: match self.auth {
+                ClientAuth::Off => Auth::Off,
+                ClientAuth::Optional => Auth::Optional,
+                ClientAuth::Required => Auth::Required,
+            },
+            ca: self.ca.clone(),
+            crl: self.crl.clone(),
+            fingerprints: self.fingerprints.iter().map(|pinned| pinned.0).collect(),
+            self_signed: self.self_signed,
+            depth: self.depth as usize,
+        }
+    }
+}
+
+impl Certificate {
+    /// Its files as `tls` takes them.
+    pub(crate) fn files(&self) -> Files {
+        let Certificate { certificate, key, ocsp, .. } = self.clone();
+        Files { certificate, key, ocsp }
+    }
+}
+
+impl UpstreamTls {
+    /// The same as `tls` takes it.
+    pub(crate) fn compiled(&self, h2: bool) -> Outward {
+        let trust = if self.verify == Verify::Off {
+            Trust::Off
+        } else if !self.fingerprints.is_empty() {
+            Trust::Pinned(self.fingerprints.iter().map(|pinned| pinned.0).collect())
+        } else if !self.ca.is_empty() {
+            Trust::Authorities(self.ca.clone())
+        } else {
+            Trust::System
+        };
+        let own = self.certificate.clone().zip(self.key.clone());
+        let protocols = match (h2, &self.alpn[..]) {
+            (true, _) => vec![HttpVersion::Http2.alpn().to_vec()],
+            (false, named) => named.iter().map(|name| name.as_bytes().to_vec()).collect(),
+        };
+        Outward {
+            trust,
+            name: self.name.clone(),
+            own: own.map(|(certificate, key)| Files { certificate, key, ocsp: None }),
+            min_version: self.min_version.compiled(),
+            protocols,
+            protocol_is_required: h2,
+        }
+    }
+}
+
+impl TlsVersion {
+    /// The same as `tls` takes it.
+    pub(crate) fn compiled(self) -> Version {
+        match self {
+            TlsVersion::Tls12 => Version::Tls12,
+            TlsVersion::Tls13 => Version::Tls13,
+        }
     }
 }

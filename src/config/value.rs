@@ -5,7 +5,6 @@ mod access;
 mod address;
 mod balance;
 mod choice;
-mod compress;
 mod files;
 mod gate;
 mod hash_by;
@@ -18,6 +17,7 @@ mod size;
 mod template;
 mod time;
 mod tls;
+mod toggle;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -32,7 +32,6 @@ pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, SameSite, Secure, SendProxy,
 };
-pub use compress::Compress;
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::HashBy;
@@ -43,7 +42,8 @@ pub use retry_on::RetryOn;
 pub use size::{Bytes, Percent};
 pub use template::{Part, Placeholder, Template, Variable};
 pub use time::{Limit, Time};
-pub use tls::{ClientAuth, Fingerprint, StartTls, TlsProfile, TlsVersion, UnknownName};
+pub use tls::{ClientAuth, Fingerprint, StartTls, TlsProfile, TlsVersion, UnknownName, Verify};
+pub use toggle::Toggle;
 
 use super::problem::{Misread, shown};
 use super::read::{Node, Reader, Value, integer};

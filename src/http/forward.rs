@@ -288,7 +288,11 @@ impl Session<'_> {
         failed: ConnectFailed,
     ) -> (Next, Told) {
         let ConnectFailed { why, detail, backend, efforts } = failed;
-        let status = if why == Why::ConnectTimeout { 504 } else { 503 };
+        let status = match why {
+            Why::ConnectTimeout => 504,
+            Why::BackendTls => 502,
+            _ => 503,
+        };
         let told = Told { detail, backend, ..self.told_by(upstream, why, efforts) };
         self.refuse(status, told)
     }

@@ -15,7 +15,7 @@ use super::local::Local;
 use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::Why;
-use crate::upstream::connect::{ConnectFailed, Efforts, Way};
+use crate::upstream::connect::{Call, ConnectFailed, Efforts, Way};
 use crate::upstream::idle::{Kept, Quiet};
 use crate::upstream::{Affinity, Backend, InFlight, Upstream};
 
@@ -90,6 +90,7 @@ impl Reach<'_> {
         may_use_kept: bool,
     ) -> Result<(Reached, InFlight), ConnectFailed> {
         let Reach { local, upstream, affinity, limits, switches, told } = *self;
+        let call = Call { affinity, told };
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;
@@ -107,8 +108,7 @@ impl Reach<'_> {
                 }
                 None => None,
             };
-            let (way, place) =
-                upstream.reach(affinity, first.take(), tried, efforts, there).await?;
+            let (way, place) = upstream.reach(call, first.take(), tried, efforts, there).await?;
             let reached = match way {
                 Way::Kept(There::Kept(Kept { connection, requests })) => {
                     let stream = Stream::H1(connection);
@@ -124,25 +124,20 @@ impl Reach<'_> {
                     }
                     of_stream(shared, limits, Instant::now())
                 }
-                Way::Fresh(socket) => match opening {
+                Way::Fresh(link) => match opening {
                     None => {
-                        if let Some(Err(error)) = told.map(|told| socket.send_first(told)) {
-                            return Err(ConnectFailed::untold(&place, *efforts, &error));
-                        }
-                        let stream = Stream::h1(Link::Plain(socket));
+                        let stream = Stream::h1(link);
                         Reached { stream, carried: 0, at: Instant::now() }
                     }
-                    Some(opening) => {
-                        match greet(Link::Plain(socket), opening, limits, &place).await {
-                            Some(shared) => {
-                                if switches {
-                                    shared.settled().await;
-                                }
-                                of_stream(shared, limits, Instant::now())
+                    Some(opening) => match greet(link, opening, limits, &place).await {
+                        Some(shared) => {
+                            if switches {
+                                shared.settled().await;
                             }
-                            None => return Err(not_greeted(&place, *efforts)),
+                            of_stream(shared, limits, Instant::now())
                         }
-                    }
+                        None => return Err(not_greeted(&place, *efforts)),
+                    },
                 },
             };
             place.backend.asked();

@@ -84,6 +84,8 @@ reasons! {
     ConnectTimeout "connect-timeout" Backend,
     /// No backend tried could be connected to; the last one was unreachable or failed in another way.
     ConnectUnreachable "connect-unreachable" Backend,
+    /// No backend tried could be connected to; with the last one, the TLS handshake failed.
+    BackendTls "backend-tls" Backend,
     /// No backend is usable: all are down, ejected or drained, or their names have no address.
     NoBackend "no-backend" Backend,
     /// The client address is not allowed by `allow` and `deny`.

@@ -3,8 +3,8 @@
 use crate::{config, http};
 
 /// None where nothing is compressed.
-pub(super) fn rules(config: &config::Compress) -> Option<http::Compress> {
-    let config::Compress::On(config) = config else { return None };
+pub(super) fn rules(config: &config::Toggle<config::Compression>) -> Option<http::Compress> {
+    let config = config.on()?;
     // A verified config holds only patterns that can be read.
     let types = config.types.iter();
     let types = types.filter_map(|kind| glob::Pattern::new(&kind.to_ascii_lowercase()).ok());

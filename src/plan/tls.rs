@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::config::{
-    ClientCertificate, HttpVersion, StartTls, TcpRoute, Tls, TlsVersion, UnknownName,
-};
+use crate::config::{ClientCertificate, HttpVersion, StartTls, TcpRoute, Tls, UnknownName};
 use crate::route::{Certified, StreamConditions};
-use crate::tls::{self, Settings, Version};
+use crate::tls::{self, Settings};
 
 /// TLS of an HTTP listener that speaks these versions.
 pub(super) fn of_http(config: &Tls, versions: &[HttpVersion]) -> Settings {
@@ -40,10 +38,7 @@ fn settings(config: &Tls, protocols: Vec<Vec<u8>>) -> Settings {
             .map(|pair| (pair.files(), config.demand_of(pair).compiled()))
             .collect(),
         refuse_unknown_names: config.unknown_name == UnknownName::Refused,
-        min_version: match config.oldest() {
-            TlsVersion::Tls12 => Version::Tls12,
-            TlsVersion::Tls13 => Version::Tls13,
-        },
+        min_version: config.oldest().compiled(),
         ticket_keys: config.ticket_keys.clone(),
         handshake_timeout: config.handshake_timeout.0,
         handshakes_max: config.handshakes_max as usize,

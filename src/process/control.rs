@@ -17,7 +17,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::Why;
 use crate::plan::{Plan, Share};
-use crate::tls::{Acceptor, Watch};
+use crate::tls::{Sectioned, Watch};
 use crate::upstream::{EntryPlace, Upstream};
 
 /// What can be asked of a running proxy.
@@ -55,7 +55,7 @@ impl Control {
     pub(super) fn start(
         self,
         acceptances: Vec<Vec<Acceptance>>,
-        secured: Vec<(String, Arc<Acceptor>)>,
+        secured: Vec<Sectioned>,
     ) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let workers = start_workers(acceptances, self.plan.share)?;
@@ -68,7 +68,7 @@ impl Control {
         })
     }
 
-    async fn run(mut self, mut workers: Workers, secured: Vec<(String, Arc<Acceptor>)>) -> Report {
+    async fn run(mut self, mut workers: Workers, secured: Vec<Sectioned>) -> Report {
         self.look_after_upstreams();
         if !secured.is_empty() {
             tokio::spawn(Arc::clone(&self.certificates).keep_up(secured));

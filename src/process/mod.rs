@@ -20,10 +20,10 @@ use crate::limits::{Door, Places};
 use crate::listen::{self, BindError, Bound, BoundAddress};
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
-use crate::plan::{self, ListenerPlan, Plan};
+use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
 use crate::route::Routes;
 use crate::tcp;
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, Connector, Sectioned};
 use crate::upstream::Upstream;
 use control::{Control, Order};
 use worker::Acceptance;
@@ -40,7 +40,7 @@ pub enum StartError {
     },
     /// A certificate or its key could not be used: the files have changed since the config was checked.
     Certificate {
-        /// The listener, as its section is called.
+        /// The listener or upstream, as its section is called.
         listener: String,
         /// What is wrong with them.
         cause: Box<dyn std::error::Error + Send + Sync>,
@@ -104,12 +104,14 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let tally = Arc::new(Tally::default());
     let (log, log_thread) =
         AccessLog::open(&plan.access_log, &tally).map_err(system("access log"))?;
-    let upstreams = plan.upstreams.iter().map(|upstream| Upstream::new(upstream.rules.clone()));
+    let connectors: Vec<_> = plan.upstreams.iter().map(connector).collect::<Result<_, _>>()?;
+    let upstreams = plan.upstreams.iter().zip(&connectors);
+    let upstreams = upstreams.map(|(plan, tls)| Upstream::new(plan.rules.clone(), tls.clone()));
     let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>().map_err(system("sticky"))?;
     let places = Places::new(Some(plan.connections_max));
     let acceptors: Result<Vec<_>, _> = plan.listeners.iter().map(acceptor).collect();
     let acceptors = acceptors?;
-    let plan_sections: Vec<_> = plan.listeners.iter().map(section).collect();
+    let of_files = of_files(&plan, &acceptors, &connectors);
     let services = plan
         .listeners
         .iter()
@@ -141,9 +143,7 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
         report,
         certificates: Arc::default(),
     };
-    let acceptors = plan_sections.into_iter().zip(acceptors);
-    let acceptors = acceptors.filter_map(|(section, tls)| Some((section, tls?))).collect();
-    let thread = control.start(acceptances, acceptors).map_err(system("start threads"))?;
+    let thread = control.start(acceptances, of_files).map_err(system("start threads"))?;
     Ok(Running { orders, ended, thread: Some(thread), tally, upstreams, addresses })
 }
 
@@ -158,6 +158,29 @@ fn acceptor(listener: &ListenerPlan) -> Result<Option<Arc<Acceptor>>, StartError
         listener: section(listener),
         cause: Box::new(flaw),
     })
+}
+
+/// Who goes through handshakes with the backends of an upstream, if they speak TLS.
+fn connector(upstream: &UpstreamPlan) -> Result<Option<Arc<Connector>>, StartError> {
+    let loaded = upstream.tls.as_ref().map(Connector::load).transpose();
+    loaded.map(|loaded| loaded.map(Arc::new)).map_err(|flaw| StartError::Certificate {
+        listener: format!("upstream.{}", upstream.rules.name),
+        cause: Box::new(flaw),
+    })
+}
+
+/// Everything that is made of files of TLS, by its section.
+fn of_files(
+    plan: &Plan,
+    acceptors: &[Option<Arc<Acceptor>>],
+    connectors: &[Option<Arc<Connector>>],
+) -> Vec<Sectioned> {
+    let listeners = plan.listeners.iter().zip(acceptors);
+    let listeners = listeners.filter_map(|(plan, tls)| Some((section(plan), tls.clone()? as _)));
+    let upstreams = plan.upstreams.iter().zip(connectors).filter_map(|(plan, tls)| {
+        Some((format!("upstream.{}", plan.rules.name), tls.clone()? as _))
+    });
+    listeners.chain(upstreams).collect()
 }
 
 fn section(listener: &ListenerPlan) -> String {

@@ -142,19 +142,14 @@ pub(crate) fn serve(
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
         let connecting = async {
             tokio::select! {
-                connected = upstream.connect(key) => Some(connected),
+                connected = upstream.connect(key, told.as_deref()) => Some(connected),
                 () = cut.asked() => None,
             }
         };
-        let (socket, place, efforts) = match Box::pin(connecting).await {
+        let (backend, place, efforts) = match Box::pin(connecting).await {
             None => return Outcome::without_backend(Why::DrainCut, None),
             Some(Err(failed)) => return Outcome::not_connected(failed),
-            Some(Ok(Connected { socket, place, efforts })) => {
-                if let Some(Err(error)) = told.map(|told| socket.send_first(&told)) {
-                    return Outcome::not_connected(ConnectFailed::untold(&place, efforts, &error));
-                }
-                (socket, place, efforts)
-            }
+            Some(Ok(Connected { link, place, efforts })) => (link, place, efforts),
         };
         let connected_at = Instant::now();
         let times = Times {
@@ -163,10 +158,12 @@ pub(crate) fn serve(
             deadline: rules.max_duration.map(|most| accepted + most),
         };
         let turns = Turns { scratch, keep: rules.buffer_max, times, cut };
-        let (end, carried) = match link {
-            Link::Plain(client) => turns.of(Relay::new(client, socket)).await,
+        let (end, carried) = match (link, backend) {
+            (Link::Plain(client), Link::Plain(backend)) => {
+                turns.of(Relay::new(client, backend)).await
+            }
             // Boxed, so that plain relays do not carry the room for it.
-            secure => Box::pin(turns.of(Relay::new(secure, Link::Plain(socket)))).await,
+            (client, backend) => Box::pin(turns.of(Relay::new(client, backend))).await,
         };
         note_end(&place, end, carried, connected_at);
         Outcome {

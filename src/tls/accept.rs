@@ -14,11 +14,12 @@ use tokio::sync::Semaphore;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::Settings;
-use super::files::{Flaw, Part};
+use super::files::Flaw;
 use super::offer::{Made, Offer};
 use super::pace::{Pace, Paced};
 use super::shown::Shown;
 use super::tickets::TicketKeys;
+use super::watch::{Stamp, stamps};
 use crate::link::{HELD, Link};
 use crate::socket::Socket;
 
@@ -29,6 +30,7 @@ pub(crate) const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     settings: Settings,
+    first_read: Vec<Stamp>,
     keys: Arc<TicketKeys>,
     offer: ArcSwap<Offer>,
     /// Places for handshakes.
@@ -72,10 +74,13 @@ pub(crate) enum Failed {
 impl Acceptor {
     /// Reads the certificates and everything else that stands in files, and says what is out of date.
     pub(crate) fn load(settings: &Settings) -> Result<Acceptor, Flaw> {
+        // Before they are read: what changes meanwhile is read again.
+        let first_read = stamps(&settings.files());
         let keys = Arc::new(TicketKeys::load(settings.ticket_keys.as_deref())?);
         let Made { offer, .. } = Offer::load(settings, &keys)?;
         Ok(Acceptor {
             settings: settings.clone(),
+            first_read,
             keys,
             offer: ArcSwap::from_pointee(offer),
             places: Semaphore::new(settings.handshakes_max),
@@ -91,6 +96,10 @@ impl Acceptor {
         &self.settings
     }
 
+    pub(super) fn first_read(&self) -> &[Stamp] {
+        &self.first_read
+    }
+
     pub(super) fn keys(&self) -> &TicketKeys {
         &self.keys
     }
@@ -100,11 +109,11 @@ impl Acceptor {
     }
 
     /// Reads all files anew. If one cannot be used, everything stays as it is.
-    pub(super) fn reload(&self) -> Result<Vec<(Part, String)>, Flaw> {
+    pub(super) fn reload(&self) -> Result<Vec<String>, Flaw> {
         let Made { offer, out_of_date } = Offer::load(&self.settings, &self.keys)?;
         self.keys.reload()?;
         self.offer.store(Arc::new(offer));
-        Ok(out_of_date)
+        Ok(out_of_date.into_iter().map(|(_, said)| said).collect())
     }
 
     /// Goes through the handshake with a client that has just been let in.

@@ -32,6 +32,8 @@ pub(crate) enum Part {
     ClientCa,
     ClientCrl,
     TicketKeys,
+    /// Of backends.
+    Ca,
 }
 
 impl Part {
@@ -44,6 +46,7 @@ impl Part {
             Part::ClientCa => "client-ca",
             Part::ClientCrl => "client-crl",
             Part::TicketKeys => "ticket-keys",
+            Part::Ca => "ca",
         }
     }
 
@@ -52,7 +55,7 @@ impl Part {
             Part::Certificate => "certificate",
             Part::Key => "key",
             Part::Ocsp => "OCSP answer",
-            Part::ClientCa => "authority",
+            Part::ClientCa | Part::Ca => "authority",
             Part::ClientCrl => "list of revoked certificates",
             Part::TicketKeys => "file of ticket keys",
         }
@@ -70,7 +73,7 @@ pub(super) fn read(path: &Path, part: Part) -> Result<Vec<u8>, Flaw> {
     if !is_file {
         return Err(failed(&"it is not a file"));
     }
-    let is_list = matches!(part, Part::ClientCa | Part::ClientCrl);
+    let is_list = matches!(part, Part::ClientCa | Part::ClientCrl | Part::Ca);
     let most = if is_list { LIST_MAX } else { LENGTH_MAX };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| failed(&error))?;

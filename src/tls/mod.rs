@@ -1,10 +1,11 @@
 //! TLS towards clients: which certificate is shown to whom, what is demanded of theirs, the handshake, and the protocol
-//! agreed on in it. It is handed its settings; it must never look at the config, and never carries bytes once a
-//! handshake is done: that is `link`. ACME, and TLS towards backends, belong here too.
+//! agreed on in it; and the same towards backends, from the other side. It is handed its settings; it must never look at
+//! the config, and never carries bytes once a handshake is done: that is `link`. ACME belongs here too.
 
 mod accept;
 pub(crate) mod certificate;
 pub(crate) mod clients;
+pub(crate) mod connect;
 mod files;
 mod names;
 mod ocsp;
@@ -20,10 +21,11 @@ use std::time::Duration;
 
 pub(crate) use accept::{Accepted, Acceptor, Agreed, Failed, UNRECOGNIZED_NAME};
 pub(crate) use clients::{Auth, Demand};
+pub(crate) use connect::{Connector, Outward, Trust};
 pub(crate) use files::Flaw;
 pub(crate) use pace::Pace;
 pub(crate) use shown::Shown;
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Sectioned, Watch};
 
 /// What was configured for TLS on one listener.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,31 +2,95 @@
 //! what served before goes on serving, and the log says why.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
 
-use super::Acceptor;
+use super::{Acceptor, Connector, Flaw};
 
 /// How often files are looked at. One that has changed is read when it has stayed the same for as long again, so that a
 /// certificate and its key need not come at the same moment.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Looks after the files of all listeners.
+/// What is made of files, and made anew when they change.
+pub(crate) trait OfFiles: Send + Sync {
+    fn files(&self) -> Vec<&PathBuf>;
+
+    /// As they were before they were read for the first time.
+    fn first_read(&self) -> &[Stamp];
+
+    /// Reads them anew, or changes nothing; says what is out of date.
+    fn reload(&self) -> Result<Vec<String>, Flaw>;
+
+    /// When it is no longer what it should be, without a file having changed.
+    fn until(&self) -> Option<SystemTime>;
+
+    /// Makes a fresh key of its own if the last one is of this age.
+    fn keep_fresh(&self, age: Duration) -> Result<bool, Flaw>;
+}
+
+impl OfFiles for Acceptor {
+    fn files(&self) -> Vec<&PathBuf> {
+        self.settings().files()
+    }
+
+    fn first_read(&self) -> &[Stamp] {
+        Acceptor::first_read(self)
+    }
+
+    fn reload(&self) -> Result<Vec<String>, Flaw> {
+        Acceptor::reload(self)
+    }
+
+    fn until(&self) -> Option<SystemTime> {
+        self.offer().until
+    }
+
+    fn keep_fresh(&self, age: Duration) -> Result<bool, Flaw> {
+        self.keys().keep_fresh(age)
+    }
+}
+
+impl OfFiles for Connector {
+    fn files(&self) -> Vec<&PathBuf> {
+        self.settings().files()
+    }
+
+    fn first_read(&self) -> &[Stamp] {
+        Connector::first_read(self)
+    }
+
+    fn reload(&self) -> Result<Vec<String>, Flaw> {
+        Connector::reload(self).map(|()| Vec::new())
+    }
+
+    fn until(&self) -> Option<SystemTime> {
+        None
+    }
+
+    fn keep_fresh(&self, _: Duration) -> Result<bool, Flaw> {
+        Ok(false)
+    }
+}
+
+/// Something that is made of files, with the name of its section.
+pub(crate) type Sectioned = (String, Arc<dyn OfFiles>);
+
+/// Looks after the files of all listeners and upstreams.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     now: Notify,
 }
 
 /// What tells one state of a file from another: device and number, length, time of the last change. None is no file.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
+pub(super) type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
-/// The files of one listener.
+/// The files of one of them.
 struct Watched {
     section: String,
-    acceptor: Arc<Acceptor>,
+    made: Arc<dyn OfFiles>,
     /// As they were when they were last read, or tried to be.
     read: Vec<Stamp>,
     /// As they were when they were last looked at.
@@ -43,9 +107,9 @@ impl Watch {
         self.now.notify_one();
     }
 
-    /// Looks after the files of these listeners for ever.
-    pub(crate) async fn keep_up(self: Arc<Self>, acceptors: Vec<(String, Arc<Acceptor>)>) {
-        let mut all: Vec<_> = acceptors.into_iter().map(Watched::new).collect();
+    /// Looks after the files of all these for ever.
+    pub(crate) async fn keep_up(self: Arc<Self>, sections: Vec<Sectioned>) {
+        let mut all: Vec<_> = sections.into_iter().map(Watched::new).collect();
         loop {
             let asked = tokio::select! {
                 () = self.now.notified() => true,
@@ -68,17 +132,17 @@ impl Watch {
 }
 
 impl Watched {
-    fn new((section, acceptor): (String, Arc<Acceptor>)) -> Watched {
-        let read = stamps(&acceptor);
+    fn new((section, made): Sectioned) -> Watched {
+        let read = made.first_read().to_vec();
         let seen = read.clone();
-        Watched { section, acceptor, read, seen, keys_born: Instant::now(), renewed: None }
+        Watched { section, made, read, seen, keys_born: Instant::now(), renewed: None }
     }
 
     fn look(&mut self, asked: bool) {
-        let now = stamps(&self.acceptor);
+        let now = stamps(&self.made.files());
         let changed = now != self.read && now == self.seen;
         self.seen = now;
-        let until = self.acceptor.offer().until;
+        let until = self.made.until();
         let is_over =
             until.is_some_and(|until| SystemTime::now() >= until && self.renewed != Some(until));
         if is_over {
@@ -87,7 +151,7 @@ impl Watched {
         if asked || changed || is_over {
             self.read_anew();
         }
-        match self.acceptor.keys().keep_fresh(self.keys_born.elapsed()) {
+        match self.made.keep_fresh(self.keys_born.elapsed()) {
             Ok(true) => self.keys_born = Instant::now(),
             Ok(false) => {}
             Err(flaw) => tracing::error!("[{}] tls: no new key for tickets: {flaw}", self.section),
@@ -97,10 +161,10 @@ impl Watched {
     fn read_anew(&mut self) {
         self.read.clone_from(&self.seen);
         let section = &self.section;
-        match self.acceptor.reload() {
+        match self.made.reload() {
             Ok(out_of_date) => {
                 tracing::info!("[{section}] tls: certificates and keys were read anew");
-                for (_, said) in out_of_date {
+                for said in out_of_date {
                     tracing::warn!("[{section}] tls: {said}");
                 }
             }
@@ -112,8 +176,9 @@ impl Watched {
     }
 }
 
-fn stamps(acceptor: &Acceptor) -> Vec<Stamp> {
-    acceptor.settings().files().into_iter().map(|path| stamp(path)).collect()
+/// How files are at this moment.
+pub(super) fn stamps(files: &[&PathBuf]) -> Vec<Stamp> {
+    files.iter().map(|path| stamp(path)).collect()
 }
 
 fn stamp(path: &Path) -> Stamp {

@@ -100,6 +100,16 @@ impl Backend {
         }
     }
 
+    /// Its name in the config, or its address, without a port; nothing for a Unix socket.
+    pub(crate) fn host(&self) -> &str {
+        match self.address {
+            BackendAddress::Ip(_) => {
+                self.authority.rsplit_once(':').map_or(&*self.authority, |(host, _)| host)
+            }
+            BackendAddress::Unix(_) => "",
+        }
+    }
+
     pub(super) fn open(&self) -> u32 {
         self.open.load(Relaxed)
     }

@@ -11,13 +11,14 @@ use tokio::time::Instant;
 
 use super::queue::NoPlace;
 use super::{Affinity, Backend, BackendAddress, InFlight, Upstream};
+use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::socket::{Socket, own_lack};
 
 /// A backend's socket, the place it takes and how it came about.
 #[derive(Debug)]
 pub(crate) struct Connected {
-    pub(crate) socket: Socket,
+    pub(crate) link: Link,
     pub(crate) place: InFlight,
     pub(crate) efforts: Efforts,
 }
@@ -50,29 +51,56 @@ pub(crate) struct ConnectFailed {
 #[derive(Debug)]
 pub(crate) enum Way<T> {
     Kept(T),
-    Fresh(Socket),
+    Fresh(Link),
 }
 
-impl ConnectFailed {
-    /// A backend that was connected to, and could not even be told for whom.
-    pub(crate) fn untold(place: &InFlight, efforts: Efforts, error: &io::Error) -> ConnectFailed {
-        place.upstream.note_traffic(&place.backend, false);
-        let detail = Some(format!("PROXY header to {}: {error}", place.backend.name));
-        let backend = Some(Arc::clone(&place.backend.name));
-        ConnectFailed { why: Why::ConnectUnreachable, detail, backend, efforts }
+/// What a connection is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) affinity: Affinity,
+    /// What a backend wants to hear first on a fresh connection.
+    pub(crate) told: Option<&'a [u8]>,
+}
+
+/// Why a backend could not be connected to, by the step that failed.
+#[derive(Debug)]
+enum Failed {
+    Connect(io::Error),
+    /// It could not even be told for whom.
+    Tell(io::Error),
+    Handshake(io::Error),
+}
+
+impl Failed {
+    fn step(&self) -> &'static str {
+        match self {
+            Failed::Connect(_) => "connect to",
+            Failed::Tell(_) => "PROXY header to",
+            Failed::Handshake(_) => "TLS with",
+        }
+    }
+
+    fn cause(&self) -> &io::Error {
+        match self {
+            Failed::Connect(error) | Failed::Tell(error) | Failed::Handshake(error) => error,
+        }
     }
 }
 
 impl Upstream {
     /// Finds a backend that takes a connection. `key` decides for hashing algorithms.
-    pub(crate) async fn connect(self: &Arc<Self>, key: u64) -> Result<Connected, ConnectFailed> {
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        key: u64,
+        told: Option<&[u8]>,
+    ) -> Result<Connected, ConnectFailed> {
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
-        let affinity = Affinity { key, session: None };
-        match self.reach(affinity, None, &mut tried, &mut efforts, |_| None::<Socket>).await? {
-            (Way::Kept(socket) | Way::Fresh(socket), place) => {
+        let call = Call { affinity: Affinity { key, session: None }, told };
+        match self.reach(call, None, &mut tried, &mut efforts, |_| None::<Link>).await? {
+            (Way::Kept(link) | Way::Fresh(link), place) => {
                 // Of a stream of bytes, nobody knows where an answer begins.
                 place.backend.answered(self.now(), efforts.connected_in.unwrap_or_default());
-                Ok(Connected { socket, place, efforts })
+                Ok(Connected { link, place, efforts })
             }
         }
     }
@@ -81,7 +109,7 @@ impl Upstream {
     /// `first` is a place that has been taken already. Backends in `tried` are passed over, and those that fail are added, so that a caller may come again.
     pub(crate) async fn reach<T>(
         self: &Arc<Self>,
-        affinity: Affinity,
+        call: Call<'_>,
         mut first: Option<InFlight>,
         tried: &mut Vec<Arc<Backend>>,
         efforts: &mut Efforts,
@@ -91,7 +119,7 @@ impl Upstream {
         loop {
             let place = match first.take() {
                 Some(place) => Ok(place),
-                None => self.place_at(affinity, tried, efforts).await,
+                None => self.place_at(call.affinity, tried, efforts).await,
             };
             let place = match place {
                 Ok(place) => place,
@@ -104,17 +132,17 @@ impl Upstream {
                 return Ok((Way::Kept(kept), place));
             }
             let began = Instant::now();
-            let outcome = self.connect_once(&place.backend.address).await;
+            let outcome = self.connect_once(&place.backend, call.told).await;
             let took = began.elapsed();
             efforts.connect = Some(efforts.connect.unwrap_or_default() + took);
             match outcome {
-                Ok(socket) => {
+                Ok(link) => {
                     place.backend.connected(self.now());
                     efforts.connected_in = Some(took);
-                    return Ok((Way::Fresh(socket), place));
+                    return Ok((Way::Fresh(link), place));
                 }
-                Err(error) => {
-                    let failed = self.note_failure(&place, &error, took, *efforts);
+                Err(failed) => {
+                    let failed = self.note_failure(&place, &failed, took, *efforts);
                     tried.push(Arc::clone(&place.backend));
                     if tried.len() as u32 > self.rules.retries {
                         return Err(failed);
@@ -144,12 +172,14 @@ impl Upstream {
     fn note_failure(
         &self,
         place: &InFlight,
-        error: &io::Error,
+        failed: &Failed,
         took: Duration,
         efforts: Efforts,
     ) -> ConnectFailed {
+        let error = failed.cause();
         let why = match error.kind() {
             _ if own_lack(error).is_some() => Why::OutOfResources,
+            _ if matches!(failed, Failed::Handshake(_)) => Why::BackendTls,
             io::ErrorKind::TimedOut => Why::ConnectTimeout,
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Why::ConnectRefused,
             _ => Why::ConnectUnreachable,
@@ -161,16 +191,30 @@ impl Upstream {
             self.note_traffic(&place.backend, false);
         }
         let millis = took.as_secs_f64() * 1000.0;
-        let detail =
-            Some(format!("connect to {}: {error} after {millis:.1} ms", place.backend.name));
+        let (step, name) = (failed.step(), &place.backend.name);
+        let detail = Some(format!("{step} {name}: {error} after {millis:.1} ms"));
         ConnectFailed { why, detail, backend: Some(Arc::clone(&place.backend.name)), efforts }
     }
 
-    async fn connect_once(&self, to: &BackendAddress) -> io::Result<Socket> {
+    /// Connects, says for whom, and goes through the handshake, all in the time that connecting may take.
+    async fn connect_once(&self, to: &Backend, told: Option<&[u8]>) -> Result<Link, Failed> {
         let until = Instant::now() + self.rules.connect_timeout;
-        match tokio::time::timeout_at(until, self.open(to)).await {
+        let opened = async {
+            let socket = self.open(&to.address).await.map_err(Failed::Connect)?;
+            if let Some(told) = told {
+                socket.send_first(told).map_err(Failed::Tell)?;
+            }
+            match &self.tls {
+                None => Ok(Link::Plain(socket)),
+                // Boxed, so that connecting in clear does not carry the room for it.
+                Some(tls) => {
+                    Box::pin(tls.secure(socket, to.host())).await.map_err(Failed::Handshake)
+                }
+            }
+        };
+        match tokio::time::timeout_at(until, opened).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer")),
+            Err(_) => Err(Failed::Connect(io::Error::new(io::ErrorKind::TimedOut, "no answer"))),
         }
     }
 

@@ -39,6 +39,7 @@ use queue::Queue;
 
 use crate::observe::counts::BackendCounts;
 use crate::socket::SocketOptions;
+use crate::tls::Connector;
 
 /// What was configured for one upstream.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,6 +92,8 @@ pub(crate) enum EntryPlace {
 pub(crate) struct Upstream {
     pub(crate) rules: Rules,
     pub(crate) cookie: Option<Cookie>,
+    /// Who goes through handshakes with backends; none where they are spoken to in clear.
+    pub(crate) tls: Option<Arc<Connector>>,
     line_up: ArcSwap<LineUp>,
     roster: Mutex<Roster>,
     ticket: AtomicU64,
@@ -135,7 +138,7 @@ pub(crate) struct InFlight {
 
 impl Upstream {
     /// Fails only for the key of a cookie.
-    pub(crate) fn new(rules: Rules) -> io::Result<Arc<Upstream>> {
+    pub(crate) fn new(rules: Rules, tls: Option<Arc<Connector>>) -> io::Result<Arc<Upstream>> {
         let found = rules
             .entries
             .iter()
@@ -146,6 +149,7 @@ impl Upstream {
             .collect();
         let upstream = Upstream {
             queue: Queue::new(rules.queue_max),
+            tls,
             cookie: rules.sticky.clone().map(Cookie::open).transpose()?,
             line_up: ArcSwap::from_pointee(LineUp::empty(&rules.balance)),
             roster: Mutex::new(Roster { found, usable: 0, ejected: 0, gone: Vec::new() }),

@@ -16,7 +16,7 @@ fn named(host: &str, backup: bool) -> Entry {
 }
 
 fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
-    Upstream::new(Rules {
+    let rules = Rules {
         response_timeout: Duration::from_secs(60),
         keep_alive: None,
         h2: None,
@@ -45,8 +45,8 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
         fail_open_percent: 0,
         sources: Vec::new(),
         options: SocketOptions::default(),
-    })
-    .unwrap()
+    };
+    Upstream::new(rules, None).unwrap()
 }
 
 fn address(last: u8) -> SocketAddr {

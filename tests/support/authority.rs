@@ -102,6 +102,13 @@ impl Issued {
         Arc::new(client)
     }
 
+    /// The certificate itself in PEM.
+    pub(crate) fn pem(&self) -> String {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(&self.chain[0]);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    }
+
     /// Its SHA-256 in hexadecimal.
     pub(crate) fn fingerprint(&self) -> String {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &self.chain[0]);

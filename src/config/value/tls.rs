@@ -50,6 +50,16 @@ choice! {
 }
 
 choice! {
+    /// Whether backends must prove who they are.
+    pub enum Verify ("a word of verify") {
+        /// By their certificates.
+        Full = "full",
+        /// They need not.
+        Off = "off",
+    }
+}
+
+choice! {
     /// A protocol whose clients ask for TLS in words of their own.
     pub enum StartTls ("a protocol of starttls") {
         /// PostgreSQL, by SSLRequest. Clients that begin with TLS at once are served too.

@@ -2,10 +2,10 @@
 
 use super::Complaints;
 use crate::config::problem::shown;
-use crate::config::{Compress, Compression, Route};
+use crate::config::{Compression, Route};
 
 pub(super) fn verify(route: &Route, complaints: &mut Complaints) {
-    let Compress::On(compression) = &route.compress else { return };
+    let Some(compression) = route.compress.on() else { return };
     if route.upstream.is_none() && route.split.is_empty() && route.files.is_none() {
         let message = "compress counts only where answers come from an upstream or from files";
         complaints.warning(&["compress"], message, "answers of our own are short: remove it");

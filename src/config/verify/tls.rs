@@ -5,35 +5,12 @@
 use std::collections::HashMap;
 
 use super::{Complaints, tcp};
-use crate::config::{Certificate, ClientAuth, ClientDemand, Tls, TlsProfile, TlsVersion};
-use crate::tls::certificate;
-use crate::tls::{Auth, Demand, Files, Flaw};
-
-impl ClientDemand {
-    /// The same as `tls` takes it.
-    pub(crate) fn compiled(&self) -> Demand {
-        Demand {
-            auth: match self.auth {
-                ClientAuth::Off => Auth::Off,
-                ClientAuth::Optional => Auth::Optional,
-                ClientAuth::Required => Auth::Required,
-            },
-            ca: self.ca.clone(),
-            crl: self.crl.clone(),
-            fingerprints: self.fingerprints.iter().map(|pinned| pinned.0).collect(),
-            self_signed: self.self_signed,
-            depth: self.depth as usize,
-        }
-    }
-}
-
-impl Certificate {
-    /// Its files as `tls` takes them.
-    pub(crate) fn files(&self) -> Files {
-        let Certificate { certificate, key, ocsp, .. } = self.clone();
-        Files { certificate, key, ocsp }
-    }
-}
+use crate::config::problem::shown;
+use crate::config::{
+    Address, Certificate, ClientAuth, ClientDemand, Tls, TlsProfile, TlsVersion, Upstream,
+    UpstreamTls, Verify,
+};
+use crate::tls::{Flaw, certificate};
 
 pub(super) fn verify(tls: &Tls, complaints: &mut Complaints) {
     match (&tls.certificate, &tls.key) {
@@ -63,6 +40,54 @@ pub(super) fn verify(tls: &Tls, complaints: &mut Complaints) {
     clients(&tls.demand(), tls.client_auth.is_some(), complaints);
     names(tls, complaints);
     handshake(tls, complaints);
+}
+
+/// What `tls` of an upstream must hold.
+pub(super) fn outward(tls: &UpstreamTls, upstream: &Upstream, complaints: &mut Complaints) {
+    if tls.verify == Verify::Off {
+        let message =
+            "backends are not verified: anybody in between can read and change everything";
+        let advice = "name their authority by ca, or their certificates by fingerprints";
+        complaints.warning(&["verify"], message, advice);
+    }
+    let ways = [
+        ("verify", tls.verify == Verify::Off),
+        ("fingerprints", !tls.fingerprints.is_empty()),
+        ("ca", !tls.ca.is_empty()),
+    ];
+    let mut ways = ways.into_iter().filter(|(_, is_there)| *is_there);
+    if let (Some((first, _)), Some((second, _))) = (ways.next(), ways.next()) {
+        let message = format!("{second} does nothing beside {first}");
+        complaints.error(&[second], message, "leave out one of them");
+    }
+    if let (Some(_), None) | (None, Some(_)) = (&tls.certificate, &tls.key) {
+        let (there, missing) =
+            if tls.key.is_none() { ("certificate", "key") } else { ("key", "certificate") };
+        let message = format!("this {there} has no {missing}");
+        complaints.error(&[there], message, format!("add {missing} = \"FILE\""));
+    }
+    let is_verified = tls.verify == Verify::Full && tls.fingerprints.is_empty();
+    let is_nameless =
+        upstream.backends.iter().any(|backend| matches!(backend.address, Address::Unix(_)));
+    if is_verified && is_nameless && tls.name.is_none() {
+        let advice = "add name = \"HOST\", the name in its certificate";
+        complaints.error(&[], "a Unix socket has no name that could be verified", advice);
+    }
+    for (index, protocol) in tls.alpn.iter().enumerate() {
+        tcp::protocol_name(&["alpn", &index.to_string()], protocol, complaints);
+    }
+    if upstream.h2 && !tls.alpn.is_empty() {
+        complaints.error(&["alpn"], "with h2, what is offered is \"h2\"", "leave it out");
+    }
+    if let Some(name) = &tls.name
+        && rustls::pki_types::ServerName::try_from(name.as_str()).is_err()
+    {
+        let message = format!("\"{}\" is no name that a certificate could have", shown(name));
+        complaints.error(&["name"], message, "write a name such as \"app.internal\"");
+    }
+    if let Err(flaw) = crate::tls::connect::check(&tls.compiled(upstream.h2)) {
+        flawed(flaw, complaints);
+    }
 }
 
 fn handshake(tls: &Tls, complaints: &mut Complaints) {

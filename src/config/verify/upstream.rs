@@ -38,6 +38,9 @@ pub(super) fn verify(upstream: &Upstream, complaints: &mut Complaints) {
         let message = "many clients share a connection of HTTP/2, so that no header can name them";
         complaints.error(&["send-proxy"], message, "leave out h2, or send-proxy");
     }
+    if let Some(tls) = upstream.tls.on() {
+        complaints.below(&["tls"], |complaints| super::tls::outward(tls, upstream, complaints));
+    }
     complaints.below(&["h2-limits"], |complaints| h2_limits(&upstream.h2_limits, complaints));
     complaints.within("eject-max-percent", upstream.eject_max_percent.0.into(), 0..=100);
     complaints.within("fail-open", upstream.fail_open.0.into(), 0..=100);

@@ -1,21 +1,21 @@
 //! What `compress` of a route promises: a switch or a table, and nothing in it that cannot be meant.
 
 use super::{ALL, one_says, said, said_of};
-use crate::config::{Bytes, Coding, Compress, Compression, Config};
+use crate::config::{Bytes, Coding, Compression, Config, Toggle};
 
 #[test]
 fn compress_is_a_switch_or_a_table() {
     let config = Config::parse_with(ALL, &super::environment).unwrap();
     let [api, files, _, split, ..] = &config.http["web"].route[..] else { panic!("routes") };
-    assert_eq!(api.compress, Compress::Off);
-    assert_eq!(split.compress, Compress::On(Compression::default()));
+    assert_eq!(api.compress, Toggle::Off);
+    assert_eq!(split.compress, Toggle::On(Compression::default()));
     let table = Compression {
         codings: vec![Coding::Gzip, Coding::Br],
         types: vec!["text/*".to_owned(), "image/svg+xml".to_owned()],
         min_size: Bytes::kib(2),
         level: 6,
     };
-    assert_eq!(files.compress, Compress::On(table));
+    assert_eq!(files.compress, Toggle::On(table));
     for written in ["false", "true", "{ level = 1 }", "{ types = \"application/*+json\" }"] {
         assert_eq!(said(&format!("upstream = \"app\"\ncompress = {written}")), [""; 0]);
     }

@@ -1,4 +1,4 @@
-//! Whether a route compresses answers: `true` with the defaults, or a table that says how.
+//! Something that is on or off: `true` with the defaults, or a table that says how.
 
 use std::borrow::Cow;
 
@@ -6,46 +6,55 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 use toml::de::DeValue;
 
-use crate::config::Compression;
 use crate::config::read::{Node, Reader, Value};
 
-/// `compress` of a route.
+/// A table that may be left out, or be `true` for all its defaults.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub enum Compress {
+pub enum Toggle<T> {
     /// Not at all.
     #[default]
     Off,
     /// Like this.
-    On(Compression),
+    On(T),
 }
 
-impl Serialize for Compress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+impl<T> Toggle<T> {
+    /// How, if at all.
+    pub fn on(&self) -> Option<&T> {
         match self {
-            Compress::Off => serializer.serialize_bool(false),
-            Compress::On(table) => table.serialize(serializer),
+            Toggle::Off => None,
+            Toggle::On(table) => Some(table),
         }
     }
 }
 
-impl JsonSchema for Compress {
+impl<T: Serialize> Serialize for Toggle<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Toggle::Off => serializer.serialize_bool(false),
+            Toggle::On(table) => table.serialize(serializer),
+        }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Toggle<T> {
     fn schema_name() -> Cow<'static, str> {
-        "Compress".into()
+        format!("{}OrSwitch", T::schema_name()).into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let (switch, table) = (bool::schema(generator), generator.subschema_for::<Compression>());
+        let (switch, table) = (bool::schema(generator), generator.subschema_for::<T>());
         json_schema!({ "anyOf": [switch, table] })
     }
 }
 
-impl Value for Compress {
+impl<T: Value + JsonSchema + Default> Value for Toggle<T> {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         match node.get_ref() {
-            DeValue::Table(_) => Compression::read(node, reader).map(Compress::On),
+            DeValue::Table(_) => T::read(node, reader).map(Toggle::On),
             DeValue::Boolean(_) | DeValue::String(_) => {
                 let on = bool::read(node, reader)?;
-                Some(if on { Compress::On(Compression::default()) } else { Compress::Off })
+                Some(if on { Toggle::On(T::default()) } else { Toggle::Off })
             }
             _ => reader.mismatch(node, &Self::words()),
         }
