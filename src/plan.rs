@@ -88,6 +88,7 @@ impl Plan {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let workers = config.process.workers.map_or(cores, |workers| workers as usize);
         let open_files = open_files(config, descriptors);
+        let acme = self::tls::answered_over_http(config);
         let carried = carried_by(descriptors.saturating_sub(open_files));
         Plan {
             workers,
@@ -114,7 +115,9 @@ impl Plan {
                 .tcp
                 .iter()
                 .map(|(name, listener)| tcp_listener(name, listener))
-                .chain(config.http.iter().map(|(name, listener)| http_listener(name, listener)))
+                .chain(
+                    config.http.iter().map(|(name, listener)| http_listener(name, listener, &acme)),
+                )
                 .collect(),
         }
     }
@@ -285,7 +288,7 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
     }
 }
 
-fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
+fn http_listener(name: &str, config: &config::HttpListener, acme: &[PathBuf]) -> ListenerPlan {
     let size = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
     let rules = http::Rules {
         scheme: if config.tls.is_some() { "https" } else { "http" },
@@ -309,6 +312,7 @@ fn http_listener(name: &str, config: &config::HttpListener) -> ListenerPlan {
         http1: config.http.contains(&config::HttpVersion::Http11),
         http2: config.http.contains(&config::HttpVersion::Http2).then(|| http2(&config.http2)),
         pages: pages(&config.errors),
+        acme: acme.to_vec(),
     };
     let mut routes: Vec<_> = config.route.iter().map(|one| route(config, one)).collect();
     if let Some(upstream) = &config.upstream {

@@ -63,6 +63,7 @@ mod round_robin;
 mod source_addresses;
 mod timeouts;
 mod tls;
+mod tls_acme;
 mod tls_backends;
 mod tls_clients;
 mod tls_config;

@@ -113,14 +113,18 @@ fn nodes_that_share_a_file_of_ticket_keys_go_on_with_each_others_sessions() {
     let lines = |secrets: [u8; 3]| secrets.map(|byte| base64_of(&[byte; 48])).join("\n");
     let keys = scene.write("keys", lines([1, 2, 3]));
     let tls = format!("ticket-keys = \"{keys}\"");
-    let ((_one, first), (_other, second)) = (scene.serve(&tls, ""), scene.serve(&tls, ""));
+    let program = Program::run(&(scene.config(&tls, "") + QUIET));
+    let (first, (_other, second)) = (program.address("web"), scene.serve(&tls, ""));
     let client = scene.nobody();
     assert!(!goes_on(first, &client));
     assert!(goes_on(second, &client));
     assert!(goes_on(first, &client));
     // Keys that nobody knows any more open nothing.
     scene.write("keys", lines([7, 8, 9]));
-    until("the keys have changed", || !goes_on(first, &client));
+    program.signal(Signal::HUP);
+    program.until_said("were read anew");
+    assert!(!goes_on(first, &client));
+    assert!(goes_on(first, &client));
     let (_alone, apart) = scene.serve("handshakes-max = 100", "");
     assert!(!goes_on(apart, &client));
 }

@@ -32,7 +32,7 @@ pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
 pub(crate) use tls::ClientDemand;
-pub use tls::{Certificate, Tls, UpstreamTls};
+pub use tls::{Acme, Certificate, Tls, UpstreamTls};
 pub use users::Users;
 pub use value::*;
 pub use verify::{Complaint, verify};

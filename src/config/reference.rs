@@ -66,6 +66,7 @@ impl Config {
         section::<Http2>("`http2` of an HTTP listener", &mut page);
         section::<Tls>("`tls` of a listener", &mut page);
         section::<Certificate>("`certificates` of `tls`", &mut page);
+        section::<Acme>("`acme` of `tls`", &mut page);
         section::<Route>("`[[http.NAME.route]]`", &mut page);
         section::<ClientCertificate>("`client-certificate` of a route", &mut page);
         section::<SplitShare>("`split` of a route", &mut page);

@@ -1,9 +1,11 @@
 //! The sections of TLS: what clients are shown and what is demanded of them. Declared like everything else in a config.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
-use crate::tls::{Auth, Demand, Files, Outward, Trust, Version};
+use crate::tls::acme::{Managed, Proof};
+use crate::tls::{Auth, Demand, Files, Outward, Source, Trust, Version};
 
 section! {
     /// `tls` of a listener: the certificates that clients are shown, what is demanded of theirs, and what a handshake may be. Files are PEM; keys are not encrypted. All of them are read anew when they change.
@@ -12,6 +14,8 @@ section! {
         certificate: Option<PathBuf> = None,
         /// The file of its private key.
         key: Option<PathBuf> = None,
+        /// In their place: have the certificate issued, and renewed, by ACME.
+        acme: Option<Acme> = None,
         /// The file of an OCSP answer (DER) about it, which clients are shown with it while it is valid.
         ocsp: Option<PathBuf> = None,
         /// More certificates. A client is shown the one for the name that it asks for (SNI); of several for one name, the one that it can use.
@@ -53,9 +57,11 @@ section! {
     /// One of `certificates`. Where it says nothing of clients, what the table around it says holds.
     pub struct Certificate {
         /// The file of the certificate, followed by those that vouch for it.
-        certificate: PathBuf = required,
+        certificate: Option<PathBuf> = None,
         /// The file of its private key.
-        key: PathBuf = required,
+        key: Option<PathBuf> = None,
+        /// In their place: have the certificate issued, and renewed, by ACME.
+        acme: Option<Acme> = None,
         /// The file of an OCSP answer (DER) about it.
         ocsp: Option<PathBuf> = None,
         /// Whether clients that ask for its names show a certificate of their own.
@@ -70,6 +76,28 @@ section! {
         client_self_signed: bool = false,
         /// Authorities that may stand between a client's certificate and one of `client-ca`.
         verify_depth: Option<u32> = None,
+    }
+}
+
+section! {
+    /// `acme`: a certificate that is issued and renewed by an authority such as Let's Encrypt (RFC 8555). Whoever writes this agrees to its terms of service.
+    pub struct Acme {
+        /// The names it is for. Whoever asks for one of them must reach this listener, or be answered by `dns-hook`.
+        domains: Vec<String> = required,
+        /// How the authority may reach you, as `"mailto:you@example.com"`.
+        contact: Vec<String> = Vec::new(),
+        /// Where the authority's directory is.
+        directory: String = "https://acme-v02.api.letsencrypt.org/directory".to_owned(),
+        /// The file of whoever vouches for the authority's own server, in place of those that the system trusts.
+        directory_ca: Option<PathBuf> = None,
+        /// The folder for the account, the certificate and answers to challenges. Several nodes may share it.
+        state: PathBuf = PathBuf::from("acme"),
+        /// How it is shown that the names are ours: `"tls-alpn-01"` (over port 443 of this listener), `"http-01"` (over an HTTP listener on port 80) or `"dns-01"` (by `dns-hook`).
+        challenge: Challenge = Challenge::TlsAlpn,
+        /// With `"dns-01"`: a program that makes the record in DNS, called as `PROGRAM set DOMAIN VALUE` before and `PROGRAM clear DOMAIN VALUE` after.
+        dns_hook: Option<PathBuf> = None,
+        /// With `"dns-01"`: how long a record may take to be seen.
+        dns_delay: Time = Time::seconds(30),
     }
 }
 
@@ -123,10 +151,20 @@ impl ClientDemand {
 impl Tls {
     /// Every certificate with its key, the first being the default.
     pub(crate) fn every_certificate(&self) -> Vec<Certificate> {
-        let first = self.certificate.clone().zip(self.key.clone()).map(|(certificate, key)| {
-            Certificate { ocsp: self.ocsp.clone(), ..Certificate::new(certificate, key) }
-        });
+        let first = self.first();
         first.into_iter().chain(self.certificates.iter().cloned()).collect()
+    }
+
+    /// The one that is written beside everything else.
+    pub(crate) fn first(&self) -> Option<Certificate> {
+        let first = Certificate {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+            acme: self.acme.clone(),
+            ocsp: self.ocsp.clone(),
+            ..Certificate::default()
+        };
+        (first != Certificate::default()).then_some(first)
     }
 
     /// The oldest version that is taken.
@@ -189,10 +227,33 @@ impl ClientDemand {
 }
 
 impl Certificate {
-    /// Its files as `tls` takes them.
-    pub(crate) fn files(&self) -> Files {
-        let Certificate { certificate, key, ocsp, .. } = self.clone();
-        Files { certificate, key, ocsp }
+    /// Where it comes from, as `tls` takes it; none while that has not been said in full.
+    pub(crate) fn source(&self) -> Option<Source> {
+        if let Some(acme) = &self.acme {
+            return Some(Source::Managed(Arc::new(acme.compiled())));
+        }
+        let (certificate, key) = self.certificate.clone().zip(self.key.clone())?;
+        Some(Source::Files(Files { certificate, key, ocsp: self.ocsp.clone() }))
+    }
+}
+
+impl Acme {
+    /// The same as `tls` takes it.
+    pub(crate) fn compiled(&self) -> Managed {
+        Managed {
+            domains: self.domains.clone(),
+            contact: self.contact.clone(),
+            directory: self.directory.clone(),
+            directory_ca: self.directory_ca.clone(),
+            state: self.state.clone(),
+            proof: match (&self.challenge, &self.dns_hook) {
+                (Challenge::Http, _) => Proof::Http,
+                (Challenge::TlsAlpn, _) => Proof::TlsAlpn,
+                (Challenge::Dns, hook) => {
+                    Proof::Dns { hook: hook.clone().unwrap_or_default(), delay: self.dns_delay.0 }
+                }
+            },
+        }
     }
 }
 

@@ -42,7 +42,9 @@ pub use retry_on::RetryOn;
 pub use size::{Bytes, Percent};
 pub use template::{Part, Placeholder, Template, Variable};
 pub use time::{Limit, Time};
-pub use tls::{ClientAuth, Fingerprint, StartTls, TlsProfile, TlsVersion, UnknownName, Verify};
+pub use tls::{
+    Challenge, ClientAuth, Fingerprint, StartTls, TlsProfile, TlsVersion, UnknownName, Verify,
+};
 pub use toggle::Toggle;
 
 use super::problem::{Misread, shown};

@@ -58,7 +58,7 @@ pub(super) async fn secure(
             Ok(Greeted { link, name: name.map(Arc::from), protocols, agreed })
         }
         Err(Failed::Plain(socket)) => Err(Not::Tls(socket)),
-        Err(Failed::Silent) => Err(Not::alive(Why::ClientFinished, None)),
+        Err(Failed::Silent | Failed::Challenged) => Err(Not::alive(Why::ClientFinished, None)),
         Err(failed) => Err(Not::alive(Why::TlsFailed, Some(failed.to_string()))),
     }
 }

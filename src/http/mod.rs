@@ -36,6 +36,7 @@ mod tunnel;
 mod variables;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,6 +101,8 @@ pub(crate) struct Rules {
     /// HTTP/2 with clients; none when it is not spoken.
     pub(crate) http2: Option<Http2>,
     pub(crate) pages: Pages,
+    /// Where answers to challenges of ACME stand, if any are given over HTTP.
+    pub(crate) acme: Vec<PathBuf>,
 }
 
 /// What becomes of the requests that a route takes; `U` is the upstream, or its name.

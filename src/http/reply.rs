@@ -41,6 +41,13 @@ impl Reply {
         Reply { status, content_type, body: body.into_bytes(), fields }
     }
 
+    /// One that sends the client elsewhere.
+    pub(super) fn redirect(status: u16, to: String) -> Reply {
+        let mut reply = Reply::plain(status, "text/plain", Vec::new());
+        reply.fields.push(("Location", to));
+        reply
+    }
+
     /// A reply with a plain body.
     pub(super) fn plain(status: u16, content_type: &'static str, body: Vec<u8>) -> Reply {
         Reply { status, content_type, body, fields: Vec::new() }

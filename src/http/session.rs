@@ -25,6 +25,7 @@ use crate::config::{Part, Template};
 use crate::observe::ended::{ClientAddress, Why};
 use crate::route::{Ask, normal_path, with_single_slashes};
 use crate::tcp::Cut;
+use crate::tls::acme;
 use crate::upstream::{InFlight, Upstream};
 
 /// What becomes of the connection after a request.
@@ -147,6 +148,11 @@ impl<'a> Session<'a> {
             return self.refuse(421, Told::new(Why::Misdirected));
         }
         let site = self.site;
+        if !site.rules.acme.is_empty()
+            && let Some(answer) = Box::pin(self.acme_answer()).await
+        {
+            return self.reply(&answer, Told::new(Why::Replied));
+        }
         if site.gate.demands_anything()
             && let Err(turned_away) = self.pass(&site.gate).await
         {
@@ -193,8 +199,7 @@ impl<'a> Session<'a> {
                 }
             }
             Target::Redirect { to, status } => {
-                let mut reply = Reply::plain(*status, "text/plain", Vec::new());
-                reply.fields.push(("Location", self.place_of(to)));
+                let reply = Reply::redirect(*status, self.place_of(to));
                 self.reply_with(&reply, &action.response)
             }
             Target::Reply { status, content_type, body } => {
@@ -205,6 +210,17 @@ impl<'a> Session<'a> {
                 self.reply_with(&reply, &action.response)
             }
         }
+    }
+
+    /// What an authority of ACME is told that looks whether a name is ours; none if it is somebody else's business.
+    async fn acme_answer(&self) -> Option<Reply> {
+        if !acme::is_asked(&self.request.target) {
+            return None;
+        }
+        let (states, path) = (self.site.rules.acme.clone(), self.request.target.clone());
+        // It reads a file.
+        let found = tokio::task::spawn_blocking(move || acme::answer_http(&states, &path)).await;
+        found.ok().flatten().map(|text| Reply::plain(200, "application/octet-stream", text))
     }
 
     /// Whether the host that is asked for demands of clients what was demanded of this one.
@@ -255,9 +271,7 @@ impl<'a> Session<'a> {
 
     /// Sends the client elsewhere.
     pub(super) fn redirect(&mut self, status: u16, to: String) -> (Next, Told) {
-        let mut reply = Reply::plain(status, "text/plain", Vec::new());
-        reply.fields.push(("Location", to));
-        self.reply(&reply, Told::new(Why::Replied))
+        self.reply(&Reply::redirect(status, to), Told::new(Why::Replied))
     }
 
     /// Whether the connection may go on after this request.

@@ -1,8 +1,11 @@
 //! What is offered to clients over TLS, and what is demanded of them, compiled.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::config::{ClientCertificate, HttpVersion, StartTls, TcpRoute, Tls, UnknownName};
+use crate::config::{
+    Challenge, ClientCertificate, Config, HttpVersion, StartTls, TcpRoute, Tls, UnknownName,
+};
 use crate::route::{Certified, StreamConditions};
 use crate::tls::{self, Settings};
 
@@ -35,7 +38,7 @@ fn settings(config: &Tls, protocols: Vec<Vec<u8>>) -> Settings {
         identities: config
             .every_certificate()
             .iter()
-            .map(|pair| (pair.files(), config.demand_of(pair).compiled()))
+            .filter_map(|pair| Some((pair.source()?, config.demand_of(pair).compiled())))
             .collect(),
         refuse_unknown_names: config.unknown_name == UnknownName::Refused,
         min_version: config.oldest().compiled(),
@@ -46,6 +49,18 @@ fn settings(config: &Tls, protocols: Vec<Vec<u8>>) -> Settings {
         allow_plain: config.allow_plain,
         start_tls: config.starttls.map(|StartTls::Postgresql| tls::StartTls::Postgresql),
     }
+}
+
+/// Where answers to challenges stand that are given over HTTP, whichever listener the certificate is for.
+pub(super) fn answered_over_http(config: &Config) -> Vec<PathBuf> {
+    let tls = config.http.values().map(|listener| &listener.tls);
+    let tls = tls.chain(config.tcp.values().map(|listener| &listener.tls)).flatten();
+    let managed = tls.flat_map(Tls::every_certificate).filter_map(|pair| pair.acme);
+    let over_http = managed.filter(|acme| acme.challenge == Challenge::Http);
+    let mut states: Vec<_> = over_http.map(|acme| acme.state).collect();
+    states.sort_unstable();
+    states.dedup();
+    states
 }
 
 pub(super) fn certified(config: &ClientCertificate) -> Certified {

@@ -10,14 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::worker::{self, Acceptance, Crew, Task};
-use super::{LAST_LINES, LAST_MOMENTS, Report};
+use super::{LAST_LINES, LAST_MOMENTS, Report, section};
 use crate::discover::dns;
 use crate::health;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::Why;
 use crate::plan::{Plan, Share};
-use crate::tls::{Sectioned, Watch};
+use crate::tls::acme::Managed;
+use crate::tls::{Sectioned, Source, Watch};
 use crate::upstream::{EntryPlace, Upstream};
 
 /// What can be asked of a running proxy.
@@ -70,6 +71,9 @@ impl Control {
 
     async fn run(mut self, mut workers: Workers, secured: Vec<Sectioned>) -> Report {
         self.look_after_upstreams();
+        for (section, managed) in managed(&self.plan) {
+            tokio::spawn(managed.keep_up(section));
+        }
         if !secured.is_empty() {
             tokio::spawn(Arc::clone(&self.certificates).keep_up(secured));
         }
@@ -163,6 +167,21 @@ impl Control {
     async fn cut_order(&mut self) {
         while self.next_stop_order().await != Order::Cut {}
     }
+}
+
+/// The certificates that ACME is asked for, each once.
+fn managed(plan: &Plan) -> Vec<(String, Arc<Managed>)> {
+    let mut all: Vec<(String, Arc<Managed>)> = Vec::new();
+    for listener in &plan.listeners {
+        for (source, _) in listener.tls.iter().flat_map(|tls| &tls.identities) {
+            if let Source::Managed(managed) = source
+                && !all.iter().any(|(_, known)| known.file() == managed.file())
+            {
+                all.push((section(listener), Arc::clone(managed)));
+            }
+        }
+    }
+    all
 }
 
 fn start_workers(acceptances: Vec<Vec<Acceptance>>, share: Share) -> io::Result<Workers> {

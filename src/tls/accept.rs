@@ -8,12 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::HandshakeKind;
-use rustls::server::Acceptor as Greeter;
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{Acceptor as Greeter, ClientHello};
+use rustls::sign::SingleCertAndKey;
+use rustls::{HandshakeKind, ServerConfig};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::Settings;
+use super::acme;
 use super::files::Flaw;
 use super::offer::{Made, Offer};
 use super::pace::{Pace, Paced};
@@ -65,6 +69,8 @@ pub(crate) enum Failed {
     Plain(Socket),
     /// It was not done after this time.
     Late(Duration),
+    /// It was an authority that looked whether a name is ours, and has seen it.
+    Challenged,
     /// It asked for a name that is not to be had here.
     UnknownName(Option<String>),
     /// The handshake itself, with the cause as rustls says it.
@@ -144,6 +150,9 @@ impl Acceptor {
     async fn handshake(&self, socket: Socket) -> Result<Accepted, Failed> {
         let greeted = LazyConfigAcceptor::new(Greeter::default(), socket);
         let start = greeted.await.map_err(Failed::Handshake)?;
+        if let Some(acme::ALPN) = only_protocol(&start.client_hello()) {
+            return Err(self.be_challenged(start).await);
+        }
         let offer = self.offer.load_full();
         let name = start.client_hello().server_name().map(str::to_owned);
         let number = offer.terms_for(name.as_deref());
@@ -173,12 +182,48 @@ impl Acceptor {
     }
 }
 
+impl Acceptor {
+    /// Shows an authority of ACME the certificate that proves that a name is ours (RFC 8737 3).
+    async fn be_challenged(&self, start: StartHandshake<Socket>) -> Failed {
+        let name = start.client_hello().server_name().map(str::to_owned);
+        let states = self.settings.acme_states();
+        let asked = name.clone().unwrap_or_default();
+        let found = move || acme::tls_identity(&states, &asked);
+        let Ok(Some(identity)) = tokio::task::spawn_blocking(found).await else {
+            let _ = start.io.send_first(&UNRECOGNIZED_NAME);
+            return Failed::UnknownName(name);
+        };
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider);
+        let config = match builder.with_safe_default_protocol_versions() {
+            Ok(builder) => builder.with_no_client_auth(),
+            Err(error) => return Failed::Handshake(io::Error::other(error)),
+        };
+        let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
+        config.alpn_protocols = vec![acme::ALPN.to_vec()];
+        config.send_tls13_tickets = 0;
+        match start.into_stream(Arc::new(config)).await {
+            Ok(mut stream) => {
+                let _ = stream.shutdown().await;
+                Failed::Challenged
+            }
+            Err(error) => Failed::Handshake(error),
+        }
+    }
+}
+
+fn only_protocol<'h>(hello: &ClientHello<'h>) -> Option<&'h [u8]> {
+    let mut protocols = hello.alpn()?;
+    protocols.next().filter(|_| protocols.next().is_none())
+}
+
 impl std::fmt::Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Failed::Silent => f.write_str("nothing came"),
             Failed::Plain(_) => f.write_str("it does not speak TLS"),
             Failed::Late(most) => write!(f, "the handshake was not done after {most:?}"),
+            Failed::Challenged => f.write_str("an authority looked whether the name is ours"),
             Failed::UnknownName(Some(name)) => write!(f, "there is no certificate for {name:?}"),
             Failed::UnknownName(None) => f.write_str("it asked for no name"),
             Failed::Handshake(error) => error.fmt(f),
@@ -198,7 +243,7 @@ impl Agreed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::{Demand, Files, Version};
+    use crate::tls::{Demand, Files, Source, Version};
 
     #[test]
     fn early_data_is_off_and_tickets_are_on() {
@@ -209,7 +254,7 @@ mod tests {
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let files = Files { certificate, key, ocsp: None };
         let acceptor = Acceptor::load(&Settings {
-            identities: vec![(files, Demand::default())],
+            identities: vec![(Source::Files(files), Demand::default())],
             refuse_unknown_names: false,
             min_version: Version::Tls13,
             ticket_keys: None,

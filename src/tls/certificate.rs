@@ -6,15 +6,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::Error;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
-use super::Files;
+use super::acme::Managed;
 use super::files::{self, Flaw, Part, quoted};
 use super::ocsp;
 use super::shown;
+use super::{Files, Source};
 
 /// A certificate with its key, and the names it is for.
 #[derive(Debug)]
@@ -35,8 +36,16 @@ impl Identity {
     }
 }
 
+/// Reads a certificate and its key and holds them against each other. One that ACME has not got yet is stood in for.
+pub(crate) fn load(source: &Source) -> Result<Identity, Flaw> {
+    match source {
+        Source::Files(files) => of_files(files),
+        Source::Managed(managed) => Ok(managed_or_stand_in(managed)?),
+    }
+}
+
 /// Reads both files and holds them against each other.
-pub(crate) fn load(files: &Files) -> Result<Identity, Flaw> {
+pub(crate) fn of_files(files: &Files) -> Result<Identity, Flaw> {
     let chain = files::certificates(&files.certificate, Part::Certificate)?;
     let key = files::private_key(&files.key)?;
     let mut identity = pair(chain, key, files)?;
@@ -44,6 +53,31 @@ pub(crate) fn load(files: &Files) -> Result<Identity, Flaw> {
         staple(&mut identity, path)?;
     }
     Ok(identity)
+}
+
+/// What ACME has got, or one that vouches for itself until it has.
+fn managed_or_stand_in(managed: &Managed) -> Result<Identity, Flaw> {
+    let file = managed.file();
+    if !file.exists() {
+        return stand_in(&managed.domains);
+    }
+    let files = Files { certificate: file.clone(), key: file, ocsp: None };
+    of_files(&files).or_else(|flaw| {
+        let mut identity = stand_in(&managed.domains)?;
+        identity.out_of_date.push((Part::Certificate, flaw.message));
+        Ok(identity)
+    })
+}
+
+fn stand_in(domains: &[String]) -> Result<Identity, Flaw> {
+    let made = rcgen::generate_simple_self_signed(domains.to_vec()).map_err(Flaw::of_library)?;
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = aws_lc_rs::default_provider();
+    let chain = vec![made.cert.der().clone()];
+    let certified =
+        CertifiedKey::from_der(chain, key.into(), &provider).map_err(Flaw::of_library)?;
+    let (certified, names) = (Arc::new(certified), domains.to_vec());
+    Ok(Identity { certified, names, out_of_date: Vec::new(), until: None })
 }
 
 /// A certificate, with those that vouch for it, and its key, wherever they come from.

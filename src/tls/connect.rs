@@ -76,13 +76,13 @@ struct Configs {
 
 impl Outward {
     /// Every file that is read, and read anew when it changes.
-    pub(super) fn files(&self) -> Vec<&PathBuf> {
+    pub(super) fn files(&self) -> Vec<PathBuf> {
         let own = self.own.iter().flat_map(|files| [&files.certificate, &files.key]);
         let authorities = match &self.trust {
             Trust::Authorities(paths) => &paths[..],
             Trust::System | Trust::Pinned(_) | Trust::Off => &[],
         };
-        own.chain(authorities).collect()
+        own.chain(authorities).cloned().collect()
     }
 }
 
@@ -159,6 +159,11 @@ pub(crate) fn check(settings: &Outward) -> Result<(), Flaw> {
     Configs::load(settings).map(drop)
 }
 
+/// Whether backends, or an authority, could be verified so.
+pub(crate) fn check_trust(trust: &Trust) -> Result<(), Flaw> {
+    verifier(trust, &Arc::new(aws_lc_rs::default_provider())).map(drop)
+}
+
 impl Configs {
     fn load(settings: &Outward) -> Result<Configs, Flaw> {
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -173,7 +178,7 @@ impl Configs {
         let mut traffic = match &settings.own {
             None => builder.with_no_client_auth(),
             Some(files) => {
-                let own = Arc::clone(&certificate::load(files)?.certified);
+                let own = Arc::clone(&certificate::of_files(files)?.certified);
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
             }
         };

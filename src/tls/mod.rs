@@ -3,6 +3,7 @@
 //! the config, and never carries bytes once a handshake is done: that is `link`. ACME belongs here too.
 
 mod accept;
+pub(crate) mod acme;
 pub(crate) mod certificate;
 pub(crate) mod clients;
 pub(crate) mod connect;
@@ -17,6 +18,7 @@ pub(crate) mod tickets;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use accept::{Accepted, Acceptor, Agreed, Failed, UNRECOGNIZED_NAME};
@@ -32,7 +34,7 @@ pub(crate) use watch::{Sectioned, Watch};
 pub(crate) struct Settings {
     /// Certificates, each with what is demanded of the clients that ask for its names. The first is shown to clients
     /// that ask for a name of none of them.
-    pub(crate) identities: Vec<(Files, Demand)>,
+    pub(crate) identities: Vec<(Source, Demand)>,
     /// Whether clients are refused that ask for a name of none of them.
     pub(crate) refuse_unknown_names: bool,
     pub(crate) min_version: Version,
@@ -47,6 +49,14 @@ pub(crate) struct Settings {
     /// Whether clients that do not begin as TLS does are somebody else's business.
     pub(crate) allow_plain: bool,
     pub(crate) start_tls: Option<StartTls>,
+}
+
+/// Where a certificate and its key come from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Source {
+    Files(Files),
+    /// They are got by ACME.
+    Managed(Arc<acme::Managed>),
 }
 
 /// Where a certificate, with those that vouch for it, its key and what is shown with it stand.
@@ -72,14 +82,31 @@ pub(crate) enum Version {
 
 impl Settings {
     /// Every file that is read, and read anew when it changes.
-    fn files(&self) -> Vec<&PathBuf> {
-        let mut all: Vec<_> = self.ticket_keys.iter().collect();
-        for (files, demand) in &self.identities {
-            all.extend([&files.certificate, &files.key].into_iter().chain(&files.ocsp));
-            all.extend(demand.ca.iter().chain(&demand.crl));
+    fn files(&self) -> Vec<PathBuf> {
+        let mut all: Vec<_> = self.ticket_keys.iter().cloned().collect();
+        for (source, demand) in &self.identities {
+            match source {
+                Source::Files(Files { certificate, key, ocsp }) => {
+                    all.extend([certificate, key].into_iter().chain(ocsp).cloned());
+                }
+                Source::Managed(managed) => all.push(managed.file()),
+            }
+            all.extend(demand.ca.iter().chain(&demand.crl).cloned());
         }
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Where answers to challenges of ACME may stand.
+    fn acme_states(&self) -> Vec<PathBuf> {
+        let managed = self.identities.iter().filter_map(|(source, _)| match source {
+            Source::Managed(managed) => Some(managed.state.clone()),
+            Source::Files(_) => None,
+        });
+        let mut states: Vec<_> = managed.collect();
+        states.sort_unstable();
+        states.dedup();
+        states
     }
 }

@@ -47,8 +47,8 @@ impl Offer {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut demands = Vec::new();
         let (mut named, mut out_of_date, mut until) = (Vec::new(), Vec::new(), None);
-        for (files, demand) in &settings.identities {
-            let identity = certificate::load(files)?;
+        for (source, demand) in &settings.identities {
+            let identity = certificate::load(source)?;
             let number = demands.iter().position(|known| *known == demand).unwrap_or_else(|| {
                 demands.push(demand);
                 demands.len() - 1

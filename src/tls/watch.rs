@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What is made of files, and made anew when they change.
 pub(crate) trait OfFiles: Send + Sync {
-    fn files(&self) -> Vec<&PathBuf>;
+    fn files(&self) -> Vec<PathBuf>;
 
     /// As they were before they were read for the first time.
     fn first_read(&self) -> &[Stamp];
@@ -32,7 +32,7 @@ pub(crate) trait OfFiles: Send + Sync {
 }
 
 impl OfFiles for Acceptor {
-    fn files(&self) -> Vec<&PathBuf> {
+    fn files(&self) -> Vec<PathBuf> {
         self.settings().files()
     }
 
@@ -54,7 +54,7 @@ impl OfFiles for Acceptor {
 }
 
 impl OfFiles for Connector {
-    fn files(&self) -> Vec<&PathBuf> {
+    fn files(&self) -> Vec<PathBuf> {
         self.settings().files()
     }
 
@@ -177,7 +177,7 @@ impl Watched {
 }
 
 /// How files are at this moment.
-pub(super) fn stamps(files: &[&PathBuf]) -> Vec<Stamp> {
+pub(super) fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     files.iter().map(|path| stamp(path)).collect()
 }
 

@@ -48,7 +48,10 @@ impl Program {
         let file = folder.path().join("evenkeel.toml");
         std::fs::write(&file, config).expect("write the config");
         let program = Program::spawn(command(&file), folder);
-        let begins = |line: &&str| line.starts_with("[tcp.") || line.starts_with("[http.");
+        let begins = |line: &&str| {
+            (line.starts_with("[tcp.") || line.starts_with("[http."))
+                && line.matches('.').count() == 1
+        };
         let listeners = config.lines().filter(begins).count();
         program.until_said_times("listening on ", listeners);
         program

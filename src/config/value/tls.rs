@@ -50,6 +50,18 @@ choice! {
 }
 
 choice! {
+    /// How it is shown to an authority that names are ours.
+    pub enum Challenge ("a challenge of ACME") {
+        /// By a certificate in a handshake (RFC 8737).
+        TlsAlpn = "tls-alpn-01",
+        /// By an answer over HTTP (RFC 8555 8.3).
+        Http = "http-01",
+        /// By a record in DNS (RFC 8555 8.4).
+        Dns = "dns-01",
+    }
+}
+
+choice! {
     /// Whether backends must prove who they are.
     pub enum Verify ("a word of verify") {
         /// By their certificates.

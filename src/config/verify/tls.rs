@@ -3,33 +3,24 @@
 //! cannot judge one, is of no use to anybody.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use super::{Complaints, tcp};
 use crate::config::problem::shown;
 use crate::config::{
-    Address, Certificate, ClientAuth, ClientDemand, Tls, TlsProfile, TlsVersion, Upstream,
-    UpstreamTls, Verify,
+    Acme, Address, Certificate, Challenge, ClientAuth, ClientDemand, HostPattern, Tls, TlsProfile,
+    TlsVersion, Upstream, UpstreamTls, Verify,
 };
-use crate::tls::{Flaw, certificate};
+use crate::tls::{Flaw, Trust, certificate};
 
 pub(super) fn verify(tls: &Tls, complaints: &mut Complaints) {
-    match (&tls.certificate, &tls.key) {
-        (Some(certificate), Some(key)) => {
-            let pair = Certificate::new(certificate.clone(), key.clone());
-            self::certificate(&Certificate { ocsp: tls.ocsp.clone(), ..pair }, complaints);
-        }
-        (None, None) if tls.certificates.is_empty() => {
-            let advice = "add certificate = \"FILE\" and key = \"FILE\"";
+    match tls.first() {
+        Some(first) => certificate(&first, complaints),
+        None if tls.certificates.is_empty() => {
+            let advice = "add certificate = \"FILE\" and key = \"FILE\", or acme";
             complaints.error(&[], "there is no certificate", advice);
         }
-        (Some(_), None) => {
-            complaints.error(&["certificate"], "this certificate has no key", "add key = \"FILE\"");
-        }
-        (None, Some(_)) => {
-            let advice = "add certificate = \"FILE\"";
-            complaints.error(&["key"], "this key has no certificate", advice);
-        }
-        (None, None) => {}
+        None => {}
     }
     for (index, pair) in tls.certificates.iter().enumerate() {
         complaints.below(&["certificates", &index.to_string()], |complaints| {
@@ -109,12 +100,96 @@ fn handshake(tls: &Tls, complaints: &mut Complaints) {
 }
 
 fn certificate(pair: &Certificate, complaints: &mut Complaints) {
-    match certificate::load(&pair.files()) {
+    match (&pair.certificate, &pair.key, &pair.acme) {
+        (None, None, Some(acme)) => {
+            return complaints.below(&["acme"], |complaints| self::acme(acme, complaints));
+        }
+        (certificate, _, Some(_)) => {
+            let key = if certificate.is_some() { "certificate" } else { "key" };
+            let message = format!("this {key} does nothing beside acme");
+            return complaints.error(&[key], message, "leave out one of them");
+        }
+        (Some(_), Some(_), None) => {}
+        (Some(_), None, None) => {
+            let advice = "add key = \"FILE\"";
+            return complaints.error(&["certificate"], "this certificate has no key", advice);
+        }
+        (None, Some(_), None) => {
+            let advice = "add certificate = \"FILE\"";
+            return complaints.error(&["key"], "this key has no certificate", advice);
+        }
+        (None, None, None) => {
+            let advice = "add certificate = \"FILE\" and key = \"FILE\", or acme";
+            return complaints.error(&[], "there is no certificate", advice);
+        }
+    }
+    let Some(source) = pair.source() else { return };
+    match certificate::load(&source) {
         // A restart must not take down what still works for somebody.
         Ok(identity) => identity.out_of_date.into_iter().for_each(|(part, message)| {
             complaints.warning(&[part.key()], message, "renew it, or set the clock");
         }),
         Err(flaw) => flawed(flaw, complaints),
+    }
+}
+
+fn acme(acme: &Acme, complaints: &mut Complaints) {
+    if acme.domains.is_empty() {
+        let advice = "name them: domains = [\"www.example.com\"]";
+        complaints.error(&["domains"], "there is no name to get a certificate for", advice);
+    }
+    // So many names a certificate of Let's Encrypt may have.
+    complaints.within("domains", u32::try_from(acme.domains.len()).unwrap_or(u32::MAX), 0..=100);
+    for (index, domain) in acme.domains.iter().enumerate() {
+        let keys = ["domains", &index.to_string()];
+        match domain.parse() {
+            Ok(HostPattern::Exact(name)) if name.parse::<IpAddr>().is_err() => {}
+            Ok(HostPattern::Below(_)) if acme.challenge == Challenge::Dns => {}
+            Ok(HostPattern::Below(_)) => {
+                let advice = "write challenge = \"dns-01\"";
+                complaints.error(&keys, "only dns-01 can show that a wildcard is yours", advice);
+            }
+            _ => {
+                let message = format!("\"{}\" is no name of a host", shown(domain));
+                complaints.error(&keys, message, "write one such as \"www.example.com\"");
+            }
+        }
+    }
+    for (index, contact) in acme.contact.iter().enumerate() {
+        if !contact.starts_with("mailto:") {
+            let message = format!("\"{}\" is no way to reach you", shown(contact));
+            let advice = "write \"mailto:you@example.com\"";
+            complaints.error(&["contact", &index.to_string()], message, advice);
+        }
+    }
+    if !acme.directory.starts_with("https://") {
+        let message = "the directory of an authority is at an address that begins with https://";
+        complaints.error(&["directory"], message, "leave it out for Let's Encrypt");
+    }
+    if let Some(ca) = &acme.directory_ca {
+        let trust = Trust::Authorities(vec![ca.clone()]);
+        if let Err(flaw) = crate::tls::connect::check_trust(&trust) {
+            complaints.error(&["directory-ca"], flaw.message, flaw.advice);
+        }
+    }
+    match (acme.challenge, &acme.dns_hook) {
+        (Challenge::Dns, None) => {
+            let advice = "add dns-hook = \"PROGRAM\"";
+            complaints.error(&["challenge"], "nobody would make the record in DNS", advice);
+        }
+        (Challenge::Dns, Some(hook)) if !hook.is_file() => {
+            let message = format!("there is no program \"{}\"", hook.display());
+            complaints.error(
+                &["dns-hook"],
+                message,
+                "a path is relative to the file that names it",
+            );
+        }
+        (Challenge::Http | Challenge::TlsAlpn, Some(_)) => {
+            let advice = "write challenge = \"dns-01\", or leave it out";
+            complaints.error(&["dns-hook"], "only dns-01 needs this", advice);
+        }
+        _ => {}
     }
 }
 
@@ -148,7 +223,9 @@ fn names(tls: &Tls, complaints: &mut Complaints) {
     let mut known: HashMap<String, ClientDemand> = HashMap::new();
     for pair in tls.every_certificate() {
         // One that cannot be read has been named already.
-        let Ok(identity) = certificate::load(&pair.files()) else { continue };
+        let Some(Ok(identity)) = pair.source().map(|source| certificate::load(&source)) else {
+            continue;
+        };
         let demand = tls.demand_of(&pair);
         for name in identity.names_in_lower_case() {
             if known.get(&name).is_some_and(|other| *other != demand) {
