@@ -141,11 +141,8 @@ impl<'a> Session<'a> {
     }
 
     async fn act(&mut self, began: Instant) -> (Next, Told) {
-        if self.request.method == Method::Connect && !self.site.rules.connect {
-            return self.refuse(405, Told::new(Why::BadRequest));
-        }
-        if !self.may_come_here() {
-            return self.refuse(421, Told::new(Why::Misdirected));
+        if let Some((status, why)) = self.out_of_place() {
+            return self.refuse(status, Told::new(why));
         }
         let site = self.site;
         if !site.rules.acme.is_empty()
@@ -223,10 +220,15 @@ impl<'a> Session<'a> {
         found.ok().flatten().map(|text| Reply::plain(200, "application/octet-stream", text))
     }
 
-    /// Whether the host that is asked for demands of clients what was demanded of this one.
-    fn may_come_here(&self) -> bool {
-        let host = host_of(&self.request.authority);
-        self.caller.agreed.as_ref().is_none_or(|agreed| agreed.covers(host))
+    /// Whether a request could not be for this listener, whatever its routes are.
+    fn out_of_place(&self) -> Option<(u16, Why)> {
+        if self.request.method == Method::Connect && !self.site.rules.connect {
+            return Some((405, Why::BadRequest));
+        }
+        // Not where the host that is asked for demands of clients what was not demanded of this one.
+        let agreed = self.caller.agreed.as_ref()?;
+        let covered = agreed.covers(host_of(&self.request.authority));
+        (!covered).then_some((421, Why::Misdirected))
     }
 
     pub(super) fn order<'o>(
