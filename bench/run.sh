@@ -10,7 +10,7 @@ target="${CARGO_TARGET_DIR:-bench/target}"
 cargo build --release --locked
 cargo build --release --locked --manifest-path bench/Cargo.toml
 case " $* " in
-*" --http "*)
+*" --http "* | *" --tls "*)
     # It takes minutes once; without it the benchmark lists Pingora as absent.
     cargo build --release --locked --manifest-path bench/pingora/Cargo.toml --target-dir "$target" ||
         echo "run: could not build bench/pingora" >&2

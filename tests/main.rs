@@ -67,6 +67,7 @@ mod tls_acme;
 mod tls_backends;
 mod tls_clients;
 mod tls_config;
+mod tls_hostile;
 mod tls_memory;
 mod tls_reload;
 mod tls_tcp;

@@ -55,7 +55,7 @@ pub fn files(peer: Peer, setting: Setting) -> Vec<(&'static str, String)> {
     let write = |of_tcp: fn(Setting) -> String, of_http: fn(Setting) -> String| match setting.suite
     {
         Suite::Tcp => of_tcp(setting),
-        Suite::Http => of_http(setting),
+        Suite::Http | Suite::Tls => of_http(setting),
     };
     match peer {
         Peer::Evenkeel => vec![("evenkeel.toml", write(tcp::evenkeel, http::evenkeel))],

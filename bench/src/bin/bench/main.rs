@@ -32,13 +32,16 @@ use crate::suite::Suite;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Runs Evenkeel beside haproxy, nginx, Envoy, Traefik and no proxy at all; with --http also beside
-/// Caddy and Pingora.
+/// Caddy and Pingora, and with --tls all of that through TLS.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
     /// Measure the proxies as HTTP proxies and file servers, not as TCP proxies.
     #[arg(long)]
     http: bool,
+    /// Measure them through TLS: handshakes, requests, bulk, memory.
+    #[arg(long)]
+    tls: bool,
     /// Rounds, 5 without it; every figure is the median of them.
     #[arg(long)]
     rounds: Option<usize>,
@@ -48,7 +51,8 @@ struct Arguments {
     #[arg(long, alias = "only", value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Names such as messages-64, or a whole group: messages, bulk, connects, idle, latency; with
-    /// --http requests, visits, uploads, streams, files, idle, latency.
+    /// --http requests, visits, uploads, streams, files, idle, latency; with --tls handshakes, resumed,
+    /// requests, streams, bulk, idle.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
     /// Threads, or worker processes, of each proxy.
@@ -101,7 +105,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn measure_all(arguments: &Arguments, root: &Path) -> Result<Results, String> {
     process::raise_descriptor_limit();
-    let suite = if arguments.http { Suite::Http } else { Suite::Tcp };
+    let suite = match (arguments.http, arguments.tls) {
+        (_, true) => Suite::Tls,
+        (true, false) => Suite::Http,
+        (false, false) => Suite::Tcp,
+    };
     let mut asked = suite.peers();
     asked.retain(|peer| arguments.peers.is_empty() || arguments.peers.contains(peer));
     let (present, absent): (Vec<Installed>, Vec<Installed>) = asked

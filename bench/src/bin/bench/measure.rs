@@ -30,6 +30,12 @@ pub enum Measure {
     FilesHuge,
     KeptIdle,
     RequestLatency,
+    Handshakes,
+    Resumed,
+    Secure,
+    SecureStreams,
+    SecureBulk,
+    SecureIdle,
 }
 
 /// The listeners of a proxy.
@@ -109,6 +115,16 @@ const REQUESTS: &[Figure] = &[
     more("rate", "requests/s"),
     less("cpu", "CPU µs per request").times(1e6).undrawn(),
     more("per-cpu", "requests per CPU-second"),
+];
+const HANDSHAKES: &[Figure] = &[
+    more("rate", "handshakes/s"),
+    less("cpu", "CPU µs per handshake").times(1e6).undrawn(),
+    more("per-cpu", "handshakes per CPU-second"),
+];
+/// Of bodies of 10 MB.
+const SECURE_BULK: &[Figure] = &[
+    more("rate", "Gbit/s").times(8e-9 * 10_485_760.0),
+    more("per-cpu", "Gbit per CPU-second").times(8e-9 * 10_485_760.0),
 ];
 const IDLE: &[Figure] = &[less("memory", "KB per idle connection").times(1e-3)];
 const LATENCY: &[Figure] = &[
@@ -195,6 +211,36 @@ pub const HTTP: [Facts; 12] = [
          "requests --connections 64 --path /1k"]).run(Kind::Latency),
 ];
 
+#[rustfmt::skip]
+pub const TLS: [Facts; 6] = [
+    facts(Measure::Handshakes, HANDSHAKES,
+        ["handshakes", "a handshake and 1 KB for each connection",
+         "handshakes --concurrency 64 --path /1k"]).at(Door::Tls),
+    facts(Measure::Resumed, HANDSHAKES,
+        ["resumed", "the same, going on with the last session",
+         "handshakes --concurrency 64 --path /1k --resume"]).at(Door::Tls),
+    facts(Measure::Secure, REQUESTS,
+        ["requests-64", "1 KB over 64 connections", "secure --connections 64 --path /1k"])
+        .at(Door::Tls),
+    facts(Measure::SecureStreams, REQUESTS,
+        ["streams", "1 KB over 8 × 100 streams",
+         "streams --connections 8 --streams 100 --path /1k"]).at(Door::Tls),
+    facts(Measure::SecureBulk, SECURE_BULK,
+        ["bulk", "10 MB bodies over 8 connections",
+         "secure --connections 8 --path /10m --body 10485760"]).at(Door::Tls),
+    facts(Measure::SecureIdle, IDLE,
+        ["idle", "5,000 idle keep-alive connections", "secure-idle --path /1k"])
+        .at(Door::Tls).run(Kind::Idle),
+];
+
+pub const TLS_GROUPS: [Group; 5] = [
+    ("tls-handshakes", "Handshakes", &[Measure::Handshakes, Measure::Resumed]),
+    ("tls-requests", "HTTP/1.1 requests", &[Measure::Secure]),
+    ("tls-streams", "HTTP/2", &[Measure::SecureStreams]),
+    ("tls-bulk", "Bulk", &[Measure::SecureBulk]),
+    ("tls-memory", "Memory", &[Measure::SecureIdle]),
+];
+
 pub const TCP_GROUPS: [Group; 5] = [
     (
         "messages",
@@ -228,7 +274,7 @@ pub const HTTP_GROUPS: [Group; 7] = [
 
 impl Measure {
     pub fn facts(self) -> &'static Facts {
-        let mut all = TCP.iter().chain(&HTTP);
+        let mut all = TCP.iter().chain(&HTTP).chain(&TLS);
         all.find(|facts| facts.measure == self).unwrap_or(&TCP[0])
     }
 
@@ -290,7 +336,7 @@ mod tests {
 
     #[test]
     fn every_measure_of_a_suite_stands_in_one_of_its_groups() {
-        for suite in [Suite::Tcp, Suite::Http] {
+        for suite in [Suite::Tcp, Suite::Http, Suite::Tls] {
             for facts in suite.measures() {
                 let groups = suite.groups().iter();
                 let holding = groups.filter(|(_, _, group)| group.contains(&facts.measure));

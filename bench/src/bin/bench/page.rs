@@ -116,7 +116,7 @@ fn versions(results: &Results) -> String {
 
 fn configs(results: &Results) -> String {
     let mut text = String::from("\n## Configs\n\nWith one thread; the ports differ in each run.\n");
-    if results.suite == Suite::Http {
+    if results.suite != Suite::Tcp {
         text +=
             "What stands in the folder above is the same for all: certificate, key and files.\n";
     }

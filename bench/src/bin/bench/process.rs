@@ -83,7 +83,7 @@ impl Started {
         let mut command = launcher.tied(&launcher.load, &launcher.other_cpus);
         let server = match suite {
             Suite::Tcp => "echo",
-            Suite::Http => "origin",
+            Suite::Http | Suite::Tls => "origin",
         };
         command.arg(server).arg(address.to_string());
         let (doors, log) = ([(Door::Clear, address)].into(), launcher.folder.join("backend.log"));
@@ -239,8 +239,10 @@ fn free_address() -> Result<SocketAddr, String> {
 fn answers(suite: Suite, door: Door, address: SocketAddr) -> bool {
     let (asked, answer): (&[u8], &[u8]) = match (suite, door) {
         (Suite::Tcp, _) => (b"e", b"e"),
-        (Suite::Http, Door::Tls) => (b"", b""),
-        (Suite::Http, _) => (b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200"),
+        (Suite::Http | Suite::Tls, Door::Tls) => (b"", b""),
+        (Suite::Http | Suite::Tls, _) => {
+            (b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200")
+        }
     };
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()?;

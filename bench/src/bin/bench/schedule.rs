@@ -57,7 +57,7 @@ impl Plan {
         let mut progress = Progress::new(self.planned_seconds());
         for &threads in &self.threads {
             let launcher = Launcher::new(self.pin, threads)?;
-            if self.suite == Suite::Http {
+            if self.suite != Suite::Tcp {
                 site::write(&launcher.folder)?;
             }
             let outcome = Block::start(self, threads, &launcher)

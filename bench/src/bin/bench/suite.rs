@@ -1,5 +1,5 @@
-//! Which benchmark is run: the proxies as plain TCP proxies, or as HTTP proxies and file servers.
-//! Everything that differs between the two and is no figure stands here, as data.
+//! Which benchmark is run: the proxies as plain TCP proxies, as HTTP proxies and file servers, or through TLS.
+//! Everything that differs between them and is no figure stands here, as data.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,15 @@ use crate::goals::{self, Goal};
 use crate::measure::{self, Facts, Group, Measure};
 use crate::peer::Peer;
 
-/// One of the two benchmarks; the same driver runs both.
+/// One of the benchmarks; the same driver runs all.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Suite {
     #[default]
     Tcp,
     Http,
+    /// The HTTP proxies again, all of it through TLS.
+    Tls,
 }
 
 /// How the page of a suite is found, and what it calls things.
@@ -48,11 +50,21 @@ const HTTP: Words = Words {
     backend: "backend",
 };
 
+const TLS: Words = Words {
+    page: "docs/benchmarks-tls.md",
+    begin: "<!-- tls results -->",
+    end: "<!-- /tls results -->",
+    samples: "target/bench-results-tls.json",
+    counted: "requests/s",
+    backend: "backend",
+};
+
 impl Suite {
     pub fn words(self) -> &'static Words {
         match self {
             Suite::Tcp => &TCP,
             Suite::Http => &HTTP,
+            Suite::Tls => &TLS,
         }
     }
 
@@ -60,6 +72,7 @@ impl Suite {
         match self {
             Suite::Tcp => &measure::TCP,
             Suite::Http => &measure::HTTP,
+            Suite::Tls => &measure::TLS,
         }
     }
 
@@ -67,6 +80,7 @@ impl Suite {
         match self {
             Suite::Tcp => &measure::TCP_GROUPS,
             Suite::Http => &measure::HTTP_GROUPS,
+            Suite::Tls => &measure::TLS_GROUPS,
         }
     }
 
@@ -74,6 +88,7 @@ impl Suite {
         match self {
             Suite::Tcp => &goals::TCP,
             Suite::Http => &goals::HTTP,
+            Suite::Tls => &goals::TLS,
         }
     }
 
@@ -82,6 +97,7 @@ impl Suite {
         match self {
             Suite::Tcp => Measure::MessagesMany,
             Suite::Http => Measure::RequestsMany,
+            Suite::Tls => Measure::Secure,
         }
     }
 
@@ -90,13 +106,15 @@ impl Suite {
         match self {
             Suite::Tcp => "messages --connections 8",
             Suite::Http => "requests --connections 8 --path /1k",
+            Suite::Tls => "secure --connections 8 --path /1k",
         }
     }
 
     /// Caddy and Pingora are HTTP servers alone.
     pub fn peers(self) -> Vec<Peer> {
         let all = Peer::ALL.into_iter();
-        all.filter(|peer| self == Suite::Http || !matches!(peer, Peer::Caddy | Peer::Pingora))
+        all.filter(|peer| self != Suite::Tcp || !matches!(peer, Peer::Caddy | Peer::Pingora))
+            .filter(|peer| self != Suite::Tls || *peer != Peer::Direct)
             .collect()
     }
 }

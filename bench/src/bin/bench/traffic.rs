@@ -50,10 +50,7 @@ impl Run<'_> {
         if measure.is_latency() {
             words.extend(["--rate".to_owned(), format!("{:.0}", self.rate)]);
         }
-        if measure.facts().door == Door::Tls {
-            let root = self.launcher.folder.join(site::below(site::CERTIFICATE));
-            words.extend(["--root".to_owned(), root.display().to_string()]);
-        }
+        let words = with_root(self.launcher, measure, words);
         let report = self.report(&words)?;
         if report.count < 1.0 {
             return Err("nothing came back".to_owned());
@@ -100,6 +97,15 @@ impl Run<'_> {
     }
 }
 
+/// Adds the certificate to trust, for a measure through TLS.
+fn with_root(launcher: &Launcher, measure: Measure, mut words: Vec<String>) -> Vec<String> {
+    if measure.facts().door == Door::Tls {
+        let root = launcher.folder.join(site::below(site::CERTIFICATE));
+        words.extend(["--root".to_owned(), root.display().to_string()]);
+    }
+    words
+}
+
 fn words_of(load: &str) -> Vec<String> {
     load.split_whitespace().map(str::to_owned).collect()
 }
@@ -130,11 +136,12 @@ pub fn idle(
 ) -> Result<Values, String> {
     let to = proxy.at(measure.facts().door)?;
     let warm = Run { launcher, to, seconds: 0.2, processes: &[], rate: 0.0 };
-    warm.report(&words_of(suite.touch()))?;
+    let trust = |words: Vec<String>| with_root(launcher, measure, words);
+    warm.report(&trust(words_of(suite.touch())))?;
     std::thread::sleep(Duration::from_millis(300));
     let before = proxy.memory_bytes();
     let mut command = launcher.tied(&launcher.load, &launcher.other_cpus);
-    command.args(words_of(measure.facts().load)).arg("--to").arg(to.to_string());
+    command.args(trust(words_of(measure.facts().load))).arg("--to").arg(to.to_string());
     command.arg("--connections").arg(IDLE_CONNECTIONS.to_string());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("start load: {error}"))?;

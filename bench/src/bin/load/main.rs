@@ -16,6 +16,7 @@ mod messages;
 mod origin;
 mod pace;
 mod requests;
+mod secure;
 mod streams;
 mod tied;
 mod window;
@@ -90,6 +91,43 @@ enum Command {
         #[command(flatten)]
         page: Page,
         /// The certificate to trust, as PEM.
+        #[arg(long)]
+        root: PathBuf,
+    },
+    /// HTTP/1.1 over TLS: requests over connections that stay.
+    Secure {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 64)]
+        connections: usize,
+        #[command(flatten)]
+        page: Page,
+        /// The certificate to trust, as PEM.
+        #[arg(long)]
+        root: PathBuf,
+    },
+    /// The same over a new connection for each request, with its handshake.
+    Handshakes {
+        #[command(flatten)]
+        target: Target,
+        #[arg(long, default_value_t = 64)]
+        concurrency: usize,
+        #[command(flatten)]
+        page: Page,
+        #[arg(long)]
+        root: PathBuf,
+        /// Go on with the session of the last connection.
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Open connections through TLS, ask once over each, hold them until a line comes on stdin.
+    SecureIdle {
+        #[arg(long)]
+        to: SocketAddr,
+        #[command(flatten)]
+        page: Page,
+        #[arg(long, default_value_t = 5000)]
+        connections: usize,
         #[arg(long)]
         root: PathBuf,
     },
@@ -191,6 +229,21 @@ fn run(command: Command) -> io::Result<()> {
             let (to, body) = (target.to, page.body);
             let shape = streams::Shape { to, connections, streams, path, body };
             print(streams::run(shape, &root, target.window())?)
+        }
+        Command::Secure { target, connections, page, root } => {
+            let (to, exchange, over) = (target.to, page.exchange(false), secure::Over::Kept);
+            let shape = secure::Shape { to, concurrency: connections, exchange, over };
+            print(secure::run(shape, &root, target.window())?)
+        }
+        Command::Handshakes { target, concurrency, page, root, resume } => {
+            let over = if resume { secure::Over::Resumed } else { secure::Over::New };
+            let (to, exchange) = (target.to, page.exchange(true));
+            let shape = secure::Shape { to, concurrency, exchange, over };
+            print(secure::run(shape, &root, target.window())?)
+        }
+        Command::SecureIdle { to, page, connections, root } => {
+            let (exchange, over) = (page.exchange(false), secure::Over::Kept);
+            secure::hold(secure::Shape { to, concurrency: connections, exchange, over }, &root)
         }
         Command::Messages { target, connections, size, rate } => {
             let shape = messages::Shape { connections, size, rate };

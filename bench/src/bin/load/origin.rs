@@ -1,4 +1,4 @@
-//! The HTTP/1.1 server behind every proxy: three bodies by path, uploads read and answered.
+//! The HTTP/1.1 server behind every proxy: bodies by path, uploads read and answered.
 //! As thin as it can be, since what it burns is taken from the proxy under test.
 
 use std::io::{self, Read, Write};
@@ -15,7 +15,8 @@ const MOST_HEAD: usize = 64 * 1024;
 const MOST_HEADERS: usize = 64;
 
 /// Paths and the lengths of their bodies; an upload gets the last.
-const PAGES: [(&str, usize); 3] = [("/1k", 1024), ("/100k", 100 * 1024), ("/upload", 2)];
+const PAGES: [(&str, usize); 4] =
+    [("/1k", 1024), ("/100k", 100 * 1024), ("/10m", 10 * 1024 * 1024), ("/upload", 2)];
 
 /// Serves until killed.
 pub fn serve(address: SocketAddr) -> io::Result<()> {
@@ -30,7 +31,7 @@ pub fn serve(address: SocketAddr) -> io::Result<()> {
 
 struct Shared {
     scratch: Vec<u8>,
-    answers: [Vec<u8>; 3],
+    answers: [Vec<u8>; PAGES.len()],
 }
 
 /// A connection from a proxy.
@@ -80,7 +81,7 @@ impl Guest for Proxy {
 
 impl Proxy {
     /// False when the connection is over.
-    fn take(&mut self, bytes: &[u8], answers: &[Vec<u8>; 3], watch: &Watch) -> io::Result<bool> {
+    fn take(&mut self, bytes: &[u8], answers: &[Vec<u8>; PAGES.len()], watch: &Watch) -> io::Result<bool> {
         let joined;
         let mut rest = bytes;
         if !self.held.is_empty() {
@@ -115,7 +116,7 @@ impl Proxy {
     }
 
     /// True when all of the answer has gone.
-    fn write(&mut self, answers: &[Vec<u8>; 3]) -> io::Result<bool> {
+    fn write(&mut self, answers: &[Vec<u8>; PAGES.len()]) -> io::Result<bool> {
         let answer = &answers[self.page];
         while let Some(gone) = self.answered {
             if gone == answer.len() {
