@@ -72,7 +72,7 @@ pub const HTTP: [Goal; 11] = [
     goal(Measure::KeptIdle, "memory", Against::Nothing, 4.0, None),
 ];
 
-pub const TLS: [Goal; 7] = [
+pub const TLS: [Goal; 8] = [
     goal(Measure::Handshakes, "per-cpu", Against::BestPeer, 1.1, None),
     goal(Measure::Resumed, "per-cpu", Against::BestPeer, 1.1, None),
     goal(Measure::Secure, "per-cpu", Against::BestPeer, 1.1, Some(1.2)),
@@ -80,6 +80,7 @@ pub const TLS: [Goal; 7] = [
     goal(Measure::SecureBulk, "per-cpu", Against::BestPeer, 1.0, None),
     goal(Measure::SecureIdle, "memory", Against::Nothing, 12.0, None),
     goal(Measure::SecureIdle, "memory", Against::The(Peer::Nginx), 0.5, None),
+    goal(Measure::Crowd, "rate", Against::Nothing, 2.0, None),
 ];
 
 /// How one goal went.

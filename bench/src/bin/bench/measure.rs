@@ -36,6 +36,7 @@ pub enum Measure {
     SecureStreams,
     SecureBulk,
     SecureIdle,
+    Crowd,
 }
 
 /// The listeners of a proxy.
@@ -126,6 +127,12 @@ const SECURE_BULK: &[Figure] = &[
     more("rate", "Gbit/s").times(8e-9 * 10_485_760.0),
     more("per-cpu", "Gbit per CPU-second").times(8e-9 * 10_485_760.0),
 ];
+/// Both are p99; see the load generator.
+const CROWD: &[Figure] = &[
+    less("p50", "p99 µs alone").times(1e6),
+    less("p99", "p99 µs among them").times(1e6),
+    less("rate", "times as long").undrawn(),
+];
 const IDLE: &[Figure] = &[less("memory", "KB per idle connection").times(1e-3)];
 const LATENCY: &[Figure] = &[
     less("p50", "p50 µs").times(1e6),
@@ -212,7 +219,7 @@ pub const HTTP: [Facts; 12] = [
 ];
 
 #[rustfmt::skip]
-pub const TLS: [Facts; 6] = [
+pub const TLS: [Facts; 7] = [
     facts(Measure::Handshakes, HANDSHAKES,
         ["handshakes", "a handshake and 1 KB for each connection",
          "handshakes --concurrency 64 --path /1k"]).at(Door::Tls),
@@ -231,14 +238,17 @@ pub const TLS: [Facts; 6] = [
     facts(Measure::SecureIdle, IDLE,
         ["idle", "5,000 idle keep-alive connections", "secure-idle --path /1k"])
         .at(Door::Tls).run(Kind::Idle),
+    facts(Measure::Crowd, CROWD,
+        ["crowd", "1 KB at 2,000 a second, among 1,000 handshakes", "crowd"]),
 ];
 
-pub const TLS_GROUPS: [Group; 5] = [
+pub const TLS_GROUPS: [Group; 6] = [
     ("tls-handshakes", "Handshakes", &[Measure::Handshakes, Measure::Resumed]),
     ("tls-requests", "HTTP/1.1 requests", &[Measure::Secure]),
     ("tls-streams", "HTTP/2", &[Measure::SecureStreams]),
     ("tls-bulk", "Bulk", &[Measure::SecureBulk]),
     ("tls-memory", "Memory", &[Measure::SecureIdle]),
+    ("tls-crowd", "A crowd of handshakes", &[Measure::Crowd]),
 ];
 
 pub const TCP_GROUPS: [Group; 5] = [

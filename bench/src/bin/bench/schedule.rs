@@ -191,18 +191,18 @@ impl<'a> Block<'a> {
             let proxy = self.start_peer(found)?;
             return traffic::idle(self.launcher, self.plan.suite, measure, &proxy);
         }
-        let (to, processes) = if found.peer == Peer::Direct {
-            (self.backend.at(Door::Clear)?, Vec::new())
+        let (to, tls, processes) = if found.peer == Peer::Direct {
+            (self.backend.at(Door::Clear)?, None, Vec::new())
         } else {
             if !self.running.get_mut(&found.peer).is_some_and(Started::is_running) {
                 self.running.remove(&found.peer);
                 self.running.insert(found.peer, self.start_peer(found)?);
             }
             let proxy = &self.running[&found.peer];
-            (proxy.at(measure.facts().door)?, proxy.processes())
+            (proxy.at(measure.facts().door)?, proxy.at(Door::Tls).ok(), proxy.processes())
         };
         let (launcher, seconds) = (self.launcher, self.plan.seconds);
-        Run { launcher, to, seconds, processes: &processes, rate }.measure(measure)
+        Run { launcher, to, tls, seconds, processes: &processes, rate }.measure(measure)
     }
 
     fn start_peer(&self, found: &Installed) -> Result<Started, String> {

@@ -38,6 +38,8 @@ struct Report {
 pub struct Run<'a> {
     pub launcher: &'a Launcher,
     pub to: SocketAddr,
+    /// Where handshakes go, for the measure that needs both.
+    pub tls: Option<SocketAddr>,
     pub seconds: f64,
     pub processes: &'a [u32],
     /// Messages or requests a second, for the latency measure.
@@ -49,6 +51,9 @@ impl Run<'_> {
         let mut words: Vec<String> = words_of(measure.facts().load);
         if measure.is_latency() {
             words.extend(["--rate".to_owned(), format!("{:.0}", self.rate)]);
+        }
+        if let Some(tls) = self.tls.filter(|_| measure == Measure::Crowd) {
+            words.extend(["--tls".to_owned(), tls.to_string()]);
         }
         let words = with_root(self.launcher, measure, words);
         let report = self.report(&words)?;
@@ -91,15 +96,15 @@ impl Run<'_> {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| format!("start load: {error}"))?;
-        let (out, err) =
-            await_end(&mut child, Duration::from_secs_f64(self.seconds + WARM_UP) + SLACK);
+        let longest = Duration::from_secs_f64(2.0 * self.seconds + WARM_UP) + SLACK;
+        let (out, err) = await_end(&mut child, longest);
         serde_json::from_str(&out).map_err(|_| err.trim().to_owned())
     }
 }
 
 /// Adds the certificate to trust, for a measure through TLS.
 fn with_root(launcher: &Launcher, measure: Measure, mut words: Vec<String>) -> Vec<String> {
-    if measure.facts().door == Door::Tls {
+    if measure.facts().door == Door::Tls || measure == Measure::Crowd {
         let root = launcher.folder.join(site::below(site::CERTIFICATE));
         words.extend(["--root".to_owned(), root.display().to_string()]);
     }
@@ -135,7 +140,7 @@ pub fn idle(
     proxy: &Started,
 ) -> Result<Values, String> {
     let to = proxy.at(measure.facts().door)?;
-    let warm = Run { launcher, to, seconds: 0.2, processes: &[], rate: 0.0 };
+    let warm = Run { launcher, to, tls: None, seconds: 0.2, processes: &[], rate: 0.0 };
     let trust = |words: Vec<String>| with_root(launcher, measure, words);
     warm.report(&trust(words_of(suite.touch())))?;
     std::thread::sleep(Duration::from_millis(300));

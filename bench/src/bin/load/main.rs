@@ -8,6 +8,7 @@
 mod bulk;
 mod connects;
 mod cpu;
+mod crowd;
 mod echo;
 mod exchange;
 mod guests;
@@ -119,6 +120,20 @@ enum Command {
         /// Go on with the session of the last connection.
         #[arg(long)]
         resume: bool,
+    },
+    /// Requests at a fixed rate, alone and among very many handshakes.
+    Crowd {
+        #[command(flatten)]
+        target: Target,
+        /// Where the handshakes go.
+        #[arg(long)]
+        tls: SocketAddr,
+        #[arg(long)]
+        root: PathBuf,
+        #[arg(long, default_value_t = 1000)]
+        handshakes: usize,
+        #[arg(long, default_value_t = 2000.0)]
+        rate: f64,
     },
     /// Open connections through TLS, ask once over each, hold them until a line comes on stdin.
     SecureIdle {
@@ -240,6 +255,19 @@ fn run(command: Command) -> io::Result<()> {
             let (to, exchange) = (target.to, page.exchange(true));
             let shape = secure::Shape { to, concurrency, exchange, over };
             print(secure::run(shape, &root, target.window())?)
+        }
+        Command::Crowd { target, tls, root, handshakes, rate } => {
+            let page =
+                |last| Page { path: Some("/1k".to_owned()), body: 1024, upload: 0 }.exchange(last);
+            let over = secure::Over::New;
+            let exchange = page(true);
+            let handshakes = secure::Shape { to: tls, concurrency: handshakes, exchange, over };
+            let shape = || {
+                let exchange = page(false);
+                requests::Shape { connections: 32, exchange, rate: Some(rate) }
+            };
+            let length = Duration::from_secs_f64(target.seconds.clamp(0.0, 600.0));
+            print(crowd::run(crowd::Crowd { to: target.to, root, handshakes }, shape, length)?)
         }
         Command::SecureIdle { to, page, connections, root } => {
             let (exchange, over) = (page.exchange(false), secure::Over::Kept);

@@ -81,7 +81,12 @@ impl Guest for Proxy {
 
 impl Proxy {
     /// False when the connection is over.
-    fn take(&mut self, bytes: &[u8], answers: &[Vec<u8>; PAGES.len()], watch: &Watch) -> io::Result<bool> {
+    fn take(
+        &mut self,
+        bytes: &[u8],
+        answers: &[Vec<u8>; PAGES.len()],
+        watch: &Watch,
+    ) -> io::Result<bool> {
         let joined;
         let mut rest = bytes;
         if !self.held.is_empty() {

@@ -80,6 +80,18 @@ pub struct Report {
     p999_us: f64,
 }
 
+impl Report {
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// This one held against another: the slowest of each, and how many times as slow these are.
+    pub fn against(self, other: &Report) -> Report {
+        let rate = self.p99_us / other.p99_us.max(1.0);
+        Report { rate, p50_us: other.p99_us, ..self }
+    }
+}
+
 /// Nanoseconds up to a minute, three digits.
 pub fn times() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("constant bounds are valid")

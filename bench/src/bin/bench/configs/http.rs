@@ -143,6 +143,7 @@ fn nginx_servers(Setting { clear, tls, files, .. }: Setting) -> String {
             "
     server {{
         listen 127.0.0.1:{port} ssl http2 reuseport backlog=4096;
+        ssl_protocols TLSv1.2 TLSv1.3;
         ssl_certificate {CERTIFICATE};
         ssl_certificate_key {KEY};
 {location}    }}
