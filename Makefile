@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH  := $(wildcard bench/Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint check-format clippy check-samples deny bench bench-http bench-pick fuzz soak docs clean
+.PHONY: help demo test fmt lint check-format clippy check-samples deny testssl bench bench-http bench-tls bench-pick fuzz soak docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -60,11 +60,19 @@ deny: ## check licenses, sources and advisories of dependencies (needs cargo-den
 		$(CARGO) deny check bans licenses sources; \
 	fi
 
+testssl: ## have testssl.sh look at every profile of TLS, or at those named: make testssl ARGS=modern
+	tests/install.sh
+	$(CARGO) build --quiet --bin evenkeel
+	tests/testssl.sh $(ARGS)
+
 bench: ## run side by side with other load balancers (ARGS)
 	bench/run.sh $(ARGS)
 
 bench-http: ## the same as HTTP proxies and file servers (ARGS)
 	bench/run.sh --http $(ARGS)
+
+bench-tls: ## the same through TLS (ARGS)
+	bench/run.sh --tls $(ARGS)
 
 bench-pick: ## measure the pickers alone
 	$(CARGO) bench -p evenkeel-balance

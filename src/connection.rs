@@ -4,7 +4,7 @@
 mod greeting;
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,8 +22,9 @@ use crate::proxied::{self, Whose};
 use crate::route::StreamAsk;
 use crate::socket::Socket;
 use crate::tcp::{self, Cut, Outcome, Scratch};
-use crate::tls::{Acceptor, Pace, Shown};
+use crate::tls::{Acceptor, Agreed, Pace, Shown};
 use crate::upstream::Upstream;
+use crate::upstream::introduce::Known;
 use greeting::{Greeted, Not};
 
 /// What all connections of one listener share.
@@ -148,7 +149,9 @@ async fn identify(
         () = cut.asked() => return Err((Why::DrainCut, None)),
     };
     match header {
-        Ok(Ok(Whose::Client(client))) => record.client = ClientAddress::Ip(client),
+        Ok(Ok(Whose::Client { source, destination })) => {
+            (record.client, record.destination) = (ClientAddress::Ip(source), Some(destination));
+        }
         // Such as its health checks: what is demanded of clients is not for them.
         Ok(Ok(Whose::Own)) => return Ok(()),
         Ok(Ok(Whose::Untold)) => {}
@@ -165,9 +168,22 @@ async fn identify(
 }
 
 /// What a backend wants to hear first of this client.
-fn told(upstream: &Upstream, client: ClientAddress, socket: &Socket) -> Option<Box<[u8]>> {
-    let version = upstream.rules.send_proxy?;
-    Some(version.header(client.address().zip(socket.local_address())))
+fn told(
+    upstream: &Upstream,
+    record: &Record,
+    link: &Link,
+    agreed: Option<&Agreed>,
+) -> Option<Box<[u8]>> {
+    let how = upstream.rules.send_proxy.as_ref()?;
+    let destination = record.destination.or_else(|| link.socket().local_address());
+    let known = Known {
+        ends: record.client.address().zip(destination),
+        name: record.name.as_deref(),
+        protocol: link.protocol(),
+        tls: agreed.map(Agreed::known),
+        id: None,
+    };
+    Some(how.header(&known))
 }
 
 /// Finds out where a connection goes, and carries its bytes there.
@@ -179,6 +195,7 @@ async fn serve_tcp(
     cut: &Cut,
 ) -> Outcome {
     let tls = record.service.tls.clone();
+    let mut agreed = None;
     let (link, upstream) = if tls.is_none() && !site.looks_first() {
         (Link::Plain(socket), site.upstream.as_ref())
     } else {
@@ -195,6 +212,7 @@ async fn serve_tcp(
                 if upstream.is_none() {
                     greeting::tell_unrecognized(&greeted.link);
                 }
+                agreed.clone_from(&greeted.agreed);
                 (greeted.link, upstream)
             }
             Err(Not::Tls(socket)) => {
@@ -214,8 +232,8 @@ async fn serve_tcp(
     let Some(upstream) = upstream else { return Outcome::without_backend(Why::NoRoute, None) };
     record.upstream = Some(Arc::clone(&upstream.rules.name));
     let key = upstream.stream_key(ip(record.client), record.name.as_deref());
-    let told = told(upstream, record.client, link.socket());
-    let client = tcp::Client { link, key, told };
+    let told = told(upstream, record, &link, agreed.as_deref());
+    let client = tcp::Client { link, key, told, address: ip(record.client) };
     tcp::serve(client, &site.rules, upstream, &desk.scratch, cut).await
 }
 
@@ -226,9 +244,10 @@ async fn serve_http(
     desk: &Desk,
     cut: &Cut,
 ) -> Outcome {
-    let (address, scheme) = (record.client, site.rules.scheme);
+    let (address, scheme, local) = (record.client, site.rules.scheme, record.destination);
     let Some(tls) = record.service.tls.clone() else {
-        let client = http::Client { link: Link::Plain(socket), address, scheme, agreed: None };
+        let client =
+            http::Client { link: Link::Plain(socket), address, local, scheme, agreed: None };
         return http::serve(client, site, &desk.http, &desk.scratch, cut).await;
     };
     // Boxed, so that the room for a handshake is given back when it is done.
@@ -236,10 +255,11 @@ async fn serve_http(
         Ok(greeted) => {
             record.note(&greeted);
             let Greeted { link, agreed, .. } = greeted;
-            http::Client { link, address, scheme, agreed: agreed.map(Arc::new) }
+            http::Client { link, address, local, scheme, agreed }
         }
         Err(Not::Tls(socket)) if tls.allows_plain() => {
-            http::Client { link: Link::Plain(socket), address, scheme: "http", agreed: None }
+            let (link, scheme) = (Link::Plain(socket), "http");
+            http::Client { link, address, local, scheme, agreed: None }
         }
         Err(Not::Tls(socket)) => {
             return Box::pin(http::refuse_plain(socket, site, address, &desk.http, cut)).await;
@@ -262,6 +282,8 @@ fn ip(client: ClientAddress) -> Option<IpAddr> {
 struct Record {
     service: Arc<Service>,
     client: ClientAddress,
+    /// What the client connected to, where a proxy in front of us says so.
+    destination: Option<SocketAddr>,
     upstream: Option<Arc<str>>,
     /// The name that the client asks for.
     name: Option<Arc<str>>,
@@ -282,8 +304,18 @@ impl Record {
             // On HTTP, that is decided by request.
             Job::Http(_) => None,
         };
-        let (name, certificate) = (None, None);
-        Record { service, client, upstream, name, certificate, at, began, ended: false }
+        let (destination, name, certificate) = (None, None, None);
+        Record {
+            service,
+            client,
+            destination,
+            upstream,
+            name,
+            certificate,
+            at,
+            began,
+            ended: false,
+        }
     }
 
     /// Remembers what a client has said of itself, for the line in the log; and what its route goes by.

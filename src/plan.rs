@@ -20,6 +20,7 @@ use crate::observe::access_log;
 use crate::observe::selection::Selection;
 use crate::route::{Conditions, StreamConditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
+use crate::upstream::introduce::SendProxy;
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
 use crate::{http, limits, listen, proxied, tcp, upstream};
 
@@ -193,9 +194,10 @@ fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> Upstr
         fail_open_percent: config.fail_open.0,
         sources: config.source.clone(),
         send_proxy: balancing::send_proxy(config),
+        transparent: config.transparent,
         options: options(config.nodelay, &config.keepalive, config.user_timeout),
     };
-    let told = rules.send_proxy.map(|version| version.header(None));
+    let told = rules.send_proxy.as_ref().map(SendProxy::own);
     let tls = config.tls.on().map(|tls| tls.compiled(config.h2));
     UpstreamPlan { rules, tls, probe: active.map(|active| Probe { told, ..probe(active) }) }
 }

@@ -40,7 +40,11 @@ impl Rules {
 /// Whose connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
-    Client(SocketAddr),
+    Client {
+        source: SocketAddr,
+        /// What it connected to.
+        destination: SocketAddr,
+    },
     /// The proxy's own, it says.
     Own,
     /// It says nothing, and need not.
@@ -76,7 +80,9 @@ pub(crate) async fn take_header(socket: &Socket, optional: bool) -> Result<Whose
         match read_proxy_header(&bytes[..count]) {
             Ok(ProxyRead::Whole { header, length }) => {
                 let whose = match header.origin {
-                    ProxyOrigin::Tcp { source, .. } => Whose::Client(source),
+                    ProxyOrigin::Tcp { source, destination } => {
+                        Whose::Client { source, destination }
+                    }
                     ProxyOrigin::Own | ProxyOrigin::Unix { .. } => Whose::Own,
                 };
                 socket.take(&mut bytes[..length]).map_err(Failed::Broken)?;

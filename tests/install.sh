@@ -21,9 +21,13 @@ have curl || missing+=(curl)
 have wrk || missing+=(wrk)
 have python3 || missing+=(python3)
 { have pebble && have pebble-challtestsrv; } || missing+=(pebble)
+have keepalived || missing+=(keepalived)
+have ip || missing+=(iproute2)
+[ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || missing+=(libnginx-mod-stream)
 have chromium || missing+=(chromium)
 have chromedriver || missing+=(chromium-driver)
 have openssl || missing+=(openssl)
+{ have testssl || have testssl.sh; } || missing+=(testssl.sh)
 have_netcat || missing+=(netcat-openbsd)
 [ ${#missing[@]} -gt 0 ] || exit 0
 

@@ -60,6 +60,7 @@ mod real_tools;
 mod real_websocket;
 mod resets;
 mod round_robin;
+mod several_machines;
 mod source_addresses;
 mod timeouts;
 mod tls;

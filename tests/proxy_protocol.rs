@@ -1,5 +1,6 @@
 //! A proxy in front says for whom it connects, and only a proxy that is trusted is believed. What it says is the client's
-//! address for everything; what follows its header is the client's, to the byte.
+//! address for everything; what follows its header is the client's, to the byte. (THREATS 1.5: PROXY protocol spoofing and
+//! parsers that fall over.)
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

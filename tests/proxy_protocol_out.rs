@@ -6,12 +6,14 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use evenkeel_wire::{ProxyOrigin, ProxyRead, read_proxy_header};
+use evenkeel_wire::{ProxyOrigin, ProxyRead, read_proxy_header, tlv};
 
+use crate::support::authority::Authority;
 use crate::support::backend::{Backend, fresh_loopback};
 use crate::support::client::{connect, connect_from, is_served};
 use crate::support::http::{self, ok};
 use crate::support::program::{Program, once};
+use crate::support::tls::{self, Certificates};
 use crate::support::{config, serve, servers, until};
 
 /// What the headers said, one for each connection; none for a connection of the proxy's own.
@@ -68,7 +70,8 @@ fn a_client_that_a_proxy_named_is_named_on() {
     let mut stream = connect(door);
     stream.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n").unwrap();
     assert!(is_served(&stream));
-    assert_eq!(*told.lock().unwrap(), [Some(("192.0.2.7:4711".parse().unwrap(), door))]);
+    let ends = ("192.0.2.7:4711".parse().unwrap(), "198.51.100.1:443".parse().unwrap());
+    assert_eq!(*told.lock().unwrap(), [Some(ends)]);
 }
 
 #[test]
@@ -173,4 +176,89 @@ fn haproxy_and_nginx_behind_us_learn_who_the_client_is() {
 fn is_served_within(stream: TcpStream) -> bool {
     stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
     is_served(stream)
+}
+
+/// A backend that keeps whole headers, and then echoes.
+fn gathering(headers: &Arc<Mutex<Vec<Vec<u8>>>>) -> Backend {
+    let headers = Arc::clone(headers);
+    Backend::serving(move |mut stream| {
+        let mut bytes = Vec::new();
+        loop {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            bytes.extend(byte);
+            if let ProxyRead::Whole { .. } =
+                read_proxy_header(&bytes).map_err(std::io::Error::other)?
+            {
+                break;
+            }
+        }
+        headers.lock().unwrap().push(bytes);
+        crate::support::backend::echo(stream)
+    })
+}
+
+#[test]
+fn what_was_chosen_of_a_client_s_tls_is_told_too() {
+    let certificates = Certificates::new();
+    let authority = Authority::new("clients");
+    std::fs::write(certificates.path("ca.crt"), authority.certificate.pem()).unwrap();
+    let headers = Arc::default();
+    let backend = gathering(&headers);
+    let upstream = "send-proxy = \"v2\"\nsend-proxy-tlvs = [\"authority\", \"alpn\", \"ssl\"]";
+    let tls = format!(
+        "tls = {{ {}, alpn = [\"echo\"], client-ca = [\"{}\"], client-auth = \"optional\" }}",
+        certificates.pair(),
+        certificates.path("ca.crt").display()
+    );
+    let (_running, door) = serve(&config(&[backend.address], upstream, &tls));
+    let nobody = certificates.trusted(&["echo"]);
+    let somebody = authority.issue("device-1").shown_by(&nobody);
+    for client in [nobody, somebody] {
+        let mut client = tls::connect(door, "a.test", client).stream.into_inner();
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    let headers = headers.lock().unwrap();
+    for (bytes, certified) in headers.iter().zip([false, true]) {
+        let Ok(ProxyRead::Whole { header, .. }) = read_proxy_header(bytes) else { panic!() };
+        assert_eq!(header.tlv(tlv::AUTHORITY), Some(&b"a.test"[..]));
+        assert_eq!(header.tlv(tlv::ALPN), Some(&b"echo"[..]));
+        let ssl = header.tlv(tlv::SSL).unwrap();
+        // Flags, the verdict on a certificate, and facts of its own (proxy-protocol.txt 2.2.6).
+        let expected = if certified { [7, 0, 0, 0, 0] } else { [1, 0, 0, 0, 1] };
+        assert_eq!(ssl[..5], expected);
+        let text = String::from_utf8_lossy(ssl);
+        assert!(text.contains("TLSv1.3") && text.contains("TLS_AES_"), "{text}");
+        assert_eq!(text.contains("device-1"), certified, "{text}");
+    }
+    assert_eq!(headers.len(), 2);
+}
+
+#[test]
+fn a_request_is_told_by_its_id_and_a_client_in_clear_has_no_tls() {
+    let headers = Arc::default();
+    let backend = gathering(&headers);
+    let upstream = "send-proxy = \"v2\"\nsend-proxy-tlvs = [\"unique-id\", \"ssl\", \"authority\"]";
+    let (_running, door) = http::serve(&http::config(&[backend.address], upstream, ""));
+    let mut client = http::Client::connect(door);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("a header", || headers.lock().unwrap().len() == 1);
+    let headers = headers.lock().unwrap();
+    let Ok(ProxyRead::Whole { header, .. }) = read_proxy_header(&headers[0]) else { panic!() };
+    assert_eq!(header.tlv(tlv::UNIQUE_ID).unwrap().len(), 32);
+    assert_eq!((header.tlv(tlv::SSL), header.tlv(tlv::AUTHORITY)), (None, None));
+}
+
+#[test]
+fn the_port_that_a_proxy_in_front_names_is_the_one_that_backends_of_http_hear_of() {
+    let accept = "accept-proxy = { from = [\"127.0.0.0/8\"] }";
+    let recorder = http::Recorder::answering(|_| ok(b"hello"));
+    let (_running, door) = http::serve(&http::config(&[recorder.address()], "", accept));
+    let mut client = http::Client::connect(door);
+    client.send("PROXY TCP4 192.0.2.1 198.51.100.7 4242 8443\r\n");
+    assert_eq!(client.get("/").status, 200);
+    let asked = &recorder.requests()[0];
+    assert_eq!(asked.field("x-forwarded-port"), Some("8443"));
+    assert_eq!(asked.field("x-forwarded-for"), Some("192.0.2.1"));
 }

@@ -208,6 +208,7 @@ fn a_client_that_comes_back_need_not_begin_anew_and_sends_nothing_early() {
 
 #[test]
 fn a_client_that_wants_another_protocol_is_refused() {
+    // THREATS 1.4: cross-protocol attacks (ALPACA, CVE-2021-3618).
     let certificates = Certificates::new();
     let recorder = Recorder::echoing();
     let (running, door) = secure(&certificates, recorder.address(), "", "");

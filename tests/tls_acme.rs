@@ -132,7 +132,8 @@ fn one_port_has_names_by_file_by_acme_and_for_certified_clients() {
     assert_eq!(status(somebody), Some(204));
     assert_eq!(status(curious()), None);
     // Nobody else may read what is kept, and no answer is left lying about.
-    for file in ["b.test.pem", "."] {
+    let state = state.join(format!("localhost_{}", pebble.address.port()));
+    for file in ["b.test.pem", "account.json", "."] {
         let mode = fs::metadata(state.join(file)).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{file}");
     }
@@ -202,7 +203,8 @@ fn an_authority_that_cannot_be_reached_is_left_alone_also_after_a_restart() {
     let (http, tls) = (free_address(), free_address());
     let pebble = Pebble::looking_at(http, tls);
     let state = folder.path().join("acme");
-    let nobody = format!("https://localhost:{}", free_address().port());
+    let port = free_address().port();
+    let nobody = format!("https://localhost:{port}");
     let acme = pebble.acme_at(&nobody, "\"a.test\"", &state, "");
     let text = listener("web", tls, &format!("tls = {{ {acme} }}")) + QUIET;
     let program = Program::run(&text);
@@ -211,7 +213,10 @@ fn an_authority_that_cannot_be_reached_is_left_alone_also_after_a_restart() {
     let mut client = connect(tls, "a.test", curious());
     assert_eq!(client.get("/").status, 204);
     drop(program);
-    assert_eq!(fs::read_to_string(state.join("a.test.failures")).unwrap(), "1");
+    assert_eq!(
+        fs::read_to_string(state.join(format!("localhost_{port}/a.test.failures"))).unwrap(),
+        "1"
+    );
     let program = Program::run(&text);
     let mut client = connect(tls, "a.test", curious());
     assert_eq!(client.get("/").status, 204);
@@ -319,7 +324,7 @@ fn a_certificate_is_renewed_when_its_authority_suggests_it() {
     let first = shown(&connect(tls, "a.test", curious()));
     drop(program);
     // What is an hour old may be renewed.
-    age(&state.join("a.test.pem"));
+    age(&state.join(format!("localhost_{}/a.test.pem", hurrying.address.port())));
     let program = Program::run(&text);
     until_within(PATIENCE, "it is renewed", || {
         try_connect(tls, "a.test", curious()).is_ok_and(|client| shown(&client) != first)
@@ -331,6 +336,20 @@ fn a_certificate_is_renewed_when_its_authority_suggests_it() {
 fn age(file: &Path) {
     let mut touch = Command::new("touch");
     run(touch.args(["-d", "2 hours ago"]).arg(file), Duration::from_secs(9));
+}
+
+#[test]
+fn a_certificate_that_was_got_is_shown_on_when_its_folder_goes_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let (http, tls) = (free_address(), free_address());
+    let pebble = Pebble::looking_at(http, tls);
+    let state = folder.path().join("acme");
+    let acme = pebble.acme("\"a.test\"", &state, "");
+    let program = Program::run(&(listener("web", tls, &format!("tls = {{ {acme} }}")) + QUIET));
+    until_issued(tls, "a.test");
+    fs::rename(&state, folder.path().join("elsewhere")).unwrap();
+    program.until_said("a certificate that ACME had got is gone or damaged");
+    assert!(issuer(tls, "a.test").contains("Pebble"));
 }
 
 #[test]

@@ -392,3 +392,34 @@ fn a_new_authority_is_trusted_without_a_restart() {
     fs::copy(certificates.path("a.crt"), certificates.path("ca.crt")).unwrap();
     until("it is trusted", || status(door) == 200);
 }
+
+#[test]
+fn an_answer_without_length_that_is_cut_off_never_looks_whole() {
+    let certificates = Certificates::new();
+    for says_so in [true, false] {
+        let read = |end: &str| fs::read(certificates.path(&format!("a.{end}"))).unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(&read("crt")).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(&read("key")).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let server = Arc::new(builder.with_no_client_auth().with_single_cert(chain, key).unwrap());
+        let backend = Backend::serving(move |socket| {
+            let session = ServerConnection::new(Arc::clone(&server)).unwrap();
+            let mut stream = BufReader::new(StreamOwned::new(session, socket));
+            read_request(&mut stream)?;
+            let stream = stream.get_mut();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nall of it?")?;
+            if says_so {
+                stream.conn.send_close_notify();
+            }
+            stream.flush()
+        });
+        let tls = format!("{}, name = \"a.test\"", trusting(&certificates, "a.crt"));
+        let (_running, door) = over(backend.address, &tls);
+        let answer = Client::connect(door)
+            .send("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            .try_answer(false)
+            .map(|answer| answer.text());
+        assert_eq!(answer.ok().as_deref(), says_so.then_some("all of it?"), "{says_so}");
+    }
+}

@@ -326,3 +326,45 @@ reply = { status = 403 }
     assert!(lines[1].starts_with("CN=user\\x5C, x|"), "{}", lines[1]);
     assert_eq!(lines[2], "-|-|-|403");
 }
+
+#[test]
+fn a_name_that_a_new_certificate_lacks_is_not_opened_to_those_it_was_closed_to() {
+    let mut scene = Scene::new();
+    scene.certificates.add("b", &["b.test", "c.test"]);
+    let (certificate, key) = (scene.certificates.path("b.crt"), scene.certificates.path("b.key"));
+    let more = format!(
+        "certificates = [{{ certificate = \"{}\", key = \"{}\", {} }}]",
+        certificate.display(),
+        key.display(),
+        scene.ca()
+    );
+    let program = Program::run(&format!("{}\n[log]\naccess = \"off\"\n", scene.config(&more, "")));
+    let door = program.address("web");
+    assert_eq!(asked_as(door, "c.test", &scene.nobody()), None);
+    scene.certificates.add("b", &["b.test"]);
+    program.until_said("c.test is in no certificate any more");
+    assert_eq!(asked_as(door, "c.test", &scene.nobody()), None);
+}
+
+#[test]
+fn what_would_let_clients_in_without_their_certificates_is_refused_before_start() {
+    let mut scene = Scene::new();
+    scene.certificates.add("nameless", &[]);
+    let nameless = ["crt", "key"].map(|end| scene.certificates.path(&format!("nameless.{end}")));
+    let nameless = format!(
+        "certificates = [{{ certificate = \"{}\", key = \"{}\", {} }}]",
+        nameless[0].display(),
+        nameless[1].display(),
+        scene.ca()
+    );
+    for (demand, what) in [
+        (format!("{}, allow-plain = true", scene.ca()), "clients would be served that show no"),
+        (nameless, "no name of a host stands in one"),
+    ] {
+        let file = scene.write("evenkeel.toml", scene.config(&demand, ""));
+        let folder = scene.certificates.folder.path();
+        let output = crate::support::program::once(&["check", "-c", &file], folder);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!output.status.success() && said.contains(what), "{demand}: {said}");
+    }
+}

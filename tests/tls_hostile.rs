@@ -197,12 +197,14 @@ fn clients_that_vanish_in_the_midst_of_a_handshake_leave_nothing_behind() {
 
 #[test]
 fn handshakes_beyond_their_number_wait_for_their_turn_and_no_longer_than_their_time() {
-    let mut scene = Scene::new(", handshakes-max = 1, handshake-timeout = \"700ms\"");
+    let mut scene = Scene::new(", handshakes-max = 1, handshake-timeout = \"2s\"");
     let mut holding = client::connect(scene.door);
-    holding.write_all(&scene.hello()[..20]).unwrap();
-    std::thread::sleep(Duration::from_millis(100));
+    holding.write_all(&scene.hello()).unwrap();
+    holding.read_exact(&mut [0; 1]).unwrap();
     // Whoever is served is served on, and the next one comes in when the first has had its time.
     assert_eq!(scene.served.get("/").text(), "hello");
+    // The wait counts for the next one's time too, which begins later.
+    std::thread::sleep(Duration::from_secs(1));
     let began = Instant::now();
     let trusted = scene.certificates.trusted(&["http/1.1"]);
     let mut next = connect(scene.door, "a.test", Arc::clone(&trusted));

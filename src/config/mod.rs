@@ -166,6 +166,10 @@ section! {
         tls: Toggle<UpstreamTls> = Toggle::Off,
         /// Tell backends for whom we connect, before anything else on each connection and in health checks (PROXY protocol): `"v1"` or `"v2"`. The backends must expect it. On HTTP, each request then gets a connection of its own.
         send_proxy: Option<SendProxy> = None,
+        /// With `send-proxy = "v2"`: what is told besides addresses: `"authority"`, `"alpn"`, `"ssl"`, `"unique-id"`.
+        send_proxy_tlvs: Vec<ProxyTlv> = Vec::new(),
+        /// Connect from the client's own address (IP_TRANSPARENT). It takes the right CAP_NET_ADMIN, and routes that bring the answers back here. On HTTP, each request then gets a connection of its own.
+        transparent: bool = false,
         /// Local addresses to connect from, used in turn. More addresses mean more source ports.
         source: Vec<std::net::IpAddr> = Vec::new(),
         /// Send small writes at once (TCP_NODELAY).

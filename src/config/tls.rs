@@ -36,8 +36,8 @@ section! {
         allow_plain: bool = false,
         /// How long a handshake may take, from accepting the connection.
         handshake_timeout: Time = Time::seconds(10),
-        /// Handshakes at the same time; more wait for their turn.
-        handshakes_max: u32 = 1000,
+        /// Handshakes under way at the same time, once a client has said its ClientHello; more wait for their turn.
+        handshakes_max: u32 = 4000,
         /// Whether clients show a certificate of their own: `"off"`, `"optional"` or `"required"`. Absent: `"required"` if it is said below which ones are taken, else `"off"`.
         client_auth: Option<ClientAuth> = None,
         /// Files of the authorities whose client certificates are taken.
@@ -241,7 +241,11 @@ impl Acme {
     /// The same as `tls` takes it.
     pub(crate) fn compiled(&self) -> Managed {
         Managed {
-            domains: self.domains.clone(),
+            domains: self
+                .domains
+                .iter()
+                .map(|name| name.strip_suffix('.').unwrap_or(name).to_lowercase())
+                .collect(),
             contact: self.contact.clone(),
             directory: self.directory.clone(),
             directory_ca: self.directory_ca.clone(),

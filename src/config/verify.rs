@@ -69,6 +69,7 @@ pub fn verify(config: &Config) -> Vec<Complaint> {
         });
     }
     collisions(config, &mut complaints);
+    tls::one_of_each(config, &mut complaints);
     complaints.list
 }
 

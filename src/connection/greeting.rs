@@ -23,8 +23,8 @@ pub(super) struct Greeted {
     pub(super) name: Option<Arc<str>>,
     /// The protocols it offers, or the one that was agreed on.
     pub(super) protocols: Vec<Vec<u8>>,
-    /// What its handshake came to, where that matters.
-    pub(super) agreed: Option<Agreed>,
+    /// What its handshake came to; none where TLS ends elsewhere.
+    pub(super) agreed: Option<Arc<Agreed>>,
 }
 
 /// A client that does not speak TLS, or whose connection is over.
@@ -53,9 +53,10 @@ pub(super) async fn secure(
         () = cut.asked() => return Err(Not::alive(Why::DrainCut, None)),
     };
     match accepted {
-        Ok(Accepted { link, name, agreed }) => {
+        Ok(Accepted { link, agreed }) => {
             let protocols = link.protocol().map(<[u8]>::to_vec).into_iter().collect();
-            Ok(Greeted { link, name: name.map(Arc::from), protocols, agreed })
+            let (name, agreed) = (agreed.name.clone(), Some(Arc::new(agreed)));
+            Ok(Greeted { link, name, protocols, agreed })
         }
         Err(Failed::Plain(socket)) => Err(Not::Tls(socket)),
         Err(Failed::Silent | Failed::Challenged) => Err(Not::alive(Why::ClientFinished, None)),

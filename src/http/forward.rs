@@ -23,7 +23,9 @@ use super::session::{Next, Session};
 use super::stream::Stream;
 use crate::observe::ended::Why;
 use crate::tcp::Cut;
+use crate::tls::Agreed;
 use crate::upstream::connect::{ConnectFailed, Efforts};
+use crate::upstream::introduce::Known;
 use crate::upstream::{InFlight, Upstream};
 
 /// What one try came to; nothing when the request may go again.
@@ -91,7 +93,8 @@ impl Session<'_> {
                 let (affinity, may_use_kept) = (belonging.affinity, course.may_use_kept());
                 let switches = upgrade.is_some();
                 let told = told.as_deref();
-                let reach = Reach { local, upstream, affinity, limits, switches, told };
+                let client = self.client_ip();
+                let reach = Reach { local, upstream, affinity, limits, switches, told, client };
                 match reach.backend_at_once(&tried, &mut efforts, may_use_kept) {
                     Ok(found) => Ok(found),
                     // Boxed, so that a request for which nothing has to be waited does not carry the room for it.
@@ -259,12 +262,20 @@ impl Session<'_> {
 
     /// What a backend wants to hear of this client before anything else.
     fn told_first(&self, upstream: &Upstream) -> Option<Box<[u8]>> {
-        let version = upstream.rules.send_proxy?;
-        let ours = match &self.stream {
-            Stream::H1(stream) => stream.socket.socket().local_address(),
-            Stream::H2(_) => self.local_address,
+        let how = upstream.rules.send_proxy.as_ref()?;
+        let agreed = self.caller.agreed.as_deref();
+        let protocol: Option<&[u8]> = match &self.stream {
+            Stream::H1(stream) => stream.socket.protocol(),
+            Stream::H2(_) => agreed.map(|_| &b"h2"[..]),
         };
-        Some(version.header(self.client.address().zip(ours)))
+        let known = Known {
+            ends: self.client.address().zip(self.connected_to()),
+            name: agreed.and_then(|agreed| agreed.name.as_deref()),
+            protocol,
+            tls: agreed.map(Agreed::known),
+            id: Some(&self.request_id),
+        };
+        Some(how.header(&known))
     }
 
     fn told(&self, order: &Order<'_>, why: Why, efforts: Efforts) -> Told {

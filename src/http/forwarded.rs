@@ -27,6 +27,8 @@ pub(super) struct Caller {
     pub(super) ip: Rc<str>,
     /// What was agreed on when the connection began, where it came through TLS and that matters.
     pub(super) agreed: Option<Arc<Agreed>>,
+    /// What it connected to, where a proxy in front of us says so.
+    pub(super) local: Option<SocketAddr>,
     /// `http` or `https`, as it asks.
     pub(super) scheme: &'static str,
     /// The user that was let in.
@@ -45,20 +47,22 @@ pub(crate) struct Forwards {
 impl Caller {
     pub(super) fn of(address: ClientAddress, agreed: Option<Arc<Agreed>>) -> Caller {
         let ip = ip_of(address).map_or_else(String::new, |ip| ip.to_string());
-        Caller { address, ip: ip.into(), agreed, scheme: "http", user: None, place: None }
+        let (local, user, place) = (None, None, None);
+        Caller { address, ip: ip.into(), agreed, local, scheme: "http", user, place }
     }
 
     /// The same for one more request of the same client.
     pub(super) fn again(&self) -> Caller {
         let (ip, agreed) = (Rc::clone(&self.ip), self.agreed.clone());
-        Caller { address: self.address, ip, agreed, scheme: self.scheme, user: None, place: None }
+        let Caller { address, local, scheme, .. } = *self;
+        Caller { address, ip, agreed, local, scheme, user: None, place: None }
     }
 
     /// Another address of whoever uses the connection.
     fn move_to(&mut self, address: ClientAddress) {
         if self.address != address {
-            let scheme = self.scheme;
-            *self = Caller { scheme, ..Caller::of(address, self.agreed.take()) };
+            let (local, scheme) = (self.local, self.scheme);
+            *self = Caller { local, scheme, ..Caller::of(address, self.agreed.take()) };
         }
     }
 
@@ -165,9 +169,17 @@ impl Session<'_> {
 
     /// Asks the kernel, once for a connection, for the port that the client connected to. A stream of HTTP/2 was told.
     fn find_local_port(&mut self) {
-        if let (None, Stream::H1(stream)) = (&self.local_port, &self.stream) {
-            self.local_port = stream.socket.socket().local_address().map(port_of);
+        if self.local_port.is_none() && matches!(self.stream, Stream::H1(_)) {
+            self.local_port = self.connected_to().map(port_of);
         }
+    }
+
+    /// What the client connected to.
+    pub(super) fn connected_to(&self) -> Option<SocketAddr> {
+        self.caller.local.or_else(|| match &self.stream {
+            Stream::H1(stream) => stream.socket.socket().local_address(),
+            Stream::H2(_) => self.local_address,
+        })
     }
 }
 

@@ -36,6 +36,7 @@ mod tunnel;
 mod variables;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,9 +71,11 @@ pub(crate) use streams::Http2;
 pub(crate) struct Client {
     pub(crate) link: Link,
     pub(crate) address: ClientAddress,
+    /// What it connected to, where a proxy in front of us says so.
+    pub(crate) local: Option<SocketAddr>,
     /// `http` or `https`, as the client asks.
     pub(crate) scheme: &'static str,
-    /// What its handshake came to, where that matters.
+    /// What its handshake came to; none in clear.
     pub(crate) agreed: Option<Arc<Agreed>>,
 }
 

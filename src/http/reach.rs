@@ -2,6 +2,7 @@
 //! It must never open a second connection of HTTP/2 where the first is still being opened and has room.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +46,8 @@ pub(super) struct Reach<'a> {
     pub(super) switches: bool,
     /// What a backend wants to hear first on a fresh connection.
     pub(super) told: Option<&'a [u8]>,
+    /// For whom.
+    pub(super) client: Option<IpAddr>,
 }
 
 impl Reach<'_> {
@@ -89,8 +92,8 @@ impl Reach<'_> {
         efforts: &mut Efforts,
         may_use_kept: bool,
     ) -> Result<(Reached, InFlight), ConnectFailed> {
-        let Reach { local, upstream, affinity, limits, switches, told } = *self;
-        let call = Call { affinity, told };
+        let Reach { local, upstream, affinity, limits, switches, told, client } = *self;
+        let call = Call { affinity, told, client };
         let idle = upstream.rules.keep_alive.map_or(Duration::ZERO, |keep| keep.idle);
         loop {
             let mut opening = None;

@@ -62,8 +62,9 @@ pub(crate) async fn serve(
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Outcome {
-    let Client { link, address, scheme, agreed } = client;
-    let (ahead, caller) = (Vec::new(), Caller { scheme, ..Caller::of(address, agreed) });
+    let Client { link, address, local: local_address, scheme, agreed } = client;
+    let caller = Caller { scheme, local: local_address, ..Caller::of(address, agreed) };
+    let ahead = Vec::new();
     if link.protocol() == Some(b"h2") || !site.rules.http1 {
         return Box::pin(streams::serve(link, ahead, site, caller, local, cut)).await;
     }

@@ -52,7 +52,7 @@ pub(super) async fn serve(
     let Some(rules) = &site.rules.http2 else {
         return Outcome::without_backend(Why::BadRequest, None);
     };
-    let local_address = link.socket().local_address();
+    let local_address = caller.local.or_else(|| link.socket().local_address());
     let local_port = local_address.map(port_of);
     let watch = Watch::new();
     let link = Batched::new(link);

@@ -15,6 +15,7 @@ use super::local::Local;
 use super::reach::{Reach, Reached, keep};
 use super::stream::Stream;
 use crate::upstream::connect::{ConnectFailed, Efforts};
+use crate::upstream::introduce::SendProxy;
 use crate::upstream::{Affinity, Upstream};
 
 /// How often it may go again because the connection it went out on turned out to be over.
@@ -67,9 +68,10 @@ impl Subrequest<'_> {
             self.request.framing == Framing::None && self.request.method.is_idempotent();
         let (local, upstream) = (self.local, self.upstream);
         let (affinity, limits) = (self.affinity, self.limits);
-        let told = upstream.rules.send_proxy.map(|version| version.header(None));
+        let told = upstream.rules.send_proxy.as_ref().map(SendProxy::own);
         let told = told.as_deref();
-        let reach = Reach { local, upstream, affinity, limits, switches: false, told };
+        let (switches, client) = (false, None);
+        let reach = Reach { local, upstream, affinity, limits, switches, told, client };
         loop {
             let reached = reach.backend(None, &mut tried, efforts, again == 0).await;
             let (Reached { mut stream, carried, at: sent }, place) =

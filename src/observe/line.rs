@@ -320,6 +320,7 @@ mod tests {
             name: Some("a\n.test".into()),
             certificate: Some(Arc::new(Shown {
                 subject: "CN=\"é".into(),
+                cn: None,
                 issuer: "CN=ca".into(),
                 fingerprint: "00ff".into(),
                 serial: "01".into(),

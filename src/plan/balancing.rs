@@ -14,14 +14,14 @@ use crate::upstream::KeyPart;
 use crate::upstream::cookie::{CookieRules, SecureWhen};
 use crate::upstream::h2::H2;
 use crate::upstream::idle::Keep;
-use crate::upstream::introduce::SendProxy;
+use crate::upstream::introduce::{Fact, ProxyVersion, SendProxy};
 use crate::upstream::outliers::{ErrorRules, LatencyRules, OutlierRules};
 
 /// Limits are per process: each worker has its share.
 pub(super) fn keep(config: &config::Upstream, workers: usize) -> Option<Keep> {
     match &config.keep_alive {
         // What has been said of one client on a connection does not hold for the next.
-        KeepAlive::On(keep) if config.send_proxy.is_none() => Some(Keep {
+        KeepAlive::On(keep) if config.send_proxy.is_none() && !config.transparent => Some(Keep {
             max: (keep.max as usize).div_ceil(workers.max(1)),
             idle: keep.idle.0,
             requests: keep.requests,
@@ -31,10 +31,17 @@ pub(super) fn keep(config: &config::Upstream, workers: usize) -> Option<Keep> {
 }
 
 pub(super) fn send_proxy(config: &config::Upstream) -> Option<SendProxy> {
-    config.send_proxy.map(|version| match version {
-        config::SendProxy::V1 => SendProxy::V1,
-        config::SendProxy::V2 => SendProxy::V2,
-    })
+    let version = match config.send_proxy? {
+        config::SendProxy::V1 => ProxyVersion::V1,
+        config::SendProxy::V2 => ProxyVersion::V2,
+    };
+    let facts = config.send_proxy_tlvs.iter().map(|fact| match fact {
+        config::ProxyTlv::Authority => Fact::Authority,
+        config::ProxyTlv::Alpn => Fact::Alpn,
+        config::ProxyTlv::Ssl => Fact::Ssl,
+        config::ProxyTlv::UniqueId => Fact::UniqueId,
+    });
+    Some(SendProxy { version, facts: facts.collect() })
 }
 
 pub(super) fn h2(config: &config::Upstream) -> H2 {

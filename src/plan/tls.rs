@@ -57,7 +57,7 @@ pub(super) fn answered_over_http(config: &Config) -> Vec<PathBuf> {
     let tls = tls.chain(config.tcp.values().map(|listener| &listener.tls)).flatten();
     let managed = tls.flat_map(Tls::every_certificate).filter_map(|pair| pair.acme);
     let over_http = managed.filter(|acme| acme.challenge == Challenge::Http);
-    let mut states: Vec<_> = over_http.map(|acme| acme.state).collect();
+    let mut states: Vec<_> = over_http.map(|acme| acme.compiled().folder()).collect();
     states.sort_unstable();
     states.dedup();
     states

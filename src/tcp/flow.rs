@@ -141,7 +141,7 @@ impl Flow {
             }
             let step = match self.state {
                 FlowState::Ended => return Moved::Waiting,
-                FlowState::Ending => return self.flushed(cx, to, Moved::AtEnd),
+                FlowState::Ending => return settled(to.poll_last_word(cx), Moved::AtEnd),
                 FlowState::Open if self.bulk => self.splice(cx, from, to, scratch, keep),
                 FlowState::Open => self.copy(cx, from, to, scratch, keep),
                 FlowState::Broken => self.discard(cx, from, scratch),
@@ -164,7 +164,8 @@ impl Flow {
     ) -> Option<Moved> {
         let room = keep.min(scratch.bytes.len());
         let count = match from.poll_read(cx, &mut scratch.bytes[..room]) {
-            Poll::Pending => return Some(self.flushed(cx, to, Moved::Waiting)),
+            // What the writer took goes to the kernel before the next is waited for.
+            Poll::Pending => return Some(settled(to.poll_flush(cx), Moved::Waiting)),
             Poll::Ready(Err(_)) => return Some(Moved::ReaderReset),
             Poll::Ready(Ok(count)) => count,
         };
@@ -261,15 +262,6 @@ impl Flow {
         None
     }
 
-    /// What is to be done once the writer has handed everything it took to the kernel.
-    fn flushed(&self, cx: &mut Context<'_>, to: &mut impl Side, then: Moved) -> Moved {
-        match to.poll_flush(cx) {
-            Poll::Ready(Ok(())) => then,
-            Poll::Ready(Err(_)) => Moved::WriterReset,
-            Poll::Pending => Moved::Waiting,
-        }
-    }
-
     /// Reads for nobody, so that the reader's end or reset is still noticed.
     fn discard(
         &mut self,
@@ -295,5 +287,14 @@ impl Flow {
         self.written = 0;
         self.piped = None;
         self.state = FlowState::Broken;
+    }
+}
+
+/// What moving came to once the writer has handed everything to the kernel.
+fn settled(handed: Poll<std::io::Result<()>>, then: Moved) -> Moved {
+    match handed {
+        Poll::Ready(Ok(())) => then,
+        Poll::Ready(Err(_)) => Moved::WriterReset,
+        Poll::Pending => Moved::Waiting,
     }
 }

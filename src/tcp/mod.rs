@@ -6,6 +6,7 @@ pub(crate) mod relay;
 mod side;
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use tokio::time::Instant;
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::route::{StreamAsk, StreamConditions};
-use crate::upstream::connect::{ConnectFailed, Connected, Efforts};
-use crate::upstream::{INSTANT_RESET, InFlight, Upstream};
+use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
+use crate::upstream::{Affinity, INSTANT_RESET, InFlight, Upstream};
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Side, Times};
 
@@ -125,6 +126,7 @@ pub(crate) struct Client {
     pub(crate) key: u64,
     /// What its backend wants to hear first.
     pub(crate) told: Option<Box<[u8]>>,
+    pub(crate) address: Option<IpAddr>,
 }
 
 /// Serves one client from its first byte to its last.
@@ -137,12 +139,14 @@ pub(crate) fn serve(
     cut: &Cut,
 ) -> impl Future<Output = Outcome> {
     async move {
-        let Client { link, key, told } = client;
+        let Client { link, key, told, address } = client;
         let accepted = Instant::now();
+        let affinity = Affinity { key, session: None };
+        let call = Call { affinity, told: told.as_deref(), client: address };
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
         let connecting = async {
             tokio::select! {
-                connected = upstream.connect(key, told.as_deref()) => Some(connected),
+                connected = upstream.connect(call) => Some(connected),
                 () = cut.asked() => None,
             }
         };

@@ -74,6 +74,9 @@ pub(crate) trait Side {
     /// Hands everything that was taken to the kernel.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Hands everything to the kernel, and with it the word that no more will come, where there is such a word.
+    fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
     /// Tells the peer that no more bytes will come. Everything that was taken has been flushed.
     fn finish_writing(&mut self);
 
@@ -94,6 +97,10 @@ impl Side for Socket {
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_last_word(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
@@ -302,11 +309,18 @@ impl<C: Side, B: Side> Relay<C, B> {
     /// Boxed, so that a relay at rest does not carry the room for it.
     async fn pass_on_reset(&mut self, end: End) {
         match end {
-            End::ClientReset => Box::pin(reset_after_delivery(self.backend.socket())).await,
-            End::BackendReset => Box::pin(reset_after_delivery(self.client.socket())).await,
+            End::ClientReset => Box::pin(reset_side(&mut self.backend)).await,
+            End::BackendReset => Box::pin(reset_side(&mut self.client)).await,
             End::Cut | End::TooLong | End::Idle | End::ClientFinished | End::BackendFinished => {}
         }
     }
+}
+
+/// The same for what may hold bytes itself.
+async fn reset_side(side: &mut impl Side) {
+    let flushed = poll_fn(|cx| side.poll_flush(cx));
+    let _ = tokio::time::timeout(DELIVERY_BEFORE_RESET, flushed).await;
+    reset_after_delivery(side.socket()).await;
 }
 
 /// Resets a connection as soon as its peer has what was sent before, or after a moment of patience.

@@ -1,7 +1,7 @@
 //! A connection that may go through TLS, as one side of a relay.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::relay::Side;
 use crate::link::Link;
@@ -18,6 +18,11 @@ impl Side for Link {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Link::poll_flush(self, cx)
+    }
+
+    fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Link::poll_flush(self, cx))?;
+        self.poll_close_notify(cx)
     }
 
     fn finish_writing(&mut self) {

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::{Acceptor as Greeter, ClientHello};
 use rustls::sign::SingleCertAndKey;
-use rustls::{HandshakeKind, ServerConfig};
+use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
@@ -45,16 +45,18 @@ pub(crate) struct Acceptor {
 #[derive(Debug)]
 pub(crate) struct Accepted {
     pub(crate) link: Link,
-    /// The name it asked for.
-    pub(crate) name: Option<String>,
-    pub(crate) agreed: Option<Agreed>,
+    pub(crate) agreed: Agreed,
 }
 
-/// What a handshake came to that matters later.
+/// What a handshake came to.
 #[derive(Debug)]
 pub(crate) struct Agreed {
     offer: Arc<Offer>,
     terms: usize,
+    /// The name that the client asked for.
+    pub(crate) name: Option<Arc<str>>,
+    pub(crate) version: &'static str,
+    pub(crate) suite: &'static str,
     /// The client's certificate, if it has shown one.
     pub(crate) shown: Option<Arc<Shown>>,
 }
@@ -117,6 +119,7 @@ impl Acceptor {
     /// Reads all files anew. If one cannot be used, everything stays as it is.
     pub(super) fn reload(&self) -> Result<Vec<String>, Flaw> {
         let Made { offer, out_of_date } = Offer::load(&self.settings, &self.keys)?;
+        offer.may_follow(&self.offer.load())?;
         self.keys.reload()?;
         self.offer.store(Arc::new(offer));
         Ok(out_of_date.into_iter().map(|(_, said)| said).collect())
@@ -126,30 +129,33 @@ impl Acceptor {
     pub(crate) async fn accept(&self, socket: Socket, pace: &Rc<Pace>) -> Result<Accepted, Failed> {
         let timeout = self.settings.handshake_timeout;
         let handshake = tokio::time::timeout(timeout, async {
-            if let Some(start_tls) = self.settings.start_tls {
-                start_tls.agree(&socket).await.map_err(Failed::Handshake)?;
-            }
+            let agreed_on = match self.settings.start_tls {
+                Some(start_tls) => start_tls.agree(&socket).await.map_err(Failed::Handshake)?,
+                None => false,
+            };
             let mut first = [0];
             let arrived = poll_fn(|cx| socket.poll_peek_beyond(cx, 0, &mut first)).await;
             match arrived.map_err(Failed::Handshake)?.count {
                 0 => return Err(Failed::Silent),
                 // A record begins with 22 (RFC 8446 5.1), a request with its method.
                 _ if first[0] == 22 => {}
+                // Whoever has asked for TLS may not go on without it.
+                _ if agreed_on => {}
                 _ if self.settings.allow_plain || first[0].is_ascii_uppercase() => {
                     return Err(Failed::Plain(socket));
                 }
                 _ => {}
             }
-            // Whoever has said nothing yet takes no place. It is never closed.
+            let greeted = LazyConfigAcceptor::new(Greeter::default(), socket);
+            let start = greeted.await.map_err(Failed::Handshake)?;
+            // Whoever has not said all of its hello takes no place. It is never closed.
             let _place = self.places.acquire().await;
-            Paced::new(self.handshake(socket), pace).await
+            Paced::new(self.handshake(start), pace).await
         });
         handshake.await.unwrap_or(Err(Failed::Late(timeout)))
     }
 
-    async fn handshake(&self, socket: Socket) -> Result<Accepted, Failed> {
-        let greeted = LazyConfigAcceptor::new(Greeter::default(), socket);
-        let start = greeted.await.map_err(Failed::Handshake)?;
+    async fn handshake(&self, start: StartHandshake<Socket>) -> Result<Accepted, Failed> {
         if let Some(acme::ALPN) = only_protocol(&start.client_hello()) {
             return Err(self.be_challenged(start).await);
         }
@@ -176,9 +182,15 @@ impl Acceptor {
                 .map_err(|error| Failed::Handshake(io::Error::other(error)))?;
         }
         let shown = chain.and_then(<[_]>::first).and_then(Shown::of).map(Arc::new);
-        let matters = shown.is_some() || offer.demands_differ();
-        let agreed = matters.then(|| Agreed { offer: Arc::clone(&offer), terms: number, shown });
-        Ok(Accepted { link: Link::secure(stream), name, agreed })
+        let agreed = Agreed {
+            name: name.map(Arc::from),
+            version: version_name(session.protocol_version()),
+            suite: suite_name(session.negotiated_cipher_suite().map(|suite| suite.suite())),
+            terms: number,
+            shown,
+            offer: Arc::clone(&offer),
+        };
+        Ok(Accepted { link: Link::secure(stream), agreed })
     }
 }
 
@@ -209,6 +221,24 @@ impl Acceptor {
             }
             Err(error) => Failed::Handshake(error),
         }
+    }
+}
+
+/// As OpenSSL calls it, and so everybody who reads PROXY headers.
+fn version_name(version: Option<ProtocolVersion>) -> &'static str {
+    match version {
+        Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    }
+}
+
+/// As IANA calls it.
+fn suite_name(suite: Option<CipherSuite>) -> &'static str {
+    match suite {
+        Some(CipherSuite::TLS13_AES_128_GCM_SHA256) => "TLS_AES_128_GCM_SHA256",
+        Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
+        Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other.and_then(|suite| suite.as_str()).unwrap_or_default(),
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) out_of_date: Vec<(Part, String)>,
     /// When something about it changes by itself: its OCSP answer is too old then.
     pub(super) until: Option<SystemTime>,
+    /// Whether it only stands in for one that ACME has not got yet.
+    pub(super) stands_in: bool,
 }
 
 impl Identity {
@@ -62,11 +64,18 @@ fn managed_or_stand_in(managed: &Managed) -> Result<Identity, Flaw> {
         return stand_in(&managed.domains);
     }
     let files = Files { certificate: file.clone(), key: file, ocsp: None };
-    of_files(&files).or_else(|flaw| {
-        let mut identity = stand_in(&managed.domains)?;
-        identity.out_of_date.push((Part::Certificate, flaw.message));
-        Ok(identity)
-    })
+    match of_files(&files) {
+        // Also names that it is not for yet: what is demanded of their clients must hold from the beginning.
+        Ok(mut identity) => {
+            identity.names.extend(managed.domains.iter().cloned());
+            Ok(identity)
+        }
+        Err(flaw) => {
+            let mut identity = stand_in(&managed.domains)?;
+            identity.out_of_date.push((Part::Certificate, flaw.message));
+            Ok(identity)
+        }
+    }
 }
 
 fn stand_in(domains: &[String]) -> Result<Identity, Flaw> {
@@ -77,7 +86,7 @@ fn stand_in(domains: &[String]) -> Result<Identity, Flaw> {
     let certified =
         CertifiedKey::from_der(chain, key.into(), &provider).map_err(Flaw::of_library)?;
     let (certified, names) = (Arc::new(certified), domains.to_vec());
-    Ok(Identity { certified, names, out_of_date: Vec::new(), until: None })
+    Ok(Identity { certified, names, out_of_date: Vec::new(), until: None, stands_in: true })
 }
 
 /// A certificate, with those that vouch for it, and its key, wherever they come from.
@@ -97,7 +106,10 @@ fn pair(
     })?;
     let certified = CertifiedKey::new(chain, signer);
     match certified.keys_match() {
-        Ok(()) => Ok(Identity { certified: Arc::new(certified), names, out_of_date, until: None }),
+        Ok(()) => {
+            let certified = Arc::new(certified);
+            Ok(Identity { certified, names, out_of_date, until: None, stands_in: false })
+        }
         Err(Error::InconsistentKeys(_)) => {
             let (key, certificate) = (quoted(&files.key), quoted(&files.certificate));
             let message = format!("the key {key} does not fit the certificate {certificate}");
@@ -118,10 +130,13 @@ fn staple(identity: &mut Identity, path: &Path) -> Result<(), Flaw> {
         .map_err(|cause| files::damaged(path, Part::Ocsp, cause))?
         .filter(|answer| Some(answer.serial.as_slice()) == serial.as_deref());
     let Some(answer) = answer else {
-        let message = format!("the OCSP answer {} is about another certificate", quoted(path));
-        let advice =
-            "ask for this one: openssl ocsp -cert CERT -issuer ISSUER -url URL -respout FILE";
-        return Err(Flaw::new(Part::Ocsp, message, advice));
+        let message = format!(
+            "the OCSP answer {} is about another certificate, and is not shown",
+            quoted(path)
+        );
+        // As after a renewal, before the answer has been asked for anew: no reason to keep the new one back.
+        identity.out_of_date.push((Part::Ocsp, message));
+        return Ok(());
     };
     if !answer.is_good {
         let message =

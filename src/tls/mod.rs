@@ -101,7 +101,7 @@ impl Settings {
     /// Where answers to challenges of ACME may stand.
     fn acme_states(&self) -> Vec<PathBuf> {
         let managed = self.identities.iter().filter_map(|(source, _)| match source {
-            Source::Managed(managed) => Some(managed.state.clone()),
+            Source::Managed(managed) => Some(managed.folder()),
             Source::Files(_) => None,
         });
         let mut states: Vec<_> = managed.collect();

@@ -40,7 +40,10 @@ impl ByName {
             wildcard: HashMap::new(),
         };
         let first_name = names.first().map(|name| normal(name));
-        for (certified, names, demand) in all {
+        for (index, (certified, names, demand)) in all.into_iter().enumerate() {
+            if index > 0 && names.is_empty() {
+                return Err(nameless());
+            }
             for asked in names.iter().map(|name| normal(name)) {
                 let (map, name) = match asked.strip_prefix("*.") {
                     Some(below) => (&mut by_name.wildcard, below.to_owned()),
@@ -61,6 +64,12 @@ impl ByName {
             by_name.first = entry;
         }
         Ok(by_name)
+    }
+
+    /// Every name that is known, wildcards as they are written.
+    pub(super) fn all(&self) -> impl Iterator<Item = String> {
+        let wildcards = self.wildcard.keys().map(|below| format!("*.{below}"));
+        self.exact.keys().cloned().chain(wildcards)
     }
 
     /// The number of what is demanded of clients that ask for a name.
@@ -93,6 +102,12 @@ impl ResolvesServerCert for ByName {
         // Where none can be used, the handshake says so.
         certified.iter().find(usable).or_else(|| certified.first()).cloned()
     }
+}
+
+fn nameless() -> Flaw {
+    let message = "no name of a host stands in one of the certificates".to_owned();
+    let advice = "nobody could ask for it: have it issued with subjectAltName, or write it first";
+    Flaw::new(Part::Certificate, message, advice)
 }
 
 fn clash(name: &str) -> Flaw {

@@ -10,11 +10,15 @@ use rustls::server::{NoClientAuth, NoServerSessionStorage};
 use rustls::version::{TLS12, TLS13};
 
 use super::certificate;
-use super::clients::{Auth, Clients};
+use super::clients::{Auth, Clients, Demand};
 use super::files::{Flaw, Part};
 use super::names::ByName;
 use super::tickets::{TicketKeys, Tickets};
 use super::{Settings, Version};
+
+/// The most that one record carries. With its head and its tag it has 8 KiB, which allocators hand out from memory that
+/// was just in use: of records of 16 KiB, as large as they may be, copying took twice the time.
+const FRAGMENT: usize = 8100;
 
 /// What a listener offers.
 #[derive(Debug)]
@@ -22,7 +26,11 @@ pub(crate) struct Offer {
     names: Arc<ByName>,
     /// By their numbers; where all names have the same, there is one.
     terms: Vec<Terms>,
+    /// By the numbers of the terms.
+    demands: Vec<Demand>,
     refuse_unknown: bool,
+    /// Whether some certificate only stands in for another one.
+    stands_in: bool,
     /// When it is no longer what it should be, without a file having changed.
     pub(super) until: Option<SystemTime>,
 }
@@ -47,19 +55,21 @@ impl Offer {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut demands = Vec::new();
         let (mut named, mut out_of_date, mut until) = (Vec::new(), Vec::new(), None);
+        let mut stands_in = false;
         for (source, demand) in &settings.identities {
             let identity = certificate::load(source)?;
             let number = demands.iter().position(|known| *known == demand).unwrap_or_else(|| {
                 demands.push(demand);
                 demands.len() - 1
             });
+            stands_in |= identity.stands_in;
             until = [until, identity.until].into_iter().flatten().min();
             out_of_date.extend(identity.out_of_date);
             named.push((identity.certified, identity.names, number));
         }
         let names = Arc::new(ByName::new(named)?);
         let mut terms = Vec::new();
-        for demand in demands {
+        for demand in &demands {
             let clients = match demand.auth {
                 Auth::Off => None,
                 Auth::Optional | Auth::Required => {
@@ -69,7 +79,33 @@ impl Offer {
             terms.push(Terms::new(settings, &provider, &names, clients, keys)?);
         }
         let refuse_unknown = settings.refuse_unknown_names;
-        Ok(Made { offer: Offer { names, terms, refuse_unknown, until }, out_of_date })
+        let demands = demands.into_iter().cloned().collect();
+        let offer = Offer { names, terms, demands, refuse_unknown, stands_in, until };
+        Ok(Made { offer, out_of_date })
+    }
+
+    /// Whether this may take the place of another one. What is not there any more must not open a name to clients that it
+    /// was closed to, nor put a stand-in in the place of what was good.
+    pub(super) fn may_follow(&self, before: &Offer) -> Result<(), Flaw> {
+        if self.stands_in && !before.stands_in {
+            let message = "a certificate that ACME had got is gone or damaged".to_owned();
+            return Err(Flaw::new(Part::Certificate, message, "bring its folder back"));
+        }
+        for name in before.names.all() {
+            let (was, is) = (before.demand_of(&name), self.demand_of(&name));
+            if was != is {
+                let message = format!(
+                    "{name} is in no certificate any more, and would be served as a name is of which nothing is said"
+                );
+                let advice = "have the certificate issued for it too; a restart takes it as it is";
+                return Err(Flaw::new(Part::Certificate, message, advice));
+            }
+        }
+        Ok(())
+    }
+
+    fn demand_of(&self, name: &str) -> Option<&Demand> {
+        self.demands.get(self.names.demand(Some(name)))
     }
 
     /// The number of the terms for a name, and whether they are to be had.
@@ -118,6 +154,7 @@ impl Terms {
         // Tickets are all there is to resume by: what is kept here would outlive what was demanded.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
+        config.max_fragment_size = Some(FRAGMENT);
         Ok(Terms { config: Arc::new(config), clients })
     }
 }

@@ -15,6 +15,8 @@ use x509_parser::x509::AttributeTypeAndValue;
 pub(crate) struct Shown {
     /// Whom it is for, as RFC 4514 writes it: `CN=device-1,O=Example`.
     pub(crate) subject: String,
+    /// The common name among that, as it stands in the certificate.
+    pub(crate) cn: Option<String>,
     /// Who vouches for it, written in the same way.
     pub(crate) issuer: String,
     /// The SHA-256 of the whole certificate, in hexadecimal.
@@ -37,6 +39,7 @@ impl Shown {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         Some(Shown {
             subject: distinguished(parsed.subject()),
+            cn: cn(parsed.subject()),
             issuer: distinguished(parsed.issuer()),
             fingerprint: hex(&fingerprint(certificate)),
             serial: hex(parsed.raw_serial()),
@@ -87,6 +90,10 @@ fn general_names<'c>(
 ) -> impl Iterator<Item = &'c GeneralName<'c>> {
     let alternatives = certificate.subject_alternative_name().ok().flatten();
     alternatives.into_iter().flat_map(|names| &names.value.general_names)
+}
+
+fn cn(name: &X509Name<'_>) -> Option<String> {
+    name.iter_common_name().next().and_then(|name| name.as_str().ok()).map(str::to_owned)
 }
 
 /// A name of X.509 as RFC 4514 writes it: the last part first.

@@ -13,28 +13,29 @@ const POSTGRESQL_TLS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 const POSTGRESQL_GSS: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 48];
 
 impl StartTls {
-    /// Goes through what stands before the handshake. A client that asks for none is left as it came.
-    pub(super) async fn agree(self, socket: &Socket) -> io::Result<()> {
+    /// Goes through what stands before the handshake. Whether the client has asked for one; one that has not is left as
+    /// it came.
+    pub(super) async fn agree(self, socket: &Socket) -> io::Result<bool> {
         match self {
             StartTls::Postgresql => {
                 // One that would rather have Kerberos asks for that first, once.
                 for _ in 0..2 {
                     let mut asked = [0; 8];
                     if !peek_all(socket, &mut asked).await? {
-                        return Ok(());
+                        return Ok(false);
                     }
                     let (answer, is_over) = match asked {
                         POSTGRESQL_TLS => (b"S", true),
                         POSTGRESQL_GSS => (b"N", false),
-                        _ => return Ok(()),
+                        _ => return Ok(false),
                     };
                     socket.take(&mut asked)?;
                     socket.send_first(answer)?;
                     if is_over {
-                        return Ok(());
+                        return Ok(true);
                     }
                 }
-                Ok(())
+                Ok(false)
             }
         }
     }

@@ -84,8 +84,12 @@ pub(crate) struct Watch {
     now: Notify,
 }
 
-/// What tells one state of a file from another: device and number, length, time of the last change. None is no file.
-pub(super) type Stamp = Option<(u64, u64, u64, i64, i64)>;
+/// After a failure, files are read again as often as this: what was wrong may have been no matter of the files.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// What tells one state of a file from another: device and number, length, time of the last change, of what is in it and of
+/// what is known about it. None is no file.
+pub(super) type Stamp = Option<(u64, u64, u64, [i64; 4])>;
 
 /// The files of one of them.
 struct Watched {
@@ -99,6 +103,8 @@ struct Watched {
     keys_born: Instant,
     /// What is out of date by itself was read anew at this time.
     renewed: Option<SystemTime>,
+    /// When they could not be used, and why not.
+    failed: Option<(Instant, String)>,
 }
 
 impl Watch {
@@ -135,7 +141,15 @@ impl Watched {
     fn new((section, made): Sectioned) -> Watched {
         let read = made.first_read().to_vec();
         let seen = read.clone();
-        Watched { section, made, read, seen, keys_born: Instant::now(), renewed: None }
+        Watched {
+            section,
+            made,
+            read,
+            seen,
+            keys_born: Instant::now(),
+            renewed: None,
+            failed: None,
+        }
     }
 
     fn look(&mut self, asked: bool) {
@@ -148,8 +162,9 @@ impl Watched {
         if is_over {
             self.renewed = until;
         }
-        if asked || changed || is_over {
-            self.read_anew();
+        let is_due = self.failed.as_ref().is_some_and(|(at, _)| at.elapsed() >= RETRY);
+        if asked || changed || is_over || is_due {
+            self.read_anew(asked || changed);
         }
         match self.made.keep_fresh(self.keys_born.elapsed()) {
             Ok(true) => self.keys_born = Instant::now(),
@@ -158,20 +173,28 @@ impl Watched {
         }
     }
 
-    fn read_anew(&mut self) {
+    /// Reads the files; a failure is said once, and again when somebody asked or a file changed.
+    fn read_anew(&mut self, is_news: bool) {
         self.read.clone_from(&self.seen);
         let section = &self.section;
         match self.made.reload() {
             Ok(out_of_date) => {
+                self.failed = None;
                 tracing::info!("[{section}] tls: certificates and keys were read anew");
                 for said in out_of_date {
                     tracing::warn!("[{section}] tls: {said}");
                 }
             }
-            Err(flaw) => tracing::error!(
-                "[{section}] tls: {flaw}; what served before goes on serving: {}",
-                flaw.advice
-            ),
+            Err(flaw) => {
+                let said = flaw.to_string();
+                if is_news || self.failed.as_ref().is_none_or(|(_, before)| *before != said) {
+                    tracing::error!(
+                        "[{section}] tls: {said}; what served before goes on serving: {}",
+                        flaw.advice
+                    );
+                }
+                self.failed = Some((Instant::now(), said));
+            }
         }
     }
 }
@@ -183,5 +206,6 @@ pub(super) fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 
 fn stamp(path: &Path) -> Stamp {
     let about = std::fs::metadata(path).ok()?;
-    Some((about.dev(), about.ino(), about.size(), about.mtime(), about.mtime_nsec()))
+    let times = [about.mtime(), about.mtime_nsec(), about.ctime(), about.ctime_nsec()];
+    Some((about.dev(), about.ino(), about.size(), times))
 }

@@ -2,6 +2,7 @@
 //! A lack of our own never counts against a backend, and a backend that was tried is not tried again.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,21 +61,38 @@ pub(crate) struct Call<'a> {
     pub(crate) affinity: Affinity,
     /// What a backend wants to hear first on a fresh connection.
     pub(crate) told: Option<&'a [u8]>,
+    /// Whose it is.
+    pub(crate) client: Option<IpAddr>,
 }
 
 /// Why a backend could not be connected to, by the step that failed.
 #[derive(Debug)]
 enum Failed {
     Connect(io::Error),
+    /// We may not come from the client's address.
+    Source(io::Error),
     /// It could not even be told for whom.
     Tell(io::Error),
     Handshake(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed::Connect(error)
+    }
+}
+
+impl From<rustix::io::Errno> for Failed {
+    fn from(error: rustix::io::Errno) -> Failed {
+        Failed::Connect(error.into())
+    }
 }
 
 impl Failed {
     fn step(&self) -> &'static str {
         match self {
             Failed::Connect(_) => "connect to",
+            Failed::Source(_) => "come from the client's address (CAP_NET_ADMIN) to",
             Failed::Tell(_) => "PROXY header to",
             Failed::Handshake(_) => "TLS with",
         }
@@ -82,20 +100,21 @@ impl Failed {
 
     fn cause(&self) -> &io::Error {
         match self {
-            Failed::Connect(error) | Failed::Tell(error) | Failed::Handshake(error) => error,
+            Failed::Connect(error)
+            | Failed::Source(error)
+            | Failed::Tell(error)
+            | Failed::Handshake(error) => error,
         }
     }
 }
 
 impl Upstream {
-    /// Finds a backend that takes a connection. `key` decides for hashing algorithms.
+    /// Finds a backend that takes a connection.
     pub(crate) async fn connect(
         self: &Arc<Self>,
-        key: u64,
-        told: Option<&[u8]>,
+        call: Call<'_>,
     ) -> Result<Connected, ConnectFailed> {
         let (mut tried, mut efforts) = (Vec::new(), Efforts::default());
-        let call = Call { affinity: Affinity { key, session: None }, told };
         match self.reach(call, None, &mut tried, &mut efforts, |_| None::<Link>).await? {
             (Way::Kept(link) | Way::Fresh(link), place) => {
                 // Of a stream of bytes, nobody knows where an answer begins.
@@ -132,7 +151,7 @@ impl Upstream {
                 return Ok((Way::Kept(kept), place));
             }
             let began = Instant::now();
-            let outcome = self.connect_once(&place.backend, call.told).await;
+            let outcome = self.connect_once(&place.backend, call).await;
             let took = began.elapsed();
             efforts.connect = Some(efforts.connect.unwrap_or_default() + took);
             match outcome {
@@ -178,7 +197,9 @@ impl Upstream {
     ) -> ConnectFailed {
         let error = failed.cause();
         let why = match error.kind() {
-            _ if own_lack(error).is_some() => Why::OutOfResources,
+            _ if own_lack(error).is_some() || matches!(failed, Failed::Source(_)) => {
+                Why::OutOfResources
+            }
             _ if matches!(failed, Failed::Handshake(_)) => Why::BackendTls,
             io::ErrorKind::TimedOut => Why::ConnectTimeout,
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Why::ConnectRefused,
@@ -197,11 +218,11 @@ impl Upstream {
     }
 
     /// Connects, says for whom, and goes through the handshake, all in the time that connecting may take.
-    async fn connect_once(&self, to: &Backend, told: Option<&[u8]>) -> Result<Link, Failed> {
+    async fn connect_once(&self, to: &Backend, call: Call<'_>) -> Result<Link, Failed> {
         let until = Instant::now() + self.rules.connect_timeout;
         let opened = async {
-            let socket = self.open(&to.address).await.map_err(Failed::Connect)?;
-            if let Some(told) = told {
+            let socket = self.open(&to.address, call.client).await?;
+            if let Some(told) = call.told {
                 socket.send_first(told).map_err(Failed::Tell)?;
             }
             match &self.tls {
@@ -218,7 +239,8 @@ impl Upstream {
         }
     }
 
-    async fn open(&self, to: &BackendAddress) -> io::Result<Socket> {
+    /// A connection to a backend, from the client's own address where that is asked for.
+    async fn open(&self, to: &BackendAddress, client: Option<IpAddr>) -> Result<Socket, Failed> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         match to {
             BackendAddress::Ip(address) => {
@@ -226,7 +248,14 @@ impl Upstream {
                     if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
                 let fd = socket_with(family, SocketType::STREAM, flags, None)?;
                 self.rules.options.apply(fd.as_fd())?;
-                if let Some(source) = self.next_source(*address) {
+                let client = client.map(|client| client.to_canonical());
+                let client = client.filter(|client| client.is_ipv4() == address.is_ipv4());
+                if let Some(client) = client.filter(|_| self.rules.transparent) {
+                    evenkeel_sys::allow_foreign_source(&fd, client.is_ipv4())
+                        .map_err(Failed::Source)?;
+                    evenkeel_sys::bind_address_no_port(&fd)?;
+                    bind(&fd, &std::net::SocketAddr::from((client, 0)))?;
+                } else if let Some(source) = self.next_source(*address) {
                     evenkeel_sys::bind_address_no_port(&fd)?;
                     bind(&fd, &std::net::SocketAddr::from((source, 0)))?;
                 }
@@ -247,7 +276,7 @@ impl Upstream {
                         }
                         outcome => {
                             outcome?;
-                            return Socket::adopt(fd);
+                            return Ok(Socket::adopt(fd)?);
                         }
                     }
                 }

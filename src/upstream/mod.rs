@@ -68,6 +68,8 @@ pub(crate) struct Rules {
     pub(crate) sources: Vec<IpAddr>,
     /// Whether backends are told for whom we connect, and how.
     pub(crate) send_proxy: Option<SendProxy>,
+    /// Whether we connect from the client's own address.
+    pub(crate) transparent: bool,
     pub(crate) options: SocketOptions,
 }
 

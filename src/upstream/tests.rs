@@ -21,6 +21,7 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
         keep_alive: None,
         h2: None,
         send_proxy: None,
+        transparent: false,
         name: "db".into(),
         entries,
         balance: Algorithm::RoundRobin,

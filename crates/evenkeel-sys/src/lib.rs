@@ -30,16 +30,30 @@ pub fn receive(socket: impl AsFd, into: &mut ReadBuf<'_>) -> io::Result<usize> {
     Ok(count)
 }
 
+/// Lets a socket be bound to an address that is not this machine's own, so that a peer sees somebody else
+/// (`IP_TRANSPARENT` and `IPV6_TRANSPARENT`, ip(7)). It takes the right CAP_NET_ADMIN or CAP_NET_RAW.
+pub fn allow_foreign_source(socket: impl AsFd, is_ipv4: bool) -> io::Result<()> {
+    let (level, option) = match is_ipv4 {
+        true => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+        false => (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+    };
+    switch_on(socket, level, option)
+}
+
 /// Leaves choosing the source port to `connect`, so that a socket bound to a source address does not
 /// use up a port for every destination (`IP_BIND_ADDRESS_NO_PORT`, ip(7), Linux 4.2).
 pub fn bind_address_no_port(socket: impl AsFd) -> io::Result<()> {
+    switch_on(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)
+}
+
+fn switch_on(socket: impl AsFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     // SAFETY: the descriptor is borrowed for the call, and the pointer and length describe `on`, which outlives it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
+            level,
+            option,
             (&raw const on).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )

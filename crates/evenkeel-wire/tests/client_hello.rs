@@ -72,6 +72,15 @@ fn the_name_and_the_protocols_are_found_in_whatever_pieces_they_come() {
 }
 
 #[test]
+fn of_an_encrypted_hello_the_outer_name_is_seen() {
+    // encrypted_client_hello (RFC 9849): whatever is in it is for somebody else.
+    let encrypted = extension(0xfe0d, &[0; 200]);
+    let message = message(&[encrypted, name(b"public.example")]);
+    let hello = whole(&records(&message, 1 << 14)).unwrap();
+    assert_eq!(hello.server_name.as_deref(), Some("public.example"));
+}
+
+#[test]
 fn a_client_may_ask_for_nothing_or_for_an_address() {
     assert_eq!(whole(&records(&message(&[]), 100)), Ok(ClientHello::default()));
     // TLS 1.2 without extensions.

@@ -150,6 +150,20 @@ choice! {
     }
 }
 
+choice! {
+    /// Something that a PROXY header of version 2 may say besides addresses.
+    pub enum ProxyTlv ("a fact of send-proxy-tlvs") {
+        /// The name that a TLS client asks for.
+        Authority = "authority",
+        /// The protocol that was agreed on.
+        Alpn = "alpn",
+        /// Version, cipher suite, and the common name of the client's certificate.
+        Ssl = "ssl",
+        /// HTTP: the id of the request.
+        UniqueId = "unique-id",
+    }
+}
+
 /// Where the access log goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessTo {

@@ -4,13 +4,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::{Complaints, tcp};
 use crate::config::problem::shown;
 use crate::config::{
-    Acme, Address, Certificate, Challenge, ClientAuth, ClientDemand, HostPattern, Tls, TlsProfile,
-    TlsVersion, Upstream, UpstreamTls, Verify,
+    Acme, Address, Certificate, Challenge, ClientAuth, ClientDemand, Config, HostPattern, Tls,
+    TlsProfile, TlsVersion, Upstream, UpstreamTls, Verify,
 };
+use crate::tls::acme::Managed;
 use crate::tls::{Flaw, Trust, certificate};
 
 pub(super) fn verify(tls: &Tls, complaints: &mut Complaints) {
@@ -29,6 +31,7 @@ pub(super) fn verify(tls: &Tls, complaints: &mut Complaints) {
         });
     }
     clients(&tls.demand(), tls.client_auth.is_some(), complaints);
+    plain(tls, complaints);
     names(tls, complaints);
     handshake(tls, complaints);
 }
@@ -218,14 +221,54 @@ fn clients(demand: &ClientDemand, is_written: bool, complaints: &mut Complaints)
     }
 }
 
+/// In clear nobody shows a certificate.
+fn plain(tls: &Tls, complaints: &mut Complaints) {
+    let demands = tls.certificates.iter().map(|pair| tls.demand_of(pair)).chain([tls.demand()]);
+    let demands: Vec<_> = demands.map(|demand| demand.auth).collect();
+    if !tls.allow_plain {
+    } else if demands.contains(&ClientAuth::Required) {
+        let message = "in clear, clients would be served that show no certificate";
+        complaints.error(&["allow-plain"], message, "leave it out, or client-auth");
+    } else if demands.contains(&ClientAuth::Optional) {
+        let message = "clients in clear are served as those that show no certificate";
+        complaints.warning(&["allow-plain"], message, "");
+    }
+}
+
+/// Certificates by ACME whose first names are the same share a file, and so must be the same.
+pub(super) fn one_of_each(config: &Config, complaints: &mut Complaints) {
+    let mut known: HashMap<PathBuf, Managed> = HashMap::new();
+    let http = config.http.iter().map(|(name, listener)| ("http", name, &listener.tls));
+    let tcp = config.tcp.iter().map(|(name, listener)| ("tcp", name, &listener.tls));
+    for (section, name, tls) in http.chain(tcp) {
+        let every = tls.iter().flat_map(Tls::every_certificate);
+        for managed in every.filter_map(|pair| pair.acme).map(|acme| acme.compiled()) {
+            if known.get(&managed.file()).is_some_and(|other| *other != managed) {
+                let first = managed.domains.first().map_or("", String::as_str);
+                let message =
+                    format!("another acme also begins with {}, and is different", shown(first));
+                let advice = "write both alike, or give each a state of its own";
+                complaints.error(&[section, name, "tls"], message, advice);
+            }
+            known.insert(managed.file(), managed);
+        }
+    }
+}
+
 /// Two certificates for one name are for one kind of clients.
 fn names(tls: &Tls, complaints: &mut Complaints) {
     let mut known: HashMap<String, ClientDemand> = HashMap::new();
-    for pair in tls.every_certificate() {
+    for (index, pair) in tls.every_certificate().into_iter().enumerate() {
         // One that cannot be read has been named already.
         let Some(Ok(identity)) = pair.source().map(|source| certificate::load(&source)) else {
             continue;
         };
+        if index > 0 && identity.names_in_lower_case().next().is_none() {
+            let message = "no name of a host stands in one of the certificates";
+            let advice = "nobody could ask for it: have it issued with subjectAltName";
+            complaints.error(&["certificates"], message, advice);
+            return;
+        }
         let demand = tls.demand_of(&pair);
         for name in identity.names_in_lower_case() {
             if known.get(&name).is_some_and(|other| *other != demand) {

@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Complaints, balancing, keepalive};
 use crate::config::problem::shown;
-use crate::config::{Address, H2Limits, Health, IdleConnections, KeepAlive, Probe, Upstream};
+use crate::config::{
+    Address, H2Limits, Health, IdleConnections, KeepAlive, Probe, SendProxy, Upstream,
+};
 
 /// Balancing tables and per-backend counts are sized for this many.
 const BACKENDS_MAX: usize = 10_000;
@@ -37,6 +39,19 @@ pub(super) fn verify(upstream: &Upstream, complaints: &mut Complaints) {
     if upstream.h2 && upstream.send_proxy.is_some() {
         let message = "many clients share a connection of HTTP/2, so that no header can name them";
         complaints.error(&["send-proxy"], message, "leave out h2, or send-proxy");
+    }
+    if !upstream.send_proxy_tlvs.is_empty() && upstream.send_proxy != Some(SendProxy::V2) {
+        let advice = "write send-proxy = \"v2\"";
+        complaints.error(&["send-proxy-tlvs"], "only version 2 has room for them", advice);
+    }
+    if upstream.transparent && upstream.h2 {
+        let message =
+            "many clients share a connection of HTTP/2, so that none can come from its address";
+        complaints.error(&["transparent"], message, "leave out h2, or transparent");
+    }
+    if upstream.transparent && !upstream.source.is_empty() {
+        let message = "source does nothing with transparent: clients' own addresses are used";
+        complaints.error(&["source"], message, "remove one of them");
     }
     if let Some(tls) = upstream.tls.on() {
         complaints.below(&["tls"], |complaints| super::tls::outward(tls, upstream, complaints));

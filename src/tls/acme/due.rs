@@ -31,6 +31,10 @@ impl Held {
         Some(Held { names, from, to, der })
     }
 
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        shown::fingerprint(&self.der)
+    }
+
     /// Whether it is for all these names.
     pub(super) fn is_for(&self, domains: &[String]) -> bool {
         domains.iter().all(|domain| self.names.contains(&domain.to_lowercase()))
@@ -44,7 +48,7 @@ impl Held {
     /// A moment between two, always the same for this certificate, so that not everybody comes at once.
     pub(super) fn between(&self, start: SystemTime, end: SystemTime) -> SystemTime {
         let window = end.duration_since(start).unwrap_or_default();
-        let number = u32::from(shown::fingerprint(&self.der)[0]);
+        let number = u32::from(self.fingerprint()[0]);
         start + window / 256 * number
     }
 

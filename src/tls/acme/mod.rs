@@ -9,7 +9,7 @@ mod state;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 pub(super) use challenge::{ALPN, tls_identity};
 pub(crate) use challenge::{answer_http, is_asked};
@@ -29,6 +29,9 @@ const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(12 * 3600);
 
 /// How soon after a certificate the next one is asked for, whatever is suggested.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(3600);
+
+/// How long what an authority has suggested is not asked for again: what RFC 9773 4.3 has for those that do not say.
+const SUGGESTED_FOR: Duration = Duration::from_secs(6 * 3600);
 
 /// One certificate that is got by ACME.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +84,19 @@ impl std::fmt::Display for Failed {
 impl Managed {
     /// Where its certificate and key stand once there are any, in one file, so that they change together.
     pub(crate) fn file(&self) -> PathBuf {
-        self.state.join(format!("{}.pem", self.file_name()))
+        self.folder().join(format!("{}.pem", self.file_name()))
+    }
+
+    /// The folder of its authority: what one has issued is of no use with another.
+    pub(crate) fn folder(&self) -> PathBuf {
+        let host = self.directory.trim_start_matches("https://").split('/').next();
+        let plain = |byte: char| byte.is_ascii_alphanumeric() || matches!(byte, '.' | '-');
+        let name: String = host
+            .unwrap_or_default()
+            .chars()
+            .map(|byte| if plain(byte) { byte } else { '_' })
+            .collect();
+        self.state.join(name)
     }
 
     fn file_name(&self) -> String {
@@ -90,9 +105,9 @@ impl Managed {
 
     /// Asks for the certificate whenever it is time, for ever.
     pub(crate) async fn keep_up(self: Arc<Self>, section: String) {
-        let state = State::of(&self);
+        let (state, mut hint) = (State::of(&self), None);
         loop {
-            let pause = match self.turn(&state, &section).await {
+            let pause = match self.turn(&state, &section, &mut hint).await {
                 Ok(pause) => pause,
                 Err(failed) => {
                     let pause = state.note_failure(failed.limited).await;
@@ -108,14 +123,19 @@ impl Managed {
     }
 
     /// Looks whether it is time, and if so asks; says when to look again.
-    async fn turn(&self, state: &State, section: &str) -> Result<Duration, Failed> {
-        let wait = self.wait(state).await?;
+    async fn turn(
+        &self,
+        state: &State,
+        section: &str,
+        hint: &mut Option<Hint>,
+    ) -> Result<Duration, Failed> {
+        let wait = self.wait(state, hint).await;
         if !wait.is_zero() {
             return Ok(wait.min(LOOK));
         }
         let Some(_lock) = state.lock().await? else { return Ok(BUSY) };
         // Another node may have got one while we waited for the lock.
-        let wait = self.wait(state).await?.max(state.penance().await);
+        let wait = self.wait(state, hint).await.max(state.penance().await);
         if !wait.is_zero() {
             return Ok(wait.min(LOOK));
         }
@@ -133,19 +153,38 @@ impl Managed {
     }
 
     /// How long the certificate there is will do.
-    async fn wait(&self, state: &State) -> Result<Duration, Failed> {
-        let Some(held) = state.held().await else { return Ok(Duration::ZERO) };
-        if !held.is_for(&self.domains) {
-            return Ok(Duration::ZERO);
-        }
+    async fn wait(&self, state: &State, hint: &mut Option<Hint>) -> Duration {
+        let Some(held) = state.held().await else { return Duration::ZERO };
+        // Whatever is suggested or configured: nobody asks twice within this time.
         let fresh = RENEWAL_PAUSE.saturating_sub(state.age().await);
         if !fresh.is_zero() {
-            return Ok(fresh);
+            return fresh;
         }
-        let due = match order::suggested(self, state, &held).await {
-            Some(due) => due,
-            None => held.two_thirds(),
-        };
-        Ok(due.duration_since(SystemTime::now()).unwrap_or_default())
+        if !held.is_for(&self.domains) {
+            return Duration::ZERO;
+        }
+        if hint.as_ref().is_none_or(|hint| !hint.is_of(&held)) {
+            *hint = Some(Hint::new(&held, order::suggested(self, state, &held).await));
+        }
+        let due = hint.as_ref().and_then(|hint| hint.due).unwrap_or_else(|| held.two_thirds());
+        due.duration_since(SystemTime::now()).unwrap_or_default()
+    }
+}
+
+/// What the authority has suggested, for as long as it is not to be asked again.
+#[derive(Debug)]
+struct Hint {
+    certificate: [u8; 32],
+    due: Option<SystemTime>,
+    asked: Instant,
+}
+
+impl Hint {
+    fn new(held: &due::Held, due: Option<SystemTime>) -> Hint {
+        Hint { certificate: held.fingerprint(), due, asked: Instant::now() }
+    }
+
+    fn is_of(&self, held: &due::Held) -> bool {
+        self.certificate == held.fingerprint() && self.asked.elapsed() < SUGGESTED_FOR
     }
 }

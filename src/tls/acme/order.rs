@@ -16,6 +16,9 @@ use super::{Failed, Managed, Proof, State, challenge};
 /// How long an authority may take to look at what it asked for, and then to issue.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How long all proofs of one order may take together: those in DNS take their time, one after the other.
+const PROOF: Duration = Duration::from_secs(3600);
+
 /// How long one exchange with it may take.
 const EXCHANGE: Duration = Duration::from_secs(30);
 
@@ -29,25 +32,35 @@ const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 pub(super) async fn order(managed: &Managed, state: &State) -> Result<String, Failed> {
     let account = account(managed, state).await?;
     let identifiers: Vec<_> = managed.domains.iter().cloned().map(Identifier::Dns).collect();
-    let mut asked = NewOrder::new(&identifiers);
+    let (mut asked, mut replaces) = (NewOrder::new(&identifiers), false);
     // The authority then knows that it is the renewal it has suggested (RFC 9773 5).
     if let Some(held) = state.held().await.filter(|held| held.is_for(&managed.domains))
         && suggested_window(&account, &held).await.is_some()
         && let Some(identifier) = held.identifier()
     {
-        asked = asked.replaces(identifier);
+        (asked, replaces) = (asked.replaces(identifier), true);
     }
-    let mut order = in_time("order a certificate", account.new_order(&asked)).await?;
+    let mut order = match in_time("order a certificate", account.new_order(&asked)).await {
+        // It may have been replaced already, by an order that came to nothing: what counts is the new one.
+        Err(failed) if replaces && !failed.limited => {
+            let again = NewOrder::new(&identifiers);
+            in_time("order a certificate", account.new_order(&again)).await?
+        }
+        ordered => ordered?,
+    };
     let mut placed = Vec::new();
-    let got = prove(managed, state, &mut order, &mut placed).await;
+    let proved = tokio::time::timeout(PROOF, prove(managed, state, &mut order, &mut placed)).await;
+    let late = || Err(Failed::at("prove that the names are ours")("it takes too long".into()));
+    let got = proved.unwrap_or_else(|_| late());
     for one in placed {
         one.take_away(managed, state).await;
     }
     got?;
     let key = in_time("have the certificate issued", order.finalize()).await?;
     let patience = RetryPolicy::new().timeout(PATIENCE);
-    let chain = order.poll_certificate(&patience).await;
-    let chain = chain.map_err(|error| failed("fetch the certificate", error))?;
+    let chain = tokio::time::timeout(2 * PATIENCE, order.poll_certificate(&patience)).await;
+    let late = |_| Failed::at("fetch the certificate")("no answer in time".into());
+    let chain = chain.map_err(late)?.map_err(|error| failed("fetch the certificate", error))?;
     Ok(format!("{key}{chain}"))
 }
 
@@ -78,10 +91,16 @@ fn builder(managed: &Managed) -> Result<AccountBuilder, Error> {
 /// The account that was kept, or a new one.
 async fn account(managed: &Managed, state: &State) -> Result<Account, Failed> {
     let builder = builder(managed).map_err(|error| failed("set up the client", error))?;
+    let _lock = state.lock_account().await?;
     if let Some(kept) = state.account().await {
-        let credentials: AccountCredentials = serde_json::from_slice(&kept)
-            .map_err(|error| Failed::at("read the account")(error.into()))?;
-        return in_time("use the account", builder.from_credentials(credentials)).await;
+        match serde_json::from_slice::<AccountCredentials>(&kept) {
+            Ok(credentials) => {
+                return in_time("use the account", builder.from_credentials(credentials)).await;
+            }
+            Err(error) => tracing::warn!(
+                "acme: the account that was kept is damaged, a new one is made: {error}"
+            ),
+        }
     }
     let contact: Vec<_> = managed.contact.iter().map(String::as_str).collect();
     let new = NewAccount {
@@ -175,8 +194,9 @@ async fn place(
         }
         Proof::Dns { delay, .. } => {
             let value = answer.dns_value();
+            // Whatever comes of it, it is taken away again.
+            placed.push(Placed::Record { domain: domain.clone(), value: value.clone() });
             run_hook(managed, "set", &domain, &value).await?;
-            placed.push(Placed::Record { domain, value });
             tokio::time::sleep(*delay).await;
             return Ok(());
         }

@@ -14,6 +14,9 @@ use rustls::pki_types::pem::PemObject;
 use super::due::Held;
 use super::{FAILURE_PAUSE, FAILURE_PAUSE_MAX, Failed, Managed};
 
+/// Looks at the lock of an account, a quarter of a second from one to the next.
+const ACCOUNT_TRIES: u32 = 240;
+
 /// The state directory as one certificate sees it.
 #[derive(Debug, Clone)]
 pub(in crate::tls) struct State {
@@ -32,16 +35,11 @@ pub(super) struct Lock {
 
 impl State {
     pub(super) fn of(managed: &Managed) -> State {
-        let folder = managed.state.clone();
-        let name = managed.file_name();
-        // Each authority has an account of its own.
-        let digest =
-            aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, managed.directory.as_bytes());
-        let authority = crate::tls::shown::hex(&digest.as_ref()[..8]);
+        let (folder, name) = (managed.folder(), managed.file_name());
         State {
             certificate: managed.file(),
             failures: folder.join(format!("{name}.failures")),
-            account: folder.join(format!("account-{authority}.json")),
+            account: folder.join("account.json"),
             lock: folder.join(format!("{name}.lock")),
             folder,
         }
@@ -90,7 +88,22 @@ impl State {
 
     /// The right to ask; none while another node has it.
     pub(super) async fn lock(&self) -> Result<Option<Lock>, Failed> {
-        let (folder, path) = (self.folder.clone(), self.lock.clone());
+        self.lock_at(self.lock.clone()).await
+    }
+
+    /// The right to make an account, which all certificates share. It is waited for.
+    pub(super) async fn lock_account(&self) -> Result<Lock, Failed> {
+        for _ in 0..ACCOUNT_TRIES {
+            if let Some(lock) = self.lock_at(self.folder.join("account.lock")).await? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+        Err(Failed::at("use the account")("somebody else is making it, for very long".into()))
+    }
+
+    async fn lock_at(&self, path: PathBuf) -> Result<Option<Lock>, Failed> {
+        let folder = self.folder.clone();
         let locked = away(move || {
             make_folder(&folder)?;
             let file = private().open(path)?;
@@ -169,7 +182,10 @@ fn private() -> OpenOptions {
 
 /// Puts a whole file in the place of the old one, or changes nothing.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    // Several tasks, and several machines, may write here.
+    let mut number = [0; 8];
+    aws_lc_rs::rand::fill(&mut number).map_err(io::Error::other)?;
+    let beside = path.with_extension(format!("new-{}", crate::tls::shown::hex(&number)));
     let mut file = private().open(&beside)?;
     file.set_len(0)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
@@ -231,13 +247,14 @@ mod tests {
         assert_eq!(mode(&one.account), 0o600);
         assert_eq!(mode(&one.certificate), 0o600);
         assert_eq!(mode(&folder.path().join("acme")), 0o700);
+        assert_eq!(mode(&folder.path().join("acme/ca.test")), 0o700);
         assert!(one.certificate.ends_with("wildcard.a.test.pem"));
     }
 
     #[test]
     fn failures_make_the_pauses_longer_and_outlive_a_restart() {
         let folder = tempfile::tempdir().unwrap();
-        make_folder(&folder.path().join("acme")).unwrap();
+        make_folder(&folder.path().join("acme/ca.test")).unwrap();
         run(async {
             assert_eq!(state(folder.path()).penance().await, Duration::ZERO);
             let pauses = [
