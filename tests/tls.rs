@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use evenkeel::{Running, Why};
-use rustls::HandshakeKind;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{HandshakeKind, NamedGroup};
 
 use crate::support::backend::Backend;
 use crate::support::http::{Client, Recorder, config, ok, serve};
@@ -201,6 +201,8 @@ fn a_client_that_comes_back_need_not_begin_anew_and_sends_nothing_early() {
         assert_eq!(client.get("/").status, 200);
         let session = &mut client.stream.get_mut().conn;
         assert!(session.early_data().is_none());
+        let agreed = session.negotiated_key_exchange_group().map(|group| group.name());
+        assert_eq!(agreed, Some(NamedGroup::X25519MLKEM768));
         session.handshake_kind()
     });
     assert_eq!(kinds, [Some(HandshakeKind::Full), Some(HandshakeKind::Resumed)]);
