@@ -11,6 +11,10 @@ use tokio_rustls::TlsStream;
 
 use crate::socket::Socket;
 
+mod served;
+
+pub(crate) use served::Served;
+
 /// Bytes that TLS may hold, encrypted, for a peer that does not take them: two records (RFC 8446 5.1).
 pub(crate) const HELD: usize = 32 * 1024;
 
@@ -18,27 +22,31 @@ pub(crate) const HELD: usize = 32 * 1024;
 #[derive(Debug)]
 pub(crate) enum Link {
     Plain(Socket),
-    Tls(Box<Secure>),
+    /// Through TLS with a client.
+    Served(Box<Served>),
+    /// Through TLS with a backend.
+    Reached(Box<Reached>),
 }
 
-/// A connection whose handshake is done.
+/// A connection to a backend whose handshake is done.
 #[derive(Debug)]
-pub(crate) struct Secure {
+pub(crate) struct Reached {
     stream: TlsStream<Socket>,
     /// An error met while only looking, for whoever reads next: a socket tells of its reset once.
     failed: Option<io::Error>,
 }
 
 impl Link {
-    pub(crate) fn secure(stream: impl Into<TlsStream<Socket>>) -> Link {
-        Link::Tls(Box::new(Secure { stream: stream.into(), failed: None }))
+    pub(crate) fn reached(stream: impl Into<TlsStream<Socket>>) -> Link {
+        Link::Reached(Box::new(Reached { stream: stream.into(), failed: None }))
     }
 
     /// The protocol agreed on by ALPN (RFC 7301), if one was.
     pub(crate) fn protocol(&self) -> Option<&[u8]> {
         match self {
             Link::Plain(_) => None,
-            Link::Tls(secure) => secure.stream.get_ref().1.alpn_protocol(),
+            Link::Served(served) => served.session().alpn_protocol(),
+            Link::Reached(reached) => reached.stream.get_ref().1.alpn_protocol(),
         }
     }
 
@@ -51,7 +59,8 @@ impl Link {
     ) -> Poll<io::Result<usize>> {
         match self {
             Link::Plain(socket) => Socket::poll_read(socket, cx, into),
-            Link::Tls(secure) => secure.poll_read(cx, into),
+            Link::Served(served) => served.poll_read(cx, into),
+            Link::Reached(reached) => reached.poll_read(cx, into),
         }
     }
 
@@ -63,7 +72,8 @@ impl Link {
     ) -> Poll<io::Result<usize>> {
         match self {
             Link::Plain(socket) => Socket::poll_write(socket, cx, from),
-            Link::Tls(secure) => Pin::new(&mut secure.stream).poll_write(cx, from),
+            Link::Served(served) => served.poll_write(cx, from),
+            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_write(cx, from),
         }
     }
 
@@ -78,9 +88,12 @@ impl Link {
     ) -> Poll<io::Result<usize>> {
         match self {
             Link::Plain(socket) => socket.poll_write_two(cx, first, second, more),
-            Link::Tls(secure) => {
+            Link::Served(served) => {
+                served.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
+            }
+            Link::Reached(reached) => {
                 let pieces = [io::IoSlice::new(first), io::IoSlice::new(second)];
-                Pin::new(&mut secure.stream).poll_write_vectored(cx, &pieces)
+                Pin::new(&mut reached.stream).poll_write_vectored(cx, &pieces)
             }
         }
     }
@@ -89,7 +102,7 @@ impl Link {
     pub(crate) fn push(&self) {
         match self {
             Link::Plain(socket) => socket.push(),
-            Link::Tls(_) => {}
+            Link::Served(_) | Link::Reached(_) => {}
         }
     }
 
@@ -97,7 +110,8 @@ impl Link {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Link::Plain(_) => Poll::Ready(Ok(())),
-            Link::Tls(secure) => Pin::new(&mut secure.stream).poll_flush(cx),
+            Link::Served(served) => served.poll_flush(cx),
+            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_flush(cx),
         }
     }
 
@@ -105,7 +119,8 @@ impl Link {
     pub(crate) fn holds_back(&self) -> bool {
         match self {
             Link::Plain(_) => false,
-            Link::Tls(secure) => secure.stream.get_ref().1.wants_write(),
+            Link::Served(served) => served.holds_back(),
+            Link::Reached(reached) => reached.stream.get_ref().1.wants_write(),
         }
     }
 
@@ -113,7 +128,8 @@ impl Link {
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Link::Plain(socket) => socket.poll_readable(cx),
-            Link::Tls(secure) => secure.poll_readable(cx).map(Ok),
+            Link::Served(served) => served.poll_readable(cx).map(Ok),
+            Link::Reached(reached) => reached.poll_readable(cx).map(Ok),
         }
     }
 
@@ -122,7 +138,8 @@ impl Link {
     pub(crate) fn is_quiet(&mut self) -> bool {
         match self {
             Link::Plain(socket) => socket.is_quiet(),
-            Link::Tls(secure) => secure.poll_readable(&mut nobody()).is_pending(),
+            Link::Served(served) => served.poll_readable(&mut nobody()).is_pending(),
+            Link::Reached(reached) => reached.poll_readable(&mut nobody()).is_pending(),
         }
     }
 
@@ -136,7 +153,8 @@ impl Link {
     pub(crate) fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Link::Plain(_) => Poll::Ready(Ok(())),
-            Link::Tls(secure) => Pin::new(&mut secure.stream).poll_shutdown(cx),
+            Link::Served(served) => served.poll_close_notify(cx),
+            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_shutdown(cx),
         }
     }
 
@@ -160,12 +178,13 @@ impl Link {
     pub(crate) fn socket(&self) -> &Socket {
         match self {
             Link::Plain(socket) => socket,
-            Link::Tls(secure) => secure.stream.get_ref().0,
+            Link::Served(served) => served.socket(),
+            Link::Reached(reached) => reached.stream.get_ref().0,
         }
     }
 }
 
-impl Secure {
+impl Reached {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if let Some(error) = self.failed.take() {
             return Poll::Ready(Err(error));
@@ -200,9 +219,14 @@ impl AsyncRead for Link {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Link::Plain(socket) => Pin::new(socket).poll_read(cx, into),
-            Link::Tls(secure) => match secure.failed.take() {
+            Link::Served(served) => {
+                let count = ready!(served.poll_read(cx, into.initialize_unfilled()))?;
+                into.advance(count);
+                Poll::Ready(Ok(()))
+            }
+            Link::Reached(reached) => match reached.failed.take() {
                 Some(error) => Poll::Ready(Err(error)),
-                None => Pin::new(&mut secure.stream).poll_read(cx, into),
+                None => Pin::new(&mut reached.stream).poll_read(cx, into),
             },
         }
     }
@@ -224,7 +248,8 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Link::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, pieces),
-            Link::Tls(secure) => Pin::new(&mut secure.stream).poll_write_vectored(cx, pieces),
+            Link::Served(served) => served.poll_write_pieces(cx, pieces),
+            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_write_vectored(cx, pieces),
         }
     }
 

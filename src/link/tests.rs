@@ -11,7 +11,6 @@ use std::time::Duration;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
-use tokio_rustls::TlsAcceptor;
 
 use super::*;
 
@@ -22,22 +21,31 @@ fn meet<T: Send + 'static>(
     client: impl FnOnce(Client) -> T + Send + 'static,
     server: impl AsyncFnOnce(Link, Other<T>),
 ) {
+    let agreed = |mut stream: Client| {
+        while stream.conn.is_handshaking() {
+            stream.conn.complete_io(&mut stream.sock).unwrap();
+        }
+        client(stream)
+    };
+    meet_first(agreed, server);
+}
+
+/// The same with a client that has not begun its handshake.
+fn meet_first<T: Send + 'static>(
+    client: impl FnOnce(Client) -> T + Send + 'static,
+    server: impl AsyncFnOnce(Link, Other<T>),
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let limited = async {
-        let (acceptor, root) = acceptor();
+        let (config, root) = config();
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let other = Other(std::thread::spawn(move || {
-            let mut stream = StreamOwned::new(session(root), theirs);
-            while stream.conn.is_handshaking() {
-                stream.conn.complete_io(&mut stream.sock).unwrap();
-            }
-            client(stream)
-        }));
+        let other =
+            Other(std::thread::spawn(move || client(StreamOwned::new(session(root), theirs))));
         let socket = Socket::adopt(ours.into()).unwrap();
-        let accepted = acceptor.accept_with(socket, |session| session.set_buffer_limit(Some(HELD)));
-        server(Link::secure(accepted.await.unwrap()), other).await;
+        let served = Served::accept(socket, config, Vec::new()).await.unwrap();
+        server(Link::Served(Box::new(served)), other).await;
     };
     runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(10), limited).await.expect("within ten seconds");
@@ -53,7 +61,7 @@ impl<T: Send + 'static> Other<T> {
     }
 }
 
-fn acceptor() -> (TlsAcceptor, CertificateDer<'static>) {
+fn config() -> (Arc<ServerConfig>, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).unwrap();
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
     let root = made.cert.der().clone();
@@ -61,7 +69,7 @@ fn acceptor() -> (TlsAcceptor, CertificateDer<'static>) {
     let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let mut config = builder.with_single_cert(vec![root.clone()], key.into()).unwrap();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    (TlsAcceptor::from(Arc::new(config)), root)
+    (Arc::new(config), root)
 }
 
 fn session(root: CertificateDer<'static>) -> ClientConnection {
@@ -227,5 +235,56 @@ fn in_clear_nothing_is_held_back() {
         assert_eq!(found, "hello");
         drop(theirs);
         assert_eq!(read(&mut link, 9).await.unwrap(), b"");
+    });
+}
+
+#[test]
+fn all_that_a_client_has_to_say_may_come_with_the_end_of_its_handshake() {
+    let client = |mut client: Client| {
+        client.conn.write_tls(&mut client.sock).unwrap();
+        while client.conn.is_handshaking() {
+            client.conn.read_tls(&mut client.sock).unwrap();
+            client.conn.process_new_packets().unwrap();
+        }
+        client.conn.writer().write_all(b"hello").unwrap();
+        client.conn.send_close_notify();
+        let mut all = Vec::new();
+        while client.conn.wants_write() {
+            client.conn.write_tls(&mut all).unwrap();
+        }
+        client.sock.write_all(&all).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        answer
+    };
+    meet_first(client, async |mut link, other| {
+        assert_eq!(read(&mut link, 9).await.unwrap(), b"hello");
+        assert_eq!(read(&mut link, 9).await.unwrap(), b"");
+        poll_fn(|cx| link.poll_write(cx, b"and you")).await.unwrap();
+        link.finish_writing();
+        assert_eq!(other.done().await, b"and you");
+    });
+}
+
+#[test]
+fn a_peer_that_reads_slowly_makes_us_hold_no_more_in_the_long_run() {
+    const ALL: usize = 4_000_000;
+    let client = |mut client: Client| {
+        let (mut found, mut piece) = (0, vec![0; 3000]);
+        while found < ALL {
+            found += client.read(&mut piece).unwrap();
+        }
+        client
+    };
+    meet(client, async |mut link, other| {
+        let piece = vec![7; 10_000];
+        let mut taken = 0;
+        while taken < ALL {
+            taken += poll_fn(|cx| link.poll_write(cx, &piece)).await.unwrap();
+            let Link::Served(served) = &link else { panic!() };
+            assert!(served.held() < 3 * HELD, "{} after {taken}", served.held());
+        }
+        poll_fn(|cx| link.poll_flush(cx)).await.unwrap();
+        drop(other.done().await);
     });
 }

@@ -5,16 +5,15 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{Acceptor as Greeter, ClientHello};
+use rustls::server::{Accepted as Hello, Acceptor as Greeter, ClientHello};
 use rustls::sign::SingleCertAndKey;
 use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConfig};
-use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::Settings;
 use super::acme;
@@ -24,7 +23,7 @@ use super::pace::{Pace, Paced};
 use super::shown::Shown;
 use super::tickets::TicketKeys;
 use super::watch::{Stamp, stamps};
-use crate::link::{HELD, Link};
+use crate::link::{Link, Served};
 use crate::socket::Socket;
 
 /// The alert of a server that knows no such name (RFC 6066 3): unrecognized_name, fatal, in a record of its own.
@@ -146,8 +145,7 @@ impl Acceptor {
                 }
                 _ => {}
             }
-            let greeted = LazyConfigAcceptor::new(Greeter::default(), socket);
-            let start = greeted.await.map_err(Failed::Handshake)?;
+            let start = Start::greet(socket).await.map_err(Failed::Handshake)?;
             // Whoever has not said all of its hello takes no place. It is never closed.
             let _place = self.places.acquire().await;
             Paced::new(self.handshake(start), pace).await
@@ -155,7 +153,7 @@ impl Acceptor {
         handshake.await.unwrap_or(Err(Failed::Late(timeout)))
     }
 
-    async fn handshake(&self, start: StartHandshake<Socket>) -> Result<Accepted, Failed> {
+    async fn handshake(&self, start: Start) -> Result<Accepted, Failed> {
         if let Some(acme::ALPN) = only_protocol(&start.client_hello()) {
             return Err(self.be_challenged(start).await);
         }
@@ -164,15 +162,14 @@ impl Acceptor {
         let number = offer.terms_for(name.as_deref());
         let Some((number, terms)) = number.and_then(|n| offer.terms(n).map(|terms| (n, terms)))
         else {
-            let StartHandshake { io: socket, .. } = start;
+            let Start { socket, .. } = start;
             // Nothing has been sent yet: there is room for it.
             let _ = socket.send_first(&UNRECOGNIZED_NAME);
             return Err(Failed::UnknownName(name));
         };
-        let limit = |session: &mut rustls::ServerConnection| session.set_buffer_limit(Some(HELD));
-        let stream = start.into_stream_with(Arc::clone(&terms.config), limit).await;
+        let stream = start.into_stream(Arc::clone(&terms.config)).await;
         let stream = stream.map_err(Failed::Handshake)?;
-        let session = stream.get_ref().1;
+        let session = stream.session();
         let chain = session.peer_certificates();
         if let Some(clients) = &terms.clients
             && session.handshake_kind() == Some(HandshakeKind::Resumed)
@@ -190,19 +187,19 @@ impl Acceptor {
             shown,
             offer: Arc::clone(&offer),
         };
-        Ok(Accepted { link: Link::secure(stream), agreed })
+        Ok(Accepted { link: Link::Served(Box::new(stream)), agreed })
     }
 }
 
 impl Acceptor {
     /// Shows an authority of ACME the certificate that proves that a name is ours (RFC 8737 3).
-    async fn be_challenged(&self, start: StartHandshake<Socket>) -> Failed {
+    async fn be_challenged(&self, start: Start) -> Failed {
         let name = start.client_hello().server_name().map(str::to_owned);
         let states = self.settings.acme_states();
         let asked = name.clone().unwrap_or_default();
         let found = move || acme::tls_identity(&states, &asked);
         let Ok(Some(identity)) = tokio::task::spawn_blocking(found).await else {
-            let _ = start.io.send_first(&UNRECOGNIZED_NAME);
+            let _ = start.socket.send_first(&UNRECOGNIZED_NAME);
             return Failed::UnknownName(name);
         };
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -216,7 +213,7 @@ impl Acceptor {
         config.send_tls13_tickets = 0;
         match start.into_stream(Arc::new(config)).await {
             Ok(mut stream) => {
-                let _ = stream.shutdown().await;
+                let _ = poll_fn(|cx| stream.poll_close_notify(cx)).await;
                 Failed::Challenged
             }
             Err(error) => Failed::Handshake(error),
@@ -239,6 +236,61 @@ fn suite_name(suite: Option<CipherSuite>) -> &'static str {
         Some(CipherSuite::TLS13_AES_256_GCM_SHA384) => "TLS_AES_256_GCM_SHA384",
         Some(CipherSuite::TLS13_CHACHA20_POLY1305_SHA256) => "TLS_CHACHA20_POLY1305_SHA256",
         other => other.and_then(|suite| suite.as_str()).unwrap_or_default(),
+    }
+}
+
+/// A client that has said its hello.
+struct Start {
+    socket: Socket,
+    hello: Hello,
+    /// All that was read, the hello first.
+    arrived: Vec<u8>,
+}
+
+impl Start {
+    /// Reads the hello, which rustls takes up to 64 KiB of.
+    async fn greet(socket: Socket) -> io::Result<Start> {
+        let mut greeter = Greeter::default();
+        let mut arrived = Vec::new();
+        loop {
+            let known = arrived.len();
+            poll_fn(|cx| {
+                arrived.resize(known + 2048, 0);
+                let count = ready!(socket.poll_read(cx, &mut arrived[known..]));
+                arrived.truncate(known + *count.as_ref().unwrap_or(&0));
+                Poll::Ready(count.map(drop))
+            })
+            .await?;
+            let mut fresh = &arrived[known..];
+            if fresh.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            while !fresh.is_empty() {
+                if greeter.read_tls(&mut fresh)? == 0 {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                match greeter.accept() {
+                    Ok(Some(hello)) => return Ok(Start { socket, hello, arrived }),
+                    Ok(None) => {}
+                    Err((error, mut alert)) => {
+                        let mut said = Vec::new();
+                        let _ = alert.write_all(&mut said);
+                        let _ = socket.send_first(&said);
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn client_hello(&self) -> ClientHello<'_> {
+        self.hello.client_hello()
+    }
+
+    async fn into_stream(self, config: Arc<ServerConfig>) -> io::Result<Served> {
+        let Start { socket, hello, arrived } = self;
+        drop(hello);
+        Served::accept(socket, config, arrived).await
     }
 }
 

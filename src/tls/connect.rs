@@ -118,7 +118,7 @@ impl Connector {
             let wanted = String::from_utf8_lossy(&self.settings.protocols.concat()).into_owned();
             return Err(io::Error::other(format!("it did not agree to speak {wanted} (ALPN)")));
         }
-        Ok(Link::secure(stream))
+        Ok(Link::reached(stream))
     }
 
     /// The same for a check.
