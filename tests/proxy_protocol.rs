@@ -142,7 +142,10 @@ fn a_header_that_is_missing_malformed_or_cut_off_is_refused_and_named() {
     ];
     for (count, (bytes, named)) in cases.into_iter().enumerate() {
         let stream = introduced(door, bytes);
-        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // What cannot become a header is refused at once: there may be nothing left to end.
+        if named == "ended within" {
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+        }
         assert!(is_refused(stream), "{named}");
         let lines = program.until_lines(count + 1);
         assert!(lines[count].contains("proxy-header") && lines[count].contains(named), "{lines:?}");
