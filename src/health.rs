@@ -6,6 +6,7 @@ mod http;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use http::HttpCheck;
 
-use crate::socket::own_lack;
+use crate::socket::{Socket, own_lack};
 use crate::tls::Connector;
 use crate::upstream::{Backend, BackendAddress, Upstream};
 
@@ -112,11 +113,12 @@ impl Probe {
         match &backend.address {
             BackendAddress::Ip(address) => {
                 let address = SocketAddr::new(address.ip(), self.port.unwrap_or(address.port()));
-                let stream = TcpStream::connect(address).await?;
-                self.begin(stream, &address.to_string(), tls, backend).await
+                let stream = TcpStream::connect(address).await?.into_std()?;
+                self.begin(stream.into(), &address.to_string(), tls, backend).await
             }
             BackendAddress::Unix(path) => {
-                self.begin(UnixStream::connect(path).await?, "localhost", tls, backend).await
+                let stream = UnixStream::connect(path).await?.into_std()?;
+                self.begin(stream.into(), "localhost", tls, backend).await
             }
         }
     }
@@ -124,11 +126,12 @@ impl Probe {
     /// Says what is to be said first, and goes through the handshake where traffic does.
     async fn begin(
         &self,
-        mut stream: impl AsyncRead + AsyncWrite + Unpin,
+        stream: OwnedFd,
         name: &str,
         tls: Option<&Connector>,
         backend: &Backend,
     ) -> io::Result<()> {
+        let mut stream = Socket::adopt(stream)?;
         if let Some(told) = &self.told {
             stream.write_all(told).await?;
         }

@@ -1,52 +1,40 @@
 //! A connection as HTTP sees it: the bytes of a socket, in clear or through TLS, with the same promises either way.
-//! It must never hold more than [`HELD`] bytes for a peer that does not read, and never take a cut for an end.
+//! It must never hold more than some records for a peer that does not read, and never take a cut for an end.
 //! An enum, so that clear text pays one branch and no more; TLS is boxed, so that it does not make clear text larger.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
-use tokio_rustls::TlsStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::socket::Socket;
 
-mod served;
+mod handshake;
+mod kept;
+mod records;
+mod secured;
 
-pub(crate) use served::Served;
+pub(crate) use handshake::Handshake;
+pub(crate) use secured::Secured;
 
-/// Bytes that TLS may hold, encrypted, for a peer that does not take them: two records (RFC 8446 5.1).
-pub(crate) const HELD: usize = 32 * 1024;
+/// Bytes that TLS may hold, encrypted, for a peer that does not take them.
+#[cfg(test)]
+const HELD: usize = secured::BATCH;
 
 /// A connection, in clear or through TLS.
 #[derive(Debug)]
 pub(crate) enum Link {
     Plain(Socket),
-    /// Through TLS with a client.
-    Served(Box<Served>),
-    /// Through TLS with a backend.
-    Reached(Box<Reached>),
-}
-
-/// A connection to a backend whose handshake is done.
-#[derive(Debug)]
-pub(crate) struct Reached {
-    stream: TlsStream<Socket>,
-    /// An error met while only looking, for whoever reads next: a socket tells of its reset once.
-    failed: Option<io::Error>,
+    Secured(Box<Secured>),
 }
 
 impl Link {
-    pub(crate) fn reached(stream: impl Into<TlsStream<Socket>>) -> Link {
-        Link::Reached(Box::new(Reached { stream: stream.into(), failed: None }))
-    }
-
     /// The protocol agreed on by ALPN (RFC 7301), if one was.
     pub(crate) fn protocol(&self) -> Option<&[u8]> {
         match self {
             Link::Plain(_) => None,
-            Link::Served(served) => served.session().alpn_protocol(),
-            Link::Reached(reached) => reached.stream.get_ref().1.alpn_protocol(),
+            Link::Secured(secured) => secured.protocol(),
         }
     }
 
@@ -59,8 +47,7 @@ impl Link {
     ) -> Poll<io::Result<usize>> {
         match self {
             Link::Plain(socket) => Socket::poll_read(socket, cx, into),
-            Link::Served(served) => served.poll_read(cx, into),
-            Link::Reached(reached) => reached.poll_read(cx, into),
+            Link::Secured(secured) => secured.poll_read(cx, into),
         }
     }
 
@@ -72,8 +59,7 @@ impl Link {
     ) -> Poll<io::Result<usize>> {
         match self {
             Link::Plain(socket) => Socket::poll_write(socket, cx, from),
-            Link::Served(served) => served.poll_write(cx, from),
-            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_write(cx, from),
+            Link::Secured(secured) => secured.poll_write(cx, from),
         }
     }
 
@@ -88,12 +74,8 @@ impl Link {
     ) -> Poll<io::Result<usize>> {
         match self {
             Link::Plain(socket) => socket.poll_write_two(cx, first, second, more),
-            Link::Served(served) => {
-                served.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
-            }
-            Link::Reached(reached) => {
-                let pieces = [io::IoSlice::new(first), io::IoSlice::new(second)];
-                Pin::new(&mut reached.stream).poll_write_vectored(cx, &pieces)
+            Link::Secured(secured) => {
+                secured.poll_write_pieces(cx, &[io::IoSlice::new(first), io::IoSlice::new(second)])
             }
         }
     }
@@ -102,7 +84,7 @@ impl Link {
     pub(crate) fn push(&self) {
         match self {
             Link::Plain(socket) => socket.push(),
-            Link::Served(_) | Link::Reached(_) => {}
+            Link::Secured(_) => {}
         }
     }
 
@@ -110,8 +92,7 @@ impl Link {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Link::Plain(_) => Poll::Ready(Ok(())),
-            Link::Served(served) => served.poll_flush(cx),
-            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_flush(cx),
+            Link::Secured(secured) => secured.poll_flush(cx),
         }
     }
 
@@ -119,8 +100,7 @@ impl Link {
     pub(crate) fn holds_back(&self) -> bool {
         match self {
             Link::Plain(_) => false,
-            Link::Served(served) => served.holds_back(),
-            Link::Reached(reached) => reached.stream.get_ref().1.wants_write(),
+            Link::Secured(secured) => secured.holds_back(),
         }
     }
 
@@ -128,8 +108,7 @@ impl Link {
     pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Link::Plain(socket) => socket.poll_readable(cx),
-            Link::Served(served) => served.poll_readable(cx).map(Ok),
-            Link::Reached(reached) => reached.poll_readable(cx).map(Ok),
+            Link::Secured(secured) => secured.poll_readable(cx).map(Ok),
         }
     }
 
@@ -138,8 +117,7 @@ impl Link {
     pub(crate) fn is_quiet(&mut self) -> bool {
         match self {
             Link::Plain(socket) => socket.is_quiet(),
-            Link::Served(served) => served.poll_readable(&mut nobody()).is_pending(),
-            Link::Reached(reached) => reached.poll_readable(&mut nobody()).is_pending(),
+            Link::Secured(secured) => secured.poll_readable(&mut nobody()).is_pending(),
         }
     }
 
@@ -153,8 +131,7 @@ impl Link {
     pub(crate) fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Link::Plain(_) => Poll::Ready(Ok(())),
-            Link::Served(served) => served.poll_close_notify(cx),
-            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_shutdown(cx),
+            Link::Secured(secured) => secured.poll_close_notify(cx),
         }
     }
 
@@ -178,31 +155,8 @@ impl Link {
     pub(crate) fn socket(&self) -> &Socket {
         match self {
             Link::Plain(socket) => socket,
-            Link::Served(served) => served.socket(),
-            Link::Reached(reached) => reached.stream.get_ref().0,
+            Link::Secured(secured) => secured.socket(),
         }
-    }
-}
-
-impl Reached {
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        if let Some(error) = self.failed.take() {
-            return Poll::Ready(Err(error));
-        }
-        let mut into = ReadBuf::new(into);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut into))?;
-        Poll::Ready(Ok(into.filled().len()))
-    }
-
-    /// Ready also for an end and for an error, which the next read tells.
-    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.failed.is_some() {
-            return Poll::Ready(());
-        }
-        if let Err(error) = ready!(Pin::new(&mut self.stream).poll_fill_buf(cx)) {
-            self.failed = Some(error);
-        }
-        Poll::Ready(())
     }
 }
 
@@ -219,15 +173,11 @@ impl AsyncRead for Link {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Link::Plain(socket) => Pin::new(socket).poll_read(cx, into),
-            Link::Served(served) => {
-                let count = ready!(served.poll_read(cx, into.initialize_unfilled()))?;
+            Link::Secured(secured) => {
+                let count = ready!(secured.poll_read(cx, into.initialize_unfilled()))?;
                 into.advance(count);
                 Poll::Ready(Ok(()))
             }
-            Link::Reached(reached) => match reached.failed.take() {
-                Some(error) => Poll::Ready(Err(error)),
-                None => Pin::new(&mut reached.stream).poll_read(cx, into),
-            },
         }
     }
 }
@@ -248,8 +198,7 @@ impl AsyncWrite for Link {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Link::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, pieces),
-            Link::Served(served) => served.poll_write_pieces(cx, pieces),
-            Link::Reached(reached) => Pin::new(&mut reached.stream).poll_write_vectored(cx, pieces),
+            Link::Secured(secured) => secured.poll_write_pieces(cx, pieces),
         }
     }
 

@@ -32,7 +32,7 @@ impl Side for Link {
     fn plain(&self) -> Option<&Socket> {
         match self {
             Link::Plain(socket) => Some(socket),
-            Link::Served(_) | Link::Reached(_) => None,
+            Link::Secured(_) => None,
         }
     }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::aws_lc_rs;
-use rustls::server::{Accepted as Hello, Acceptor as Greeter, ClientHello};
+use rustls::server::{
+    Accepted as Hello, Acceptor as Greeter, ClientHello, UnbufferedServerConnection,
+};
 use rustls::sign::SingleCertAndKey;
 use rustls::{CipherSuite, HandshakeKind, ProtocolVersion, ServerConfig};
 use tokio::sync::Semaphore;
@@ -23,7 +25,7 @@ use super::pace::{Pace, Paced};
 use super::shown::Shown;
 use super::tickets::TicketKeys;
 use super::watch::{Stamp, stamps};
-use crate::link::{Link, Served};
+use crate::link::{Handshake, Link};
 use crate::socket::Socket;
 
 /// The alert of a server that knows no such name (RFC 6066 3): unrecognized_name, fatal, in a record of its own.
@@ -167,9 +169,9 @@ impl Acceptor {
             let _ = socket.send_first(&UNRECOGNIZED_NAME);
             return Err(Failed::UnknownName(name));
         };
-        let stream = start.into_stream(Arc::clone(&terms.config)).await;
-        let stream = stream.map_err(Failed::Handshake)?;
-        let session = stream.session();
+        let done = start.go_on(Arc::clone(&terms.config)).await;
+        let done = done.map_err(Failed::Handshake)?;
+        let session = done.state();
         let chain = session.peer_certificates();
         if let Some(clients) = &terms.clients
             && session.handshake_kind() == Some(HandshakeKind::Resumed)
@@ -187,7 +189,8 @@ impl Acceptor {
             shown,
             offer: Arc::clone(&offer),
         };
-        Ok(Accepted { link: Link::Served(Box::new(stream)), agreed })
+        let secured = done.into_secured().map_err(Failed::Handshake)?;
+        Ok(Accepted { link: Link::Secured(Box::new(secured)), agreed })
     }
 }
 
@@ -211,9 +214,10 @@ impl Acceptor {
         let mut config = config.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
         config.alpn_protocols = vec![acme::ALPN.to_vec()];
         config.send_tls13_tickets = 0;
-        match start.into_stream(Arc::new(config)).await {
-            Ok(mut stream) => {
-                let _ = poll_fn(|cx| stream.poll_close_notify(cx)).await;
+        config.enable_secret_extraction = true;
+        match start.go_on(Arc::new(config)).await.and_then(Handshake::into_secured) {
+            Ok(mut secured) => {
+                let _ = poll_fn(|cx| secured.poll_close_notify(cx)).await;
                 Failed::Challenged
             }
             Err(error) => Failed::Handshake(error),
@@ -287,10 +291,13 @@ impl Start {
         self.hello.client_hello()
     }
 
-    async fn into_stream(self, config: Arc<ServerConfig>) -> io::Result<Served> {
+    async fn go_on(
+        self,
+        config: Arc<ServerConfig>,
+    ) -> io::Result<Handshake<UnbufferedServerConnection>> {
         let Start { socket, hello, arrived } = self;
         drop(hello);
-        Served::accept(socket, config, arrived).await
+        Handshake::accept(socket, config, arrived).await
     }
 }
 

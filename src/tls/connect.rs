@@ -16,16 +16,13 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::certificate;
 use super::files::{self, Flaw, Part};
 use super::shown::fingerprint;
 use super::watch::{Stamp, stamps};
 use super::{Files, Version};
-use crate::link::{HELD, Link};
+use crate::link::{Handshake, Link};
 use crate::socket::Socket;
 
 /// Sessions that are kept to be gone on with, per upstream.
@@ -111,35 +108,30 @@ impl Connector {
     /// Goes through the handshake with a backend that has just been connected; `host` is its name in the config.
     pub(crate) async fn secure(&self, socket: Socket, host: &str) -> io::Result<Link> {
         let config = Arc::clone(&self.configs.load().traffic);
-        let stream = self.handshake(config, socket, host).await?;
-        let agreed = stream.get_ref().1.alpn_protocol();
+        let link = self.handshake(config, socket, host).await?;
         let is_offered = |agreed: &[u8]| self.settings.protocols.iter().any(|one| one == agreed);
-        if self.settings.protocol_is_required && !agreed.is_some_and(is_offered) {
+        if self.settings.protocol_is_required && !link.protocol().is_some_and(is_offered) {
             let wanted = String::from_utf8_lossy(&self.settings.protocols.concat()).into_owned();
             return Err(io::Error::other(format!("it did not agree to speak {wanted} (ALPN)")));
         }
-        Ok(Link::reached(stream))
+        Ok(link)
     }
 
     /// The same for a check.
-    pub(crate) async fn secure_check<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        stream: S,
-        host: &str,
-    ) -> io::Result<TlsStream<S>> {
+    pub(crate) async fn secure_check(&self, socket: Socket, host: &str) -> io::Result<Link> {
         let config = Arc::clone(&self.configs.load().probes);
-        self.handshake(config, stream, host).await
+        self.handshake(config, socket, host).await
     }
 
-    async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn handshake(
         &self,
         config: Arc<ClientConfig>,
-        stream: S,
+        socket: Socket,
         host: &str,
-    ) -> io::Result<TlsStream<S>> {
-        let name = self.settings.name.as_deref().unwrap_or(host);
-        let limit = |session: &mut rustls::ClientConnection| session.set_buffer_limit(Some(HELD));
-        TlsConnector::from(config).connect_with(server_name(name)?, stream, limit).await
+    ) -> io::Result<Link> {
+        let name = server_name(self.settings.name.as_deref().unwrap_or(host))?;
+        let done = Handshake::connect(socket, config, name).await?;
+        Ok(Link::Secured(Box::new(done.into_secured()?)))
     }
 }
 
@@ -182,6 +174,8 @@ impl Configs {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own)))
             }
         };
+        // The connection goes on with them by itself.
+        traffic.enable_secret_extraction = true;
         traffic.resumption = Resumption::in_memory_sessions(SESSIONS);
         let mut probes = traffic.clone();
         probes.resumption = Resumption::in_memory_sessions(SESSIONS);

@@ -16,10 +16,6 @@ use super::names::ByName;
 use super::tickets::{TicketKeys, Tickets};
 use super::{Settings, Version};
 
-/// The most that one record carries. With its head and its tag it has 8 KiB, which allocators hand out from memory that
-/// was just in use: of records of 16 KiB, as large as they may be, copying took twice the time.
-const FRAGMENT: usize = 8100;
-
 /// What a listener offers.
 #[derive(Debug)]
 pub(crate) struct Offer {
@@ -154,7 +150,8 @@ impl Terms {
         // Tickets are all there is to resume by: what is kept here would outlive what was demanded.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;
-        config.max_fragment_size = Some(FRAGMENT);
+        // The connection goes on with them by itself.
+        config.enable_secret_extraction = true;
         Ok(Terms { config: Arc::new(config), clients })
     }
 }

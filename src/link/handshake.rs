@@ -1,0 +1,237 @@
+//! Handshakes of TLS, by rustls, up to the keys that were agreed on. With these, the connection goes on by itself: rustls
+//! copies each byte of a body twice more than sealing it needs, and holds a kilobyte more for an idle connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::ops::DerefMut;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::kernel::KernelConnection;
+use rustls::pki_types::ServerName;
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, UnbufferedConnectionCommon, UnbufferedStatus,
+};
+use rustls::{
+    ClientConfig, CommonState, ConnectionTrafficSecrets, Error, ExtractedSecrets, ServerConfig,
+};
+
+use super::kept::Kept;
+use super::secured::{Beginning, Secured};
+use crate::socket::Socket;
+
+/// Bytes that may have come and not be done with: the longest message of a handshake that rustls takes, 64 KiB, in
+/// records with their heads, and what came with its end.
+const UNFINISHED: usize = 128 * 1024;
+
+/// One side of a connection on which nothing but a handshake passes.
+pub(crate) struct Handshake<S> {
+    socket: Socket,
+    /// A kilobyte and more, which every future it is moved through would have room for.
+    session: Box<S>,
+    /// What has come of a record that is not whole.
+    arrived: Vec<u8>,
+    /// What came with the end of the handshake.
+    clear: Kept,
+    leaving: Kept,
+    /// The other side has said that no more comes.
+    ended: bool,
+}
+
+/// What makes the keys that follow those of the handshake, and takes tickets: TLS 1.3 alone has them afterwards.
+pub(crate) enum Successors {
+    Served(KernelConnection<ServerConnectionData>),
+    Reached(KernelConnection<ClientConnectionData>),
+}
+
+impl Successors {
+    pub(super) fn seal_with(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Successors::Served(keys) => keys.update_tx_secret(),
+            Successors::Reached(keys) => keys.update_tx_secret(),
+        }
+    }
+
+    pub(super) fn open_with(&mut self) -> Result<(u64, ConnectionTrafficSecrets), Error> {
+        match self {
+            Successors::Served(keys) => keys.update_rx_secret(),
+            Successors::Reached(keys) => keys.update_rx_secret(),
+        }
+    }
+
+    /// Takes a ticket to go on with another time; a client sends none.
+    pub(super) fn take_ticket(&mut self, ticket: &[u8]) -> Option<Result<(), Error>> {
+        match self {
+            Successors::Served(_) => None,
+            Successors::Reached(keys) => Some(keys.handle_new_session_ticket(ticket)),
+        }
+    }
+}
+
+/// What the two sides of rustls have in common.
+pub(crate) trait Side: DerefMut<Target = UnbufferedConnectionCommon<Self::Data>> {
+    type Data;
+
+    fn go_on<'s, 'a>(&'s mut self, arrived: &'a mut [u8]) -> UnbufferedStatus<'s, 'a, Self::Data>;
+
+    fn into_keys(self) -> Result<(ExtractedSecrets, Successors), Error>;
+}
+
+impl Side for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn go_on<'s, 'a>(&'s mut self, arrived: &'a mut [u8]) -> UnbufferedStatus<'s, 'a, Self::Data> {
+        self.process_tls_records(arrived)
+    }
+
+    fn into_keys(self) -> Result<(ExtractedSecrets, Successors), Error> {
+        let (secrets, successors) = self.dangerous_into_kernel_connection()?;
+        Ok((secrets, Successors::Served(successors)))
+    }
+}
+
+impl Side for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn go_on<'s, 'a>(&'s mut self, arrived: &'a mut [u8]) -> UnbufferedStatus<'s, 'a, Self::Data> {
+        self.process_tls_records(arrived)
+    }
+
+    fn into_keys(self) -> Result<(ExtractedSecrets, Successors), Error> {
+        let (secrets, successors) = self.dangerous_into_kernel_connection()?;
+        Ok((secrets, Successors::Reached(successors)))
+    }
+}
+
+impl Handshake<UnbufferedServerConnection> {
+    /// With a client, as far as its end; `arrived` is what was read of it already. The config must allow that its
+    /// secrets are taken out.
+    pub(crate) async fn accept(
+        socket: Socket,
+        config: Arc<ServerConfig>,
+        arrived: Vec<u8>,
+    ) -> io::Result<Self> {
+        let session = UnbufferedServerConnection::new(config).map_err(io::Error::other)?;
+        Handshake::over(socket, session, arrived).done().await
+    }
+}
+
+impl Handshake<UnbufferedClientConnection> {
+    /// With a backend, as far as its end.
+    pub(crate) async fn connect(
+        socket: Socket,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<Self> {
+        let session = UnbufferedClientConnection::new(config, name).map_err(io::Error::other)?;
+        Handshake::over(socket, session, Vec::new()).done().await
+    }
+}
+
+impl<S: Side> Handshake<S> {
+    fn over(socket: Socket, session: S, arrived: Vec<u8>) -> Handshake<S> {
+        let (session, (clear, leaving)) = (Box::new(session), Default::default());
+        Handshake { socket, session, arrived, clear, leaving, ended: false }
+    }
+
+    async fn done(mut self) -> io::Result<Handshake<S>> {
+        loop {
+            let outcome = self.digest();
+            // An alert is sent too, and the error that it tells matters more than whether it arrives.
+            let sent = poll_fn(|cx| self.poll_flush(cx)).await;
+            outcome?;
+            sent?;
+            if !self.session.is_handshaking() {
+                return Ok(self);
+            }
+            if self.ended || poll_fn(|cx| self.poll_arrival(cx)).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if self.arrived.len() > UNFINISHED {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a message without end"));
+            }
+        }
+    }
+
+    /// What was agreed on.
+    pub(crate) fn state(&self) -> &CommonState {
+        &self.session
+    }
+
+    /// The connection that goes on with what was agreed on.
+    pub(crate) fn into_secured(self) -> io::Result<Secured> {
+        let Handshake { socket, session, arrived, clear, ended, .. } = self;
+        let protocol = session.alpn_protocol().map(Box::from);
+        let suite = session.negotiated_cipher_suite().ok_or(io::ErrorKind::InvalidData)?;
+        let (secrets, successors) = session.into_keys().map_err(io::Error::other)?;
+        let beginning = Beginning { arrived, clear, ended, protocol };
+        Secured::new(socket, suite, &secrets, successors, beginning).map_err(io::Error::other)
+    }
+
+    /// Goes on with what has come.
+    fn digest(&mut self) -> io::Result<()> {
+        let mut failed = None;
+        loop {
+            let UnbufferedStatus { mut discard, state, .. } = self.session.go_on(&mut self.arrived);
+            let goes_on = match state {
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
+                    while let Some(Ok(record)) = traffic.next_record() {
+                        discard += record.discard;
+                        self.clear.add(record.payload);
+                    }
+                    true
+                }
+                Ok(ConnectionState::EncodeTlsData(mut message)) => {
+                    if let Err(EncodeError::InsufficientSize(short)) = message.encode(&mut []) {
+                        let mut bytes = vec![0; short.required_size];
+                        let _ = message.encode(&mut bytes);
+                        self.leaving.add(&bytes);
+                    }
+                    true
+                }
+                // It is in order behind what else is leaving.
+                Ok(ConnectionState::TransmitTlsData(sent)) => {
+                    sent.done();
+                    true
+                }
+                Ok(ConnectionState::PeerClosed) => {
+                    self.ended = true;
+                    true
+                }
+                Ok(_) => false,
+                // Once more for the alert, if there is one, and without what it is about: nothing else counts any more.
+                Err(error) => {
+                    discard = usize::MAX;
+                    failed.replace(error).is_none()
+                }
+            };
+            self.arrived.drain(..discard.min(self.arrived.len()));
+            if !goes_on {
+                break;
+            }
+        }
+        match failed {
+            Some(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds to what has come.
+    fn poll_arrival(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut bytes = [0; 4096];
+        let count = ready!(self.socket.poll_read(cx, &mut bytes))?;
+        self.arrived.extend_from_slice(&bytes[..count]);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Hands everything that was said to the kernel.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.leaving.is_empty() {
+            let count = ready!(self.socket.poll_write(cx, self.leaving.left()))?;
+            self.leaving.take(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
