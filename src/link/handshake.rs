@@ -162,7 +162,9 @@ impl<S: Side> Handshake<S> {
 
     /// The connection that goes on with what was agreed on.
     pub(crate) fn into_secured(self) -> io::Result<Secured> {
-        let Handshake { socket, session, arrived, clear, ended, .. } = self;
+        let Handshake { socket, session, mut arrived, clear, ended, .. } = self;
+        // Most often nothing is left in it, and what has room for a hello would stay as long as the connection.
+        arrived.shrink_to_fit();
         let protocol = session.alpn_protocol().map(Box::from);
         let suite = session.negotiated_cipher_suite().ok_or(io::ErrorKind::InvalidData)?;
         let (secrets, successors) = session.into_keys().map_err(io::Error::other)?;
