@@ -13,6 +13,15 @@ pub(super) struct Alarm {
 }
 
 impl Alarm {
+    /// For somebody else to go on with: a timer that runs already costs less than a new one.
+    pub(super) fn passed_on(mut self) -> Alarm {
+        // It wakes whoever had it until it is asked again.
+        if let Some((_, is_set)) = &mut self.sleep {
+            *is_set = false;
+        }
+        self
+    }
+
     /// Whether `due` is over; if not, the task of `cx` is woken at that time or before.
     pub(super) fn is_over(&mut self, cx: &mut Context<'_>, due: Option<Instant>) -> bool {
         let Some(due) = due else { return false };

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use evenkeel_wire::{Request, Response};
 
+use super::alarm::Alarm;
 use super::compress::Places;
 use super::files::{FileShare, Shelf};
 use super::h1;
@@ -38,6 +39,8 @@ pub(crate) struct Local {
     outputs: RefCell<Vec<Vec<u8>>>,
     /// Heads of requests and answers, of which each stream of HTTP/2 needs its own.
     heads: RefCell<Vec<(Request, Response)>>,
+    /// Timers, of which each needs its own too.
+    alarms: RefCell<Vec<Alarm>>,
     /// The first half of every request id: this worker of this run.
     id_prefix: String,
     id_count: Cell<u64>,
@@ -57,6 +60,7 @@ impl Local {
             inputs: RefCell::default(),
             outputs: RefCell::default(),
             heads: RefCell::default(),
+            alarms: RefCell::default(),
             id_prefix: format!("{:016x}", RandomState::new().hash_one(0_u8)),
             id_count: Cell::new(0),
             date: RefCell::new((u64::MAX, String::new())),
@@ -105,6 +109,17 @@ impl Local {
             request.clear();
             response.clear();
             spare.push((request, response));
+        }
+    }
+
+    pub(super) fn take_alarm(&self) -> Alarm {
+        self.alarms.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_alarm(&self, alarm: Alarm) {
+        let mut spare = self.alarms.borrow_mut();
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(alarm.passed_on());
         }
     }
 

@@ -322,6 +322,7 @@ impl StreamDesk<'_> {
         session.local_port = self.local_port.cloned();
         session.local_address = self.local_address;
         (session.request, session.response) = self.local.take_heads();
+        session.alarm = self.local.take_alarm();
         if let Err(refusal) = incoming_request(&head, ends, limits, &mut session.request) {
             session.refuse_stream(refusal);
             return (key, End::Answered);
@@ -342,6 +343,7 @@ impl StreamDesk<'_> {
             }
         }
         self.local.give_heads(session.request, session.response);
+        self.local.give_alarm(session.alarm);
         (key, end)
     }
 }

@@ -174,8 +174,10 @@ impl<S: Side> Handshake<S> {
 
     /// Goes on with what has come.
     fn digest(&mut self) -> io::Result<()> {
-        let mut failed = None;
+        let mut failed: Option<Error> = None;
         loop {
+            // Once it has failed, it is asked once more, for the alert if there is one, and then never again.
+            let is_last = failed.is_some();
             let UnbufferedStatus { mut discard, state, .. } = self.session.go_on(&mut self.arrived);
             let goes_on = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
@@ -203,14 +205,13 @@ impl<S: Side> Handshake<S> {
                     true
                 }
                 Ok(_) => false,
-                // Once more for the alert, if there is one, and without what it is about: nothing else counts any more.
                 Err(error) => {
-                    discard = usize::MAX;
-                    failed.replace(error).is_none()
+                    failed.get_or_insert(error);
+                    true
                 }
             };
             self.arrived.drain(..discard.min(self.arrived.len()));
-            if !goes_on {
+            if !goes_on || is_last {
                 break;
             }
         }

@@ -16,6 +16,12 @@ const GATHERED_MAX: usize = 32 * 1024;
 /// What is as large as this costs more to copy than to write by itself.
 const DIRECT_MIN: usize = 8 * 1024;
 
+thread_local! {
+    /// Room for the next turns, of whichever connection: it would be had anew, in many steps, for each.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+const SPARE_MAX: usize = 4;
+
 /// One connection; its clones are the same one.
 #[derive(Debug)]
 pub(in crate::http) struct Batched<T>(Rc<RefCell<Batch<T>>>);
@@ -57,7 +63,16 @@ impl<T: AsyncWrite + Unpin> Batch<T> {
             self.written += count;
         }
         // Between two turns nothing is held.
-        (self.gathered, self.written) = (Vec::new(), 0);
+        let mut room = std::mem::take(&mut self.gathered);
+        self.written = 0;
+        if room.capacity() > 0 {
+            room.clear();
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < SPARE_MAX {
+                    spare.push(room);
+                }
+            });
+        }
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -103,6 +118,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Batched<T> {
         }
         if length >= DIRECT_MIN {
             return Pin::new(&mut batch.io).poll_write_vectored(cx, from);
+        }
+        if batch.gathered.capacity() == 0 {
+            batch.gathered = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
         from.iter().for_each(|part| batch.gathered.extend_from_slice(part));
         Poll::Ready(Ok(length))
