@@ -71,8 +71,8 @@ bench: ## run side by side with other load balancers (ARGS)
 bench-http: ## the same as HTTP proxies and file servers (ARGS)
 	bench/run.sh --http $(ARGS)
 
-bench-tls: ## the same through TLS (ARGS)
-	bench/run.sh --tls $(ARGS)
+bench-tls: ## the same through TLS, each proxy on a core of its own (ARGS)
+	bench/run.sh --tls --pin --threads 1 $(ARGS)
 
 bench-pick: ## measure the pickers alone
 	$(CARGO) bench -p evenkeel-balance

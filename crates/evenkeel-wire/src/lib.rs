@@ -1,6 +1,6 @@
 //! Bytes in, values out: the heads and bodies of HTTP/1 by RFC 9110 and RFC 9112, read strictly, and the heads of
-//! HTTP/2 by RFC 9113 after HPACK, held to the same rules; the PROXY headers in front of either, and the first message of a
-//! TLS client.
+//! HTTP/2 by RFC 9113 after HPACK, held to the same rules; the PROXY headers in front of either, the first message of a
+//! TLS client, and where the packets of any framed protocol end.
 //! Whatever could be read in two ways is a [`Refusal`] with its reason; nothing is ever repaired,
 //! because what one reader repairs another reads differently, and requests hide in that gap.
 //!
@@ -37,6 +37,7 @@ mod h2;
 mod head;
 mod known;
 mod method;
+mod packet;
 mod proxy;
 mod refusal;
 mod request;
@@ -57,6 +58,10 @@ pub use h2::Pseudo;
 pub use head::{Limits, Read};
 pub use known::Known;
 pub use method::Method;
+pub use packet::{
+    DELIMITER_MAX, LengthField, LengthKind, PacketCut, PacketProgress, PacketRead, PacketRefusal,
+    Packets,
+};
 pub use proxy::{
     PROXY_HEADER_MAX, ProxyHeader, ProxyOrigin, ProxyRead, ProxyRefusal, read_proxy_header, tlv,
     write_proxy_v1, write_proxy_v2,

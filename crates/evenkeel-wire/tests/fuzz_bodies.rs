@@ -5,10 +5,10 @@
 use std::convert::Infallible;
 
 use evenkeel_wire::{
-    ChunkLimits, Chunked, ClientHelloRead, Fields, FrameHead, Frames, Framing, Known, Limits,
-    Method, ProxyOrigin, ProxyRead, Pseudo, Read, Request, Response, Step, Version, is_name,
-    is_value, read_client_hello, read_proxy_header, write_chunk_size, write_proxy_v1,
-    write_proxy_v2,
+    ChunkLimits, Chunked, ClientHelloRead, Fields, FrameHead, Frames, Framing, Known, LengthField,
+    LengthKind, Limits, Method, PacketCut, PacketProgress, PacketRead, Packets, ProxyOrigin,
+    ProxyRead, Pseudo, Read, Request, Response, Step, Version, is_name, is_value,
+    read_client_hello, read_proxy_header, write_chunk_size, write_proxy_v1, write_proxy_v2,
 };
 
 const LIMITS: Limits = Limits { head_max: 2_048, line_max: 512, fields_max: 20 };
@@ -287,5 +287,42 @@ pub(crate) fn client_hello(bytes: &[u8]) {
         let plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
         assert!(hello.server_name.is_none_or(|name| name.bytes().all(plain)));
         assert!(hello.protocols.iter().all(|protocol| !protocol.is_empty()));
+    }
+}
+
+/// Packets end in the same places however their stream comes; the first byte picks how they are cut.
+pub(crate) fn packets(bytes: &[u8]) {
+    const MAX: usize = 300;
+    let Some((pick, stream)) = bytes.split_first() else { return };
+    let by_length = |kind: &str| LengthField::new(kind).map(PacketCut::Length);
+    let names: Vec<_> = LengthKind::names().collect();
+    let cut = match pick % 4 {
+        0 => Some(PacketCut::Redis),
+        1 => Some(PacketCut::Mqtt),
+        2 => Some(PacketCut::End(b"\r\n"[usize::from(pick / 4 % 2)..].to_vec())),
+        _ => by_length(names[usize::from(pick / 4) % names.len()]),
+    };
+    let packets = Packets { cut: cut.unwrap_or(PacketCut::Mqtt), max: MAX };
+    let mut from = 0;
+    while from < stream.len() {
+        let rest = &stream[from..];
+        let at_once = packets.read(rest, &mut PacketProgress::default());
+        let mut progress = PacketProgress::default();
+        let in_pieces = (0..=rest.len()).map(|come| packets.read(&rest[..come], &mut progress));
+        let settled = in_pieces.into_iter().find(|read| {
+            if let Ok(PacketRead::Partial { total: Some(total) }) = read {
+                assert!(*total <= MAX, "{total} bytes are wanted");
+            }
+            !matches!(read, Ok(PacketRead::Partial { .. }))
+        });
+        match (at_once, settled) {
+            (Ok(PacketRead::Whole { length }), Some(Ok(PacketRead::Whole { length: same }))) => {
+                assert_eq!(length, same);
+                assert!((1..=MAX.min(rest.len())).contains(&length));
+                from += length;
+            }
+            (Ok(PacketRead::Partial { .. }), None) | (Err(_), Some(Err(_))) => break,
+            different => panic!("{different:?} of {rest:?}"),
+        }
     }
 }

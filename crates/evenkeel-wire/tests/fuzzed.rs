@@ -151,6 +151,11 @@ fn a_changed_client_hello_has_one_reading_or_none() {
     run("client_hello", fuzz_bodies::client_hello);
 }
 
+#[test]
+fn changed_packets_end_in_one_place_or_nowhere() {
+    run("packets", fuzz_bodies::packets);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
 
@@ -161,6 +166,7 @@ proptest! {
         fuzz_bodies::chunked(&bytes);
         fuzz_bodies::proxy_header(&bytes);
         fuzz_bodies::client_hello(&bytes);
+        fuzz_bodies::packets(&bytes);
         let _ = fuzz_bodies::h2_head(&bytes);
     }
 }

@@ -10,6 +10,7 @@ mod h2_heads;
 mod h2_support;
 mod h2_targets;
 mod hyper_reads;
+mod packets;
 mod proxy;
 mod requests;
 mod responses;
