@@ -53,6 +53,7 @@ pub(crate) enum Job {
 pub(crate) struct Desk {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) http: Rc<http::Local>,
+    pub(crate) packets: tcp::packets::PacketPool,
     pub(crate) pace: Rc<Pace>,
 }
 
@@ -234,7 +235,14 @@ async fn serve_tcp(
     let key = upstream.stream_key(ip(record.client), record.name.as_deref());
     let told = told(upstream, record, &link, agreed.as_deref());
     let client = tcp::Client { link, key, told, address: ip(record.client) };
-    tcp::serve(client, &site.rules, upstream, &desk.scratch, cut).await
+    match &site.rules.packets {
+        None => tcp::serve(client, &site.rules, upstream, &desk.scratch, cut).await,
+        Some(packets) => {
+            let (rules, worker) = ((&site.rules, packets), (&desk.scratch, &desk.packets));
+            // Boxed, so that relays do not carry the room for it.
+            Box::pin(tcp::packets::serve(client, rules, upstream, worker, cut)).await
+        }
+    }
 }
 
 async fn serve_http(

@@ -47,6 +47,7 @@ mod limits;
 mod listeners;
 mod many;
 mod names;
+mod packets;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod readme;

@@ -9,6 +9,7 @@ mod environment;
 mod gate;
 mod http;
 mod include;
+mod packet;
 mod parse;
 pub mod problem;
 mod read;
@@ -28,6 +29,7 @@ pub use http::{
     ClientCertificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections,
     Reply, Route, RouteRetry,
 };
+pub use packet::Packet;
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
@@ -246,6 +248,18 @@ section! {
         hello_timeout: Time = Time::seconds(10),
         /// Take clients through TLS: a table with a certificate and its key. Absent: bytes pass as they are.
         tls: Option<Tls> = None,
+        /// How the stream is cut into packets: a protocol's name, or a table with `length` or `end`. It takes `balance-per = "packet"`.
+        packet: Option<Packet> = None,
+        /// Whether a backend is picked for each connection, or for each packet of it.
+        balance_per: BalancePer = BalancePer::Connection,
+        /// By packet: what comes back for each. Replies go to the client in the order of its packets.
+        replies: Replies = Replies::One,
+        /// By packet: packets of one client that may be under way at the same time.
+        in_flight_max: u32 = 64,
+        /// By packet: packets that may be under way on one connection to a backend.
+        backend_in_flight_max: u32 = 32,
+        /// By packet: whether a packet may be sent again whose backend was lost after it may have had it.
+        retry: PacketRetry = PacketRetry::Unsent,
         /// End a connection on which nothing has passed for this long; `"off"` for never.
         idle_timeout: Limit = Limit::seconds(600),
         /// Whose bytes count against `idle-timeout`.

@@ -115,7 +115,7 @@ macro_rules! section {
     (@sort $about:tt $name:ident $short:tt $fields:tt $needed:tt) => {
         section! { @declare $about $name $fields }
         section! { @construct $name $needed $fields }
-        section! { @read $name $short $fields }
+        section! { @read $name $short $needed $fields }
     };
 
     (@declare [$([$about:literal])*] $name:ident
@@ -170,14 +170,14 @@ macro_rules! section {
         }
     };
 
-    (@read $name:ident [$($short:ident)?]
+    (@read $name:ident [$($short:ident)?] $needed:tt
         [$({ $doc:tt $field:ident: $type:ty [$($default:expr)?] })*]) => {
         impl $crate::config::read::Value for $name {
             fn read(
                 node: &$crate::config::read::Node<'_>,
                 reader: &mut $crate::config::read::Reader<'_>,
             ) -> Option<Self> {
-                section!(@shorthand $name, node, reader, [$($short)?]);
+                section!(@shorthand $name, node, reader, $needed, [$($short)?]);
                 let known = [$($crate::config::section::key(stringify!($field))),*];
                 let Some(table) = reader.table(node, &known, &Self::words()) else {
                     return Self::blank();
@@ -224,12 +224,19 @@ macro_rules! section {
     };
     (@short []) => { None };
     (@short [$short:ident]) => { Some(stringify!($short)) };
-    (@shorthand $name:ident, $node:ident, $reader:ident, []) => {};
-    (@shorthand $name:ident, $node:ident, $reader:ident, [$short:ident]) => {
+    (@shorthand $name:ident, $node:ident, $reader:ident, $needed:tt, []) => {};
+    (@shorthand $name:ident, $node:ident, $reader:ident, $needed:tt, [$short:ident]) => {
         let node = $node.get_ref();
         if node.is_str() || node.is_integer() || node.is_float() {
             let value = $crate::config::read::Value::read($node, $reader);
-            return Some($name::new(value.or_else($crate::config::read::Value::blank)?));
+            let value = value.or_else($crate::config::read::Value::blank)?;
+            return Some(section!(@of_short $name, $short, value, $needed));
         }
+    };
+    (@of_short $name:ident, $short:ident, $value:ident, []) => {
+        $name { $short: $value, ..$name::default() }
+    };
+    (@of_short $name:ident, $short:ident, $value:ident, $needed:tt) => {
+        $name::new($value)
     };
 }

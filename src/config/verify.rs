@@ -6,6 +6,7 @@ mod compress;
 mod dead_routes;
 mod gate;
 mod http;
+mod packet;
 mod tcp;
 mod tls;
 mod upstream;

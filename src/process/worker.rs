@@ -21,6 +21,7 @@ use crate::connection::{Desk, Guest, Job, Service};
 use crate::http;
 use crate::listen::Acceptor;
 use crate::plan::Share;
+use crate::tcp::packets::PacketPool;
 use crate::tcp::{Cut, Scratch};
 
 /// How many more connections than the least loaded worker one must have before it hands a fresh one over.
@@ -96,6 +97,7 @@ pub(super) fn run(
         desk: Rc::new(Desk {
             scratch: RefCell::new(Scratch::new(share.pipes)),
             http: http::Local::new(share.files, FILE_THREADS, share.compress),
+            packets: PacketPool::default(),
             pace: Rc::default(),
         }),
         cuts: RefCell::default(),
@@ -104,8 +106,11 @@ pub(super) fn run(
         idle: Notify::new(),
         since_beat: Cell::new(None),
     });
-    let is_http = |acceptance: &Acceptance| matches!(acceptance.service.job, Job::Http(_));
-    let serves_http = acceptances.iter().any(is_http);
+    let keeps_idle = |acceptance: &Acceptance| match &acceptance.service.job {
+        Job::Http(_) => true,
+        Job::Tcp(site) => site.rules.packets.is_some(),
+    };
+    let keeps_idle = acceptances.iter().any(keeps_idle);
     runtime.block_on(async {
         let acceptors: Vec<_> = acceptances
             .into_iter()
@@ -114,7 +119,7 @@ pub(super) fn run(
                 tokio::task::spawn_local(accept)
             })
             .collect();
-        if serves_http {
+        if keeps_idle {
             tokio::task::spawn_local(Rc::clone(&worker).sweep());
         }
         let follow = tokio::task::spawn_local(Rc::clone(&worker).follow(tasks));
@@ -210,6 +215,7 @@ impl Worker {
         loop {
             tokio::time::sleep(SWEEP).await;
             self.desk.http.sweep();
+            self.desk.packets.sweep();
         }
     }
 
@@ -243,6 +249,7 @@ impl Worker {
                 Task::FinishAll => {
                     self.finishing.set(true);
                     self.desk.http.close_idle();
+                    self.desk.packets.close_idle();
                     self.each_cut().iter().for_each(|cut| cut.ask_to_finish());
                 }
                 Task::CutAll => {

@@ -41,6 +41,11 @@ impl Scratch {
         Scratch { bytes, spare: Vec::new(), in_use: Rc::new(()), pipes_max }
     }
 
+    /// The read buffer. What is in it is gone with the turn.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// An empty pipe; none when there are too many or the system gives none.
     fn take_pipe(&mut self) -> Option<(Pipe, Rc<()>)> {
         if Rc::strong_count(&self.in_use) > self.pipes_max {

@@ -2,6 +2,7 @@
 //! It is handed its rules and its upstream; it must never look at the config or the plan.
 
 mod flow;
+pub(crate) mod packets;
 pub(crate) mod relay;
 mod side;
 
@@ -30,6 +31,8 @@ pub(crate) struct Rules {
     pub(crate) buffer_max: usize,
     /// How long a ClientHello may take that is only looked at.
     pub(crate) hello_timeout: Duration,
+    /// How packets are balanced; none where connections are.
+    pub(crate) packets: Option<packets::PacketRules>,
 }
 
 /// What all connections of one TCP listener share.

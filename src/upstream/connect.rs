@@ -161,7 +161,7 @@ impl Upstream {
                     return Ok((Way::Fresh(link), place));
                 }
                 Err(failed) => {
-                    let failed = self.note_failure(&place, &failed, took, *efforts);
+                    let failed = self.note_failure(&place.backend, &failed, took, *efforts);
                     tried.push(Arc::clone(&place.backend));
                     if tried.len() as u32 > self.rules.retries {
                         return Err(failed);
@@ -170,6 +170,22 @@ impl Upstream {
                 }
             }
         }
+    }
+
+    /// Connects to this backend and no other, and notes how that went.
+    pub(crate) async fn connect_to(
+        &self,
+        backend: &Backend,
+        call: Call<'_>,
+    ) -> Result<Link, ConnectFailed> {
+        let began = Instant::now();
+        let outcome = self.connect_once(backend, call).await;
+        if outcome.is_ok() {
+            backend.connected(self.now());
+        }
+        outcome.map_err(|failed| {
+            self.note_failure(backend, &failed, began.elapsed(), Efforts::default())
+        })
     }
 
     /// A place at a backend; waiting for it is noted when there was any.
@@ -190,7 +206,7 @@ impl Upstream {
 
     fn note_failure(
         &self,
-        place: &InFlight,
+        backend: &Backend,
         failed: &Failed,
         took: Duration,
         efforts: Efforts,
@@ -206,15 +222,15 @@ impl Upstream {
             _ => Why::ConnectUnreachable,
         };
         if why == Why::OutOfResources && self.may_complain() {
-            tracing::error!(upstream = %self.rules.name, backend = %place.backend.name, "connect: {error}: out of descriptors, memory or source ports; raise `ulimit -n` or add `source` addresses");
+            tracing::error!(upstream = %self.rules.name, backend = %backend.name, "connect: {error}: out of descriptors, memory or source ports; raise `ulimit -n` or add `source` addresses");
         } else if why != Why::OutOfResources {
-            place.backend.failed();
-            self.note_traffic(&place.backend, false);
+            backend.failed();
+            self.note_traffic(backend, false);
         }
         let millis = took.as_secs_f64() * 1000.0;
-        let (step, name) = (failed.step(), &place.backend.name);
+        let (step, name) = (failed.step(), &backend.name);
         let detail = Some(format!("{step} {name}: {error} after {millis:.1} ms"));
-        ConnectFailed { why, detail, backend: Some(Arc::clone(&place.backend.name)), efforts }
+        ConnectFailed { why, detail, backend: Some(Arc::clone(&backend.name)), efforts }
     }
 
     /// Connects, says for whom, and goes through the handshake, all in the time that connecting may take.

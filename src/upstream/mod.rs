@@ -10,7 +10,7 @@ pub(crate) mod introduce;
 mod key;
 mod line_up;
 pub(crate) mod outliers;
-mod queue;
+pub(crate) mod queue;
 #[cfg(test)]
 mod tests;
 
@@ -243,6 +243,12 @@ impl Upstream {
             }
             verdict.traffic(rules, now, went_well, may_eject)
         });
+    }
+
+    /// Tells that a packet was answered, and how long that took.
+    pub(crate) fn note_reply(&self, backend: &Backend, took: Duration) {
+        backend.answered(self.now(), took);
+        self.note_traffic(backend, true);
     }
 
     /// Tells how an active check went.

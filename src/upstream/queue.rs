@@ -61,7 +61,7 @@ impl Upstream {
     }
 
     /// Takes a place at once, or waits for one behind those who came before.
-    pub(super) async fn place(
+    pub(crate) async fn place(
         self: &Arc<Self>,
         affinity: Affinity,
         tried: &[Arc<Backend>],

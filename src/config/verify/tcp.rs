@@ -1,6 +1,6 @@
 //! What a TCP listener must hold beyond its single values: upstreams that exist, and routes that have something to go by.
 
-use super::{Complaints, balancing, door, names_upstream, tls};
+use super::{Complaints, balancing, door, names_upstream, packet, tls};
 use crate::config::{Config, TcpListener, TcpRoute, Time};
 
 /// Every upstream that a listener leads to, with the keys that name it.
@@ -56,6 +56,7 @@ pub(super) fn listener(config: &Config, listener: &TcpListener, complaints: &mut
             complaints.warning(&["route", &index.to_string()], message, "move it up, or remove it");
         }
     }
+    packet::listener(listener, complaints);
     door(&listener.into(), complaints);
 }
 

@@ -1,0 +1,45 @@
+//! How packets are balanced, from the words of the config.
+
+use evenkeel_wire::{LengthField, PacketCut, Packets};
+
+use crate::config::{self, BalancePer, PacketProtocol, PacketRetry, Replies};
+use crate::tcp::packets::PacketRules;
+
+/// What a listener does with packets; none where it balances connections.
+pub(super) fn rules(listener: &config::TcpListener) -> Option<PacketRules> {
+    let packet = listener.packet.as_ref()?;
+    if listener.balance_per != BalancePer::Packet {
+        return None;
+    }
+    let size = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
+    let cut = cut(packet)?;
+    let reply_max = size(packet.reply_max.unwrap_or(packet.max));
+    Some(PacketRules {
+        replies: Packets { cut: cut.clone(), max: reply_max },
+        packets: Packets { cut, max: size(packet.max) },
+        replied: listener.replies == Replies::One,
+        in_flight_max: listener.in_flight_max as usize,
+        pipeline_max: listener.backend_in_flight_max as usize,
+        idempotent: listener.retry == PacketRetry::Idempotent,
+    })
+}
+
+fn cut(packet: &config::Packet) -> Option<PacketCut> {
+    let by_end = |end: &[u8]| PacketCut::End(end.to_vec());
+    match packet.protocol {
+        Some(PacketProtocol::Mqtt) => return Some(PacketCut::Mqtt),
+        Some(PacketProtocol::Redis) => return Some(PacketCut::Redis),
+        Some(PacketProtocol::Lines) => return Some(by_end(b"\n")),
+        None => {}
+    }
+    if let Some(end) = &packet.end {
+        return Some(by_end(&end.0));
+    }
+    packet.length.as_ref().map(|length| {
+        PacketCut::Length(LengthField {
+            kind: length.kind,
+            offset: packet.offset as usize,
+            body_offset: packet.body_offset.map(|offset| offset as usize),
+        })
+    })
+}

@@ -1,0 +1,154 @@
+//! Balancing by packet: one client, and each of its packets to the backend whose turn it is, over connections that stay
+//! open. Replies go back in the order of the packets. It must never pass on what is not a whole packet, hold more than
+//! the largest packet and what one read brings, nor send a packet twice that a backend may have had.
+
+mod buffers;
+mod lane;
+mod session;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use evenkeel_wire::Packets;
+use tokio::time::Instant;
+
+use super::flow::Scratch;
+use super::{Client, Cut, Outcome, Rules};
+use crate::upstream::connect::Efforts;
+use crate::upstream::idle::IdleConnections;
+use crate::upstream::{Affinity, Upstream};
+use lane::Rested;
+use session::Session;
+
+/// What was configured for a listener that balances by packet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct PacketRules {
+    /// How clients' packets are cut.
+    pub(crate) packets: Packets,
+    /// How replies are.
+    pub(crate) replies: Packets,
+    /// Whether each packet has one reply, or none has any.
+    pub(crate) replied: bool,
+    /// Packets of one client that may be under way.
+    pub(crate) in_flight_max: usize,
+    /// Packets that may be under way on one connection to a backend.
+    pub(crate) pipeline_max: usize,
+    /// Whether a packet may be sent again when its backend was lost after it had it.
+    pub(crate) idempotent: bool,
+}
+
+/// One worker's idle connections to backends that take packets.
+#[derive(Debug, Default)]
+pub(crate) struct PacketPool(RefCell<IdleConnections<Rested>>);
+
+impl PacketPool {
+    /// Closes what has been idle for too long, or was ended by its backend.
+    pub(crate) fn sweep(&self) {
+        self.0.borrow_mut().sweep();
+    }
+
+    /// Closes all of them.
+    pub(crate) fn close_idle(&self) {
+        self.0.borrow_mut().clear();
+    }
+}
+
+/// What a session needs of its worker and listener.
+#[derive(Clone, Copy)]
+pub(crate) struct PacketDesk<'a> {
+    pub(crate) rules: &'a PacketRules,
+    pub(crate) upstream: &'a Arc<Upstream>,
+    pub(crate) pool: &'a PacketPool,
+    pub(crate) scratch: &'a RefCell<Scratch>,
+    pub(crate) cut: &'a Cut,
+    affinity: Affinity,
+    told: Option<&'a [u8]>,
+    client: Option<IpAddr>,
+}
+
+/// Serves one client from its first packet to its last.
+pub(crate) async fn serve(
+    client: Client,
+    rules: (&Rules, &PacketRules),
+    upstream: &Arc<Upstream>,
+    worker: (&RefCell<Scratch>, &PacketPool),
+    cut: &Cut,
+) -> Outcome {
+    let Client { link, key, told, address } = client;
+    let desk = PacketDesk {
+        rules: rules.1,
+        upstream,
+        pool: worker.1,
+        scratch: worker.0,
+        cut,
+        affinity: Affinity { key, session: None },
+        told: told.as_deref(),
+        client: address,
+    };
+    let mut session = Session::new(link);
+    let times = Times {
+        idle: rules.0.idle_timeout,
+        deadline: rules.0.max_duration.map(|most| Instant::now() + most),
+    };
+    let mut timer = pin!(tokio::time::sleep_until(times.due(&session)));
+    let (why, detail) = poll_fn(|cx| {
+        loop {
+            if let Some(over) = session.turn(cx, &desk) {
+                return Poll::Ready(over);
+            }
+            let due = times.due(&session);
+            // Time limits move with every packet, nearly always further away.
+            if due < timer.deadline() {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if now < due {
+                timer.as_mut().reset(due);
+                continue;
+            }
+            if let Some(over) = session.late(now, &times, &desk) {
+                return Poll::Ready(over);
+            }
+            timer.as_mut().reset(times.due(&session));
+        }
+    })
+    .await;
+    session.end(why).await;
+    Outcome {
+        why,
+        detail,
+        backend: session.last_backend(),
+        efforts: Efforts::default(),
+        carried: session.carried(),
+        spoke: false,
+    }
+}
+
+/// When a session ends by itself.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    idle: Option<Duration>,
+    deadline: Option<Instant>,
+}
+
+impl Times {
+    /// When to look next.
+    fn due(&self, session: &Session) -> Instant {
+        let mut due = session.earliest_due();
+        // While a packet is under way, its backend's time counts.
+        if let (None, Some(idle)) = (due, self.idle) {
+            due = Some(session.active() + idle);
+        }
+        let never = session.active() + Duration::from_secs(86_400 * 365);
+        let due = due.unwrap_or(never);
+        self.deadline.map_or(due, |deadline| deadline.min(due))
+    }
+}

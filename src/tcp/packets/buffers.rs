@@ -1,0 +1,172 @@
+//! What waits on one side of a connection: bytes of a packet that is not whole, and bytes that are not taken yet. Between
+//! two packets neither holds anything.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use evenkeel_wire::{PacketProgress, PacketRead, PacketRefusal, Packets};
+
+use crate::link::Link;
+
+/// Room that an empty buffer keeps for the next packets.
+const KEPT_ROOM: usize = 4096;
+
+/// What has come and is not done with.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    bytes: Vec<u8>,
+    progress: PacketProgress,
+}
+
+impl Inbox {
+    /// Whether a part of a packet, or more, is there.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Cuts what was there and what has come into packets, for as long as `take` takes them. What it does not take stays.
+    pub(super) fn cut(
+        &mut self,
+        packets: &Packets,
+        fresh: &[u8],
+        mut take: impl FnMut(&[u8]) -> bool,
+    ) -> Result<(), PacketRefusal> {
+        // Whole packets pass from the read to the write without a stop here.
+        let is_first = self.bytes.is_empty();
+        if !is_first {
+            self.bytes.extend_from_slice(fresh);
+        }
+        let all = if is_first { fresh } else { &self.bytes };
+        let mut from = 0;
+        let outcome = loop {
+            let rest = &all[from..];
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match packets.read(rest, &mut self.progress) {
+                Ok(PacketRead::Whole { length }) => {
+                    if !take(&rest[..length]) {
+                        break Ok(());
+                    }
+                    from += length;
+                }
+                Ok(PacketRead::Partial { .. }) => break Ok(()),
+                Err(refusal) => break Err(refusal),
+            }
+        };
+        if is_first {
+            self.bytes.extend_from_slice(&fresh[from..]);
+        } else if from == self.bytes.len() {
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.drain(..from);
+        }
+        outcome
+    }
+}
+
+/// What is to be written.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    bytes: Vec<u8>,
+    written: usize,
+    /// Bytes that were written before those.
+    before: u64,
+}
+
+impl Outbox {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    /// Where the next byte that is put stands among all.
+    pub(super) fn end(&self) -> u64 {
+        self.before + self.bytes.len() as u64
+    }
+
+    /// Bytes that the writer has taken, of all.
+    pub(super) fn gone(&self) -> u64 {
+        self.before + self.written as u64
+    }
+
+    /// Writes what there is.
+    pub(super) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Link,
+    ) -> Poll<io::Result<()>> {
+        while self.written < self.bytes.len() {
+            self.written += ready!(to.poll_write(cx, &self.bytes[self.written..]))?;
+        }
+        self.before += self.bytes.len() as u64;
+        self.written = 0;
+        self.bytes.clear();
+        if self.bytes.capacity() > KEPT_ROOM {
+            self.bytes = Vec::new();
+        }
+        to.poll_flush(cx)
+    }
+
+    /// Gives back all room.
+    pub(super) fn rest(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_wire::{LengthField, PacketCut};
+
+    use super::*;
+
+    fn packets() -> Packets {
+        Packets { cut: PacketCut::Length(LengthField::new("u8").unwrap()), max: 100 }
+    }
+
+    #[test]
+    fn what_is_not_taken_stays_and_comes_again_with_what_follows() {
+        let mut inbox = Inbox::default();
+        let mut found: Vec<Vec<u8>> = Vec::new();
+        let stream = b"\x01a\x02bc\x00\x03def";
+        inbox
+            .cut(&packets(), &stream[..8], |packet| {
+                let wanted = found.is_empty();
+                if wanted {
+                    found.push(packet.to_vec());
+                }
+                wanted
+            })
+            .unwrap();
+        assert!(!inbox.is_empty());
+        let mut all = |inbox: &mut Inbox, fresh: &[u8]| {
+            inbox
+                .cut(&packets(), fresh, |packet| {
+                    found.push(packet.to_vec());
+                    true
+                })
+                .unwrap();
+        };
+        all(&mut inbox, &[]);
+        all(&mut inbox, &stream[8..]);
+        assert!(inbox.is_empty());
+        assert_eq!(found.concat(), stream);
+        assert_eq!(found.len(), 4);
+    }
+
+    #[test]
+    fn good_packets_before_a_bad_one_are_taken() {
+        let mut inbox = Inbox::default();
+        let mut count = 0;
+        let outcome = inbox.cut(&packets(), b"\x01a\x01b\xff", |_| {
+            count += 1;
+            true
+        });
+        assert_eq!((outcome, count), (Err(PacketRefusal::TooLong), 2));
+    }
+}

@@ -1,0 +1,188 @@
+//! One connection to a backend while packets are under way on it, or about to be: it may still be opening.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use super::PacketDesk;
+use super::buffers::{Inbox, Outbox};
+use crate::link::Link;
+use crate::observe::ended::Why;
+use crate::tcp::flow::Scratch;
+use crate::upstream::connect::{Call, ConnectFailed};
+use crate::upstream::idle::{Kept, Quiet};
+use crate::upstream::{Backend, InFlight};
+
+/// A connection between two packets.
+#[derive(Debug)]
+pub(super) struct Rested {
+    link: Box<Link>,
+}
+
+impl Quiet for Rested {
+    fn is_quiet(&mut self) -> bool {
+        self.link.is_quiet()
+    }
+}
+
+/// A packet that has no reply yet.
+pub(super) struct Owed {
+    /// Which of the client's it is.
+    pub(super) number: u64,
+    pub(super) place: InFlight,
+    /// Where it ends among all bytes of the lane.
+    pub(super) end: u64,
+    /// The packet, for as long as it may have to be sent again.
+    pub(super) packet: Option<Box<[u8]>>,
+    pub(super) sent: Instant,
+    pub(super) due: Instant,
+    /// Backends that have failed it.
+    pub(super) tried: Vec<Arc<Backend>>,
+}
+
+/// A connection in use.
+pub(super) struct Lane {
+    pub(super) backend: Arc<Backend>,
+    way: Way,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// In the order in which they were sent.
+    pub(super) owed: VecDeque<Owed>,
+    carried: u32,
+}
+
+enum Way {
+    Opening(Pin<Box<dyn Future<Output = Result<Link, ConnectFailed>>>>),
+    Open(Box<Link>),
+}
+
+/// Why a lane can go on no longer.
+pub(super) struct Lost {
+    pub(super) why: Why,
+    pub(super) detail: Option<String>,
+}
+
+impl Lost {
+    fn new(why: Why, detail: impl Into<String>) -> Lost {
+        Lost { why, detail: Some(detail.into()) }
+    }
+}
+
+impl Lane {
+    /// To the backend of a place: what was kept for it, or a connection that is being opened.
+    pub(super) fn to(place: &InFlight, desk: &PacketDesk<'_>, now: Instant) -> Lane {
+        let kept = desk.pool.0.borrow_mut().take(&place.backend, now);
+        let (way, carried) = match kept {
+            Some(Kept { connection, requests }) => (Way::Open(connection.link), requests),
+            None => (Way::Opening(open(place, desk)), 0),
+        };
+        let (inbox, outbox, owed) = Default::default();
+        Lane { backend: Arc::clone(&place.backend), way, inbox, outbox, owed, carried }
+    }
+
+    /// Takes a packet to be sent.
+    pub(super) fn send(&mut self, packet: &[u8], owed: Owed) {
+        self.outbox.put(packet);
+        self.carried = self.carried.saturating_add(1);
+        self.owed.push_back(Owed { end: self.outbox.end(), ..owed });
+    }
+
+    /// Whether all of a packet has gone to the backend's kernel: it may have had it.
+    pub(super) fn has_gone(&self, owed: &Owed) -> bool {
+        owed.end <= self.outbox.gone()
+    }
+
+    /// Writes what waits, once it is open. Whether anything was written.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<bool, Lost> {
+        if let Way::Opening(opening) = &mut self.way {
+            match opening.as_mut().poll(cx) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(link)) => self.way = Way::Open(Box::new(link)),
+                Poll::Ready(Err(failed)) => {
+                    return Err(Lost { why: failed.why, detail: failed.detail });
+                }
+            }
+        }
+        let Way::Open(link) = &mut self.way else { return Ok(false) };
+        let before = self.outbox.gone();
+        match self.outbox.poll_flush(cx, link) {
+            Poll::Ready(Err(error)) => Err(Lost::new(Why::BackendReset, error.to_string())),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(self.outbox.gone() > before),
+        }
+    }
+
+    /// Reads once, and hands every reply to `take`, with what it answers. Whether anything has come.
+    pub(super) fn poll_replies(
+        &mut self,
+        cx: &mut Context<'_>,
+        desk: &PacketDesk<'_>,
+        scratch: &mut Scratch,
+        mut take: impl FnMut(Owed, &[u8]),
+    ) -> Result<bool, Lost> {
+        let Way::Open(link) = &mut self.way else { return Ok(false) };
+        let bytes = scratch.bytes();
+        let count = match link.poll_read(cx, bytes) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Ok(0)) => {
+                return Err(Lost::new(Why::BackendGone, "it ended the connection"));
+            }
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) => {
+                return Err(Lost::new(Why::BackendReset, error.to_string()));
+            }
+        };
+        let owed = &mut self.owed;
+        let mut unasked = false;
+        let cut = self.inbox.cut(&desk.rules.replies, &bytes[..count], |reply| {
+            match owed.pop_front() {
+                Some(answered) => take(answered, reply),
+                None => unasked = true,
+            }
+            true
+        });
+        match cut {
+            Err(refusal) => Err(Lost::new(Why::BadResponse, refusal.as_str())),
+            Ok(()) if unasked => Err(Lost::new(Why::BadResponse, "a reply to nothing")),
+            Ok(()) => Ok(true),
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_done(&self) -> bool {
+        self.owed.is_empty() && self.outbox.waiting() == 0
+    }
+
+    /// Whether another packet may be sent before the first is answered.
+    pub(super) fn has_room(&self, desk: &PacketDesk<'_>) -> bool {
+        self.owed.len() < desk.rules.pipeline_max
+    }
+
+    /// Gives the connection back for the next packet of whichever client.
+    pub(super) fn rest(self, desk: &PacketDesk<'_>, now: Instant) {
+        if let (Way::Open(mut link), true) = (self.way, self.inbox.is_empty()) {
+            let Some(rules) = &desk.upstream.rules.keep_alive else {
+                link.finish_writing();
+                return;
+            };
+            let kept = Kept { connection: Rested { link }, requests: self.carried };
+            desk.pool.0.borrow_mut().keep(&self.backend, kept, rules, now);
+        }
+    }
+}
+
+fn open(
+    place: &InFlight,
+    desk: &PacketDesk<'_>,
+) -> Pin<Box<dyn Future<Output = Result<Link, ConnectFailed>>>> {
+    let (upstream, backend) = (Arc::clone(&place.upstream), Arc::clone(&place.backend));
+    let (affinity, client) = (desk.affinity, desk.client);
+    let told: Option<Box<[u8]>> = desk.told.map(Box::from);
+    Box::pin(async move {
+        let call = Call { affinity, told: told.as_deref(), client };
+        upstream.connect_to(&backend, call).await
+    })
+}

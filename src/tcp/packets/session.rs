@@ -1,0 +1,466 @@
+//! One client's packets, from the read to the reply: what is under way, in which order, and what becomes of it when a
+//! backend is lost.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use evenkeel_wire::PacketRefusal;
+use tokio::time::Instant;
+
+use super::buffers::{Inbox, Outbox};
+use super::lane::{Lane, Lost, Owed};
+use super::{PacketDesk, Times};
+use crate::link::Link;
+use crate::observe::ended::Why;
+use crate::tcp::flow::Scratch;
+use crate::tcp::relay::{Carried, reset_after_delivery};
+use crate::upstream::queue::NoPlace;
+use crate::upstream::{Backend, InFlight, Upstream};
+
+/// Rounds in one turn before other connections of the worker get theirs.
+const ROUNDS_PER_TURN: usize = 16;
+
+/// Replies that may wait for a client that does not read, before nothing more is read for it.
+const REPLIES_HELD: usize = 64 * 1024;
+
+type End = (Why, Option<String>);
+
+/// A client and its packets.
+pub(super) struct Session {
+    client: Link,
+    inbox: Inbox,
+    outbox: Outbox,
+    /// What becomes of its packets, the oldest first.
+    slots: VecDeque<Slot>,
+    /// The number of the oldest.
+    oldest: u64,
+    lanes: Vec<Lane>,
+    /// A packet for which no backend has a place.
+    waiting: Option<Waiting>,
+    /// A whole packet stays in the inbox.
+    is_full: bool,
+    /// No more packets come, for this reason.
+    over: Option<End>,
+    active: Instant,
+    carried: Carried,
+    last_backend: Option<Arc<str>>,
+}
+
+enum Slot {
+    UnderWay,
+    Reply(Box<[u8]>),
+    /// It was lost, and with it all that come after.
+    Lost(End),
+}
+
+/// A packet without a backend.
+struct Homeless {
+    number: u64,
+    packet: Box<[u8]>,
+    due: Instant,
+    tried: Vec<Arc<Backend>>,
+}
+
+struct Waiting {
+    packet: Homeless,
+    place: Pin<Box<dyn Future<Output = Result<InFlight, NoPlace>>>>,
+}
+
+impl Session {
+    pub(super) fn new(client: Link) -> Session {
+        let (inbox, outbox, slots, lanes, waiting) = Default::default();
+        Session {
+            client,
+            inbox,
+            outbox,
+            slots,
+            oldest: 0,
+            lanes,
+            waiting,
+            is_full: false,
+            over: None,
+            active: Instant::now(),
+            carried: Carried::default(),
+            last_backend: None,
+        }
+    }
+
+    pub(super) fn active(&self) -> Instant {
+        self.active
+    }
+
+    pub(super) fn carried(&self) -> Carried {
+        self.carried
+    }
+
+    /// The backend of the last reply.
+    pub(super) fn last_backend(&self) -> Option<Arc<str>> {
+        self.last_backend.clone()
+    }
+
+    /// When the first packet under way must have its reply.
+    pub(super) fn earliest_due(&self) -> Option<Instant> {
+        let under_way = self.lanes.iter().filter_map(|lane| lane.owed.front()).map(|owed| owed.due);
+        under_way.chain(self.waiting.iter().map(|waiting| waiting.packet.due)).min()
+    }
+
+    /// Moves what can be moved. An end is given once there is one.
+    pub(super) fn turn(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> Option<End> {
+        let mut scratch = desk.scratch.borrow_mut();
+        for _ in 0..ROUNDS_PER_TURN {
+            let mut moved = self.poll_waiting(cx, desk);
+            moved |= self.poll_lanes(cx, desk, &mut scratch);
+            moved |= match self.poll_client(cx, desk, &mut scratch) {
+                Ok(moved) => moved,
+                Err(over) => return Some(over),
+            };
+            // What has been asked must be listened for.
+            moved |= self.poll_sends(cx, desk);
+            match self.outbox.poll_flush(cx, &mut self.client) {
+                Poll::Ready(Err(_)) => return Some((Why::ClientReset, None)),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if let Some(over) = self.is_over() {
+                return Some(over);
+            }
+            if desk.cut.is_asked(cx) {
+                return Some((Why::DrainCut, None));
+            }
+            if !moved {
+                return None;
+            }
+        }
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    /// Reads from the client, if there is room for more, and sends its packets on their way.
+    fn poll_client(
+        &mut self,
+        cx: &mut Context<'_>,
+        desk: &PacketDesk<'_>,
+        scratch: &mut Scratch,
+    ) -> Result<bool, End> {
+        let is_full = self.slots.len() >= desk.rules.in_flight_max;
+        if self.over.is_some() || self.waiting.is_some() || is_full {
+            // Nobody reads from it: a reset would go unnoticed.
+            let may_look = self.over.is_none() && self.outbox.waiting() == 0;
+            if may_look && self.client.poll_broken(cx) {
+                return Err((Why::ClientReset, None));
+            }
+            return Ok(false);
+        }
+        if self.is_full {
+            return Ok(self.take_packets(desk, &[]));
+        }
+        if self.outbox.waiting() > REPLIES_HELD {
+            return Ok(false);
+        }
+        if desk.cut.is_finishing() && self.inbox.is_empty() {
+            self.over = Some((Why::ClientFinished, None));
+            return Ok(true);
+        }
+        let count = match self.client.poll_read(cx, scratch.bytes()) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(_)) => return Err((Why::ClientReset, None)),
+        };
+        if count == 0 {
+            let detail = (!self.inbox.is_empty()).then(|| "it ended within a packet".to_owned());
+            self.over = Some((Why::ClientFinished, detail));
+            return Ok(true);
+        }
+        self.active = Instant::now();
+        self.carried.up += count as u64;
+        let fresh = &scratch.bytes()[..count];
+        Ok(self.take_packets(desk, fresh))
+    }
+
+    fn take_packets(&mut self, desk: &PacketDesk<'_>, fresh: &[u8]) -> bool {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let now = Instant::now();
+        self.is_full = false;
+        let outcome = inbox.cut(&desk.rules.packets, fresh, |packet| {
+            let has_room = self.slots.len() < desk.rules.in_flight_max && self.waiting.is_none();
+            if has_room {
+                self.begin(packet, desk, now);
+            }
+            self.is_full = !has_room;
+            has_room
+        });
+        self.inbox = inbox;
+        if let Err(refusal) = outcome {
+            self.over = Some((Why::BadPacket, Some(PacketRefusal::as_str(refusal).to_owned())));
+        }
+        true
+    }
+
+    /// Begins with a packet of the client.
+    fn begin(&mut self, packet: &[u8], desk: &PacketDesk<'_>, now: Instant) {
+        let number = self.oldest + self.slots.len() as u64;
+        self.slots.push_back(Slot::UnderWay);
+        let due = now + desk.upstream.rules.response_timeout;
+        match desk.upstream.place_now(desk.affinity, &[]) {
+            Some(place) => self.send(packet, place, (number, due, Vec::new()), desk, now),
+            None => {
+                let packet = Homeless { number, packet: packet.into(), due, tried: Vec::new() };
+                self.wait(packet, desk);
+            }
+        }
+    }
+
+    fn wait(&mut self, packet: Homeless, desk: &PacketDesk<'_>) {
+        let (upstream, tried) = (Arc::clone(desk.upstream), packet.tried.clone());
+        let affinity = desk.affinity;
+        let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
+        self.waiting = Some(Waiting { packet, place });
+    }
+
+    fn send(
+        &mut self,
+        packet: &[u8],
+        place: InFlight,
+        (number, due, tried): (u64, Instant, Vec<Arc<Backend>>),
+        desk: &PacketDesk<'_>,
+        now: Instant,
+    ) {
+        place.backend.asked();
+        let goes =
+            |lane: &&mut Lane| Arc::ptr_eq(&lane.backend, &place.backend) && lane.has_room(desk);
+        let found = self.lanes.iter_mut().find(goes);
+        let lane = match found {
+            Some(lane) => lane,
+            None => {
+                self.lanes.push(Lane::to(&place, desk, now));
+                let last = self.lanes.len() - 1;
+                &mut self.lanes[last]
+            }
+        };
+        let packet_kept = Some(packet.into());
+        lane.send(
+            packet,
+            Owed { number, place, end: 0, packet: packet_kept, sent: now, due, tried },
+        );
+    }
+
+    fn poll_waiting(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> bool {
+        let Some(waiting) = &mut self.waiting else { return false };
+        let Poll::Ready(outcome) = waiting.place.as_mut().poll(cx) else { return false };
+        let Some(Waiting { packet, .. }) = self.waiting.take() else { return false };
+        let Homeless { number, packet, due, tried } = packet;
+        match outcome {
+            Ok(place) => self.send(&packet, place, (number, due, tried), desk, Instant::now()),
+            Err(no_place) => {
+                let why = match no_place {
+                    NoPlace::NobodyLeft => Why::NoBackend,
+                    NoPlace::QueueFull => Why::QueueFull,
+                    NoPlace::QueueTimeout => Why::QueueTimeout,
+                };
+                self.lose(number, (why, None));
+            }
+        }
+        true
+    }
+
+    /// Takes the replies that have come.
+    fn poll_lanes(
+        &mut self,
+        cx: &mut Context<'_>,
+        desk: &PacketDesk<'_>,
+        scratch: &mut Scratch,
+    ) -> bool {
+        if self.outbox.waiting() > REPLIES_HELD {
+            return false;
+        }
+        let (mut moved, mut at) = (false, 0);
+        let mut lanes = std::mem::take(&mut self.lanes);
+        let mut lost = Vec::new();
+        while let Some(lane) = lanes.get_mut(at) {
+            let outcome =
+                lane.poll_replies(cx, desk, scratch, |owed, reply| self.answer(&owed, reply));
+            match outcome {
+                Ok(some) => moved |= some,
+                Err(why) => {
+                    lost.push((lanes.swap_remove(at), why));
+                    continue;
+                }
+            }
+            at += 1;
+        }
+        self.lanes = lanes;
+        let any_lost = !lost.is_empty();
+        for (lane, why) in lost {
+            self.lose_lane(lane, &why, desk);
+        }
+        moved || any_lost
+    }
+
+    /// Passes a reply on, or keeps it until those before it have come.
+    fn answer(&mut self, owed: &Owed, reply: &[u8]) {
+        let now = Instant::now();
+        self.active = now;
+        self.carried.first_byte.get_or_insert(now);
+        let Owed { place, sent, .. } = owed;
+        place.upstream.note_reply(&place.backend, now - *sent);
+        self.last_backend = Some(Arc::clone(&place.backend.name));
+        if owed.number == self.oldest {
+            self.slots.pop_front();
+            self.oldest += 1;
+            self.outbox.put(reply);
+            self.carried.down += reply.len() as u64;
+            self.pass_on();
+        } else if let Some(slot) = self.slot(owed.number) {
+            *slot = Slot::Reply(reply.into());
+        }
+    }
+
+    fn slot(&mut self, number: u64) -> Option<&mut Slot> {
+        let at = usize::try_from(number.checked_sub(self.oldest)?).ok()?;
+        self.slots.get_mut(at)
+    }
+
+    /// Passes on the replies that waited for the one before them.
+    fn pass_on(&mut self) {
+        while let Some(Slot::Reply(reply)) = self.slots.front() {
+            self.outbox.put(reply);
+            self.carried.down += reply.len() as u64;
+            self.slots.pop_front();
+            self.oldest += 1;
+        }
+    }
+
+    fn lose(&mut self, number: u64, end: End) {
+        if let Some(slot) = self.slot(number) {
+            *slot = Slot::Lost(end);
+        }
+        // What would follow it could not be told from its reply.
+        self.over.get_or_insert((Why::ClientFinished, None));
+    }
+
+    /// Writes what is to go to backends, and gives back the connections that have nothing more to do.
+    fn poll_sends(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> bool {
+        let (mut moved, mut at) = (false, 0);
+        while let Some(lane) = self.lanes.get_mut(at) {
+            match lane.poll_send(cx) {
+                Ok(sent) => moved |= sent,
+                Err(why) => {
+                    let lane = self.lanes.swap_remove(at);
+                    self.lose_lane(lane, &why, desk);
+                    // Those that it has lost may go to one that was looked at already.
+                    moved = true;
+                    continue;
+                }
+            }
+            if !desk.rules.replied {
+                self.forget_sent(at);
+            }
+            if self.lanes[at].is_done() {
+                self.lanes.swap_remove(at).rest(desk, Instant::now());
+                continue;
+            }
+            at += 1;
+        }
+        moved
+    }
+
+    /// Packets without replies are done when they have gone.
+    fn forget_sent(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        while let Some(owed) = lane.owed.front()
+            && lane.has_gone(owed)
+        {
+            let Some(owed) = lane.owed.pop_front() else { break };
+            self.last_backend = Some(Arc::clone(&lane.backend.name));
+            if let Some(at) = owed.number.checked_sub(self.oldest)
+                && let Some(slot) = self.slots.get_mut(at as usize)
+            {
+                *slot = Slot::Reply(Box::default());
+            }
+        }
+        self.pass_on();
+    }
+
+    /// A connection to a backend is lost: what it has not had goes to another one, and so does the rest if that does no
+    /// harm.
+    fn lose_lane(&mut self, mut lane: Lane, lost: &Lost, desk: &PacketDesk<'_>) {
+        let now = Instant::now();
+        if !matches!(lost.why, Why::ResponseTimeout) && !lane.owed.is_empty() {
+            desk.upstream.note_traffic(&lane.backend, false);
+        }
+        for mut owed in std::mem::take(&mut lane.owed) {
+            let may_go = !lane.has_gone(&owed) || desk.rules.idempotent;
+            let Owed { number, due, .. } = owed;
+            owed.tried.push(Arc::clone(&lane.backend));
+            let has_tries = owed.tried.len() as u32 <= desk.upstream.rules.retries;
+            let (Some(packet), true, true) = (owed.packet.take(), may_go, has_tries) else {
+                self.lose(number, (lost.why, lost.detail.clone()));
+                continue;
+            };
+            drop(owed.place);
+            match desk.upstream.place_now(desk.affinity, &owed.tried) {
+                Some(place) => self.send(&packet, place, (number, due, owed.tried), desk, now),
+                None => self.lose(number, (lost.why, lost.detail.clone())),
+            }
+        }
+    }
+
+    /// Some limit of time is over. An end is given if it is that of the session.
+    pub(super) fn late(
+        &mut self,
+        now: Instant,
+        times: &Times,
+        desk: &PacketDesk<'_>,
+    ) -> Option<End> {
+        if times.deadline.is_some_and(|deadline| now >= deadline) {
+            return Some((Why::MaxDuration, None));
+        }
+        if self.earliest_due().is_none() {
+            let idle = times.idle.is_some_and(|idle| now >= self.active + idle);
+            return idle.then_some((Why::IdleTimeout, None));
+        }
+        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.packet.due <= now) {
+            self.lose(waiting.packet.number, (Why::ResponseTimeout, None));
+        }
+        let is_late = |lane: &mut Lane| lane.owed.front().is_some_and(|owed| owed.due <= now);
+        let late: Vec<_> = self.lanes.extract_if(.., is_late).collect();
+        for lane in late {
+            let detail = Some(format!("no reply from {}", lane.backend.name));
+            let lost = Lost { why: Why::ResponseTimeout, detail };
+            self.lose_lane(lane, &lost, desk);
+        }
+        self.is_over()
+    }
+
+    /// The end, once everything before it has been passed on.
+    fn is_over(&mut self) -> Option<End> {
+        if self.outbox.waiting() > 0 || self.client.holds_back() {
+            return None;
+        }
+        if let Some(Slot::Lost(_)) = self.slots.front()
+            && let Some(Slot::Lost(end)) = self.slots.pop_front()
+        {
+            return Some(end);
+        }
+        if self.slots.is_empty() {
+            self.outbox.rest();
+            return self.over.take();
+        }
+        None
+    }
+
+    /// Ends the connection with the client as its reason demands.
+    pub(super) async fn end(&mut self, why: Why) {
+        self.lanes.clear();
+        match why {
+            Why::ClientFinished | Why::IdleTimeout | Why::MaxDuration | Why::DrainCut => {
+                self.client.finish_writing();
+            }
+            Why::ClientReset => {}
+            // A packet without its reply: an end in order would say that there is none.
+            _ => reset_after_delivery(self.client.socket()).await,
+        }
+    }
+}
