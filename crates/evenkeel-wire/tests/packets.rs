@@ -91,7 +91,7 @@ fn every_kind_of_length_is_read_with_its_sign_and_order() {
 
 #[test]
 fn native_names_and_letters_are_those_of_this_machine() {
-    let mut native = |kinds: &[&str], field: &[u8]| {
+    let native = |kinds: &[&str], field: &[u8]| {
         for kind in kinds {
             let packets = by_length(kind, 0, None, 1000);
             assert_eq!(read(&packets, field), wants(field.len() + 258), "{kind}");
@@ -219,8 +219,10 @@ fn redis_is_cut_by_its_values_however_they_nest() {
     assert_eq!(read(&packets, &[b'x'; 1000]), Err(PacketRefusal::TooLong));
 }
 
-/// A framing, and a packet of it with this body.
-fn framings() -> Vec<(Packets, fn(&[u8]) -> Vec<u8>)> {
+/// Makes a packet of a body.
+type Frame = fn(&[u8]) -> Vec<u8>;
+
+fn framings() -> Vec<(Packets, Frame)> {
     fn plain(body: &[u8]) -> Vec<u8> {
         body.iter().map(|byte| byte & 0x3f | 0x40).collect()
     }

@@ -24,12 +24,13 @@ impl Inbox {
         self.bytes.is_empty()
     }
 
-    /// Cuts what was there and what has come into packets, for as long as `take` takes them. What it does not take stays.
+    /// Cuts what was there and what has come into packets, for as long as `take` takes them; it is told whether nothing
+    /// stands behind. What it does not take stays.
     pub(super) fn cut(
         &mut self,
         packets: &Packets,
         fresh: &[u8],
-        mut take: impl FnMut(&[u8]) -> bool,
+        mut take: impl FnMut(&[u8], bool) -> bool,
     ) -> Result<(), PacketRefusal> {
         // Whole packets pass from the read to the write without a stop here.
         let is_first = self.bytes.is_empty();
@@ -45,7 +46,7 @@ impl Inbox {
             }
             match packets.read(rest, &mut self.progress) {
                 Ok(PacketRead::Whole { length }) => {
-                    if !take(&rest[..length]) {
+                    if !take(&rest[..length], rest.len() == length) {
                         break Ok(());
                     }
                     from += length;
@@ -77,6 +78,32 @@ pub(super) struct Outbox {
 impl Outbox {
     pub(super) fn put(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Writes what would be the last to wait, if nothing does; what is not taken waits. An error shows in the next flush.
+    pub(super) fn put_last(&mut self, cx: &mut Context<'_>, to: &mut Link, bytes: &[u8]) {
+        if self.waiting() > 0 {
+            return self.put(bytes);
+        }
+        let mut written = 0;
+        while written < bytes.len() {
+            match to.poll_write(cx, &bytes[written..]) {
+                Poll::Ready(Ok(count)) => written += count,
+                Poll::Ready(Err(_)) | Poll::Pending => break,
+            }
+        }
+        if written == bytes.len() {
+            self.before += written as u64;
+        } else {
+            self.put(bytes);
+            self.written = written;
+        }
+    }
+
+    /// Bytes that have been put and not all written: they stand here until they are.
+    pub(super) fn slice(&self, start: u64, end: u64) -> Option<&[u8]> {
+        let place = |at: u64| usize::try_from(at.checked_sub(self.before)?).ok();
+        self.bytes.get(place(start)?..place(end)?)
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -135,7 +162,7 @@ mod tests {
         let mut found: Vec<Vec<u8>> = Vec::new();
         let stream = b"\x01a\x02bc\x00\x03def";
         inbox
-            .cut(&packets(), &stream[..8], |packet| {
+            .cut(&packets(), &stream[..8], |packet, _| {
                 let wanted = found.is_empty();
                 if wanted {
                     found.push(packet.to_vec());
@@ -146,7 +173,7 @@ mod tests {
         assert!(!inbox.is_empty());
         let mut all = |inbox: &mut Inbox, fresh: &[u8]| {
             inbox
-                .cut(&packets(), fresh, |packet| {
+                .cut(&packets(), fresh, |packet, _| {
                     found.push(packet.to_vec());
                     true
                 })
@@ -163,7 +190,7 @@ mod tests {
     fn good_packets_before_a_bad_one_are_taken() {
         let mut inbox = Inbox::default();
         let mut count = 0;
-        let outcome = inbox.cut(&packets(), b"\x01a\x01b\xff", |_| {
+        let outcome = inbox.cut(&packets(), b"\x01a\x01b\xff", |_, _| {
             count += 1;
             true
         });

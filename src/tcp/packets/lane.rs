@@ -34,9 +34,10 @@ pub(super) struct Owed {
     /// Which of the client's it is.
     pub(super) number: u64,
     pub(super) place: InFlight,
-    /// Where it ends among all bytes of the lane.
+    /// Where it stands among all bytes of the lane.
+    pub(super) start: u64,
     pub(super) end: u64,
-    /// The packet, for as long as it may have to be sent again.
+    /// The packet, where it may be sent again after it has gone.
     pub(super) packet: Option<Box<[u8]>>,
     pub(super) sent: Instant,
     pub(super) due: Instant,
@@ -84,11 +85,25 @@ impl Lane {
         Lane { backend: Arc::clone(&place.backend), way, inbox, outbox, owed, carried }
     }
 
-    /// Takes a packet to be sent.
-    pub(super) fn send(&mut self, packet: &[u8], owed: Owed) {
-        self.outbox.put(packet);
+    /// Takes a packet to be sent: at once, if a context is given, as no other follows.
+    pub(super) fn send(&mut self, cx: Option<&mut Context<'_>>, packet: &[u8], owed: Owed) {
+        let start = self.outbox.end();
+        match (cx, &mut self.way) {
+            (Some(cx), Way::Open(link)) => self.outbox.put_last(cx, link, packet),
+            _ => self.outbox.put(packet),
+        }
         self.carried = self.carried.saturating_add(1);
-        self.owed.push_back(Owed { end: self.outbox.end(), ..owed });
+        self.owed.push_back(Owed { start, end: start + packet.len() as u64, ..owed });
+    }
+
+    /// A packet that can be sent again: one that has not all gone, or may be repeated.
+    pub(super) fn again(&self, owed: &mut Owed) -> Option<Box<[u8]>> {
+        let unsent =
+            || if self.has_gone(owed) { None } else { self.outbox.slice(owed.start, owed.end) };
+        match owed.packet.is_some() {
+            true => owed.packet.take(),
+            false => unsent().map(Box::from),
+        }
     }
 
     /// Whether all of a packet has gone to the backend's kernel: it may have had it.
@@ -121,7 +136,7 @@ impl Lane {
         cx: &mut Context<'_>,
         desk: &PacketDesk<'_>,
         scratch: &mut Scratch,
-        mut take: impl FnMut(Owed, &[u8]),
+        mut take: impl FnMut(&mut Context<'_>, Owed, &[u8], bool),
     ) -> Result<bool, Lost> {
         let Way::Open(link) = &mut self.way else { return Ok(false) };
         let bytes = scratch.bytes();
@@ -137,9 +152,9 @@ impl Lane {
         };
         let owed = &mut self.owed;
         let mut unasked = false;
-        let cut = self.inbox.cut(&desk.rules.replies, &bytes[..count], |reply| {
+        let cut = self.inbox.cut(&desk.rules.replies, &bytes[..count], |reply, is_last| {
             match owed.pop_front() {
-                Some(answered) => take(answered, reply),
+                Some(answered) => take(cx, answered, reply, is_last),
                 None => unasked = true,
             }
             true

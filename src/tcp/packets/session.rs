@@ -154,7 +154,7 @@ impl Session {
             return Ok(false);
         }
         if self.is_full {
-            return Ok(self.take_packets(desk, &[]));
+            return Ok(self.take_packets(cx, desk, &[]));
         }
         if self.outbox.waiting() > REPLIES_HELD {
             return Ok(false);
@@ -176,17 +176,17 @@ impl Session {
         self.active = Instant::now();
         self.carried.up += count as u64;
         let fresh = &scratch.bytes()[..count];
-        Ok(self.take_packets(desk, fresh))
+        Ok(self.take_packets(cx, desk, fresh))
     }
 
-    fn take_packets(&mut self, desk: &PacketDesk<'_>, fresh: &[u8]) -> bool {
+    fn take_packets(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>, fresh: &[u8]) -> bool {
         let mut inbox = std::mem::take(&mut self.inbox);
         let now = Instant::now();
         self.is_full = false;
-        let outcome = inbox.cut(&desk.rules.packets, fresh, |packet| {
+        let outcome = inbox.cut(&desk.rules.packets, fresh, |packet, is_last| {
             let has_room = self.slots.len() < desk.rules.in_flight_max && self.waiting.is_none();
             if has_room {
-                self.begin(packet, desk, now);
+                self.begin(is_last.then_some(&mut *cx), packet, desk, now);
             }
             self.is_full = !has_room;
             has_room
@@ -199,12 +199,20 @@ impl Session {
     }
 
     /// Begins with a packet of the client.
-    fn begin(&mut self, packet: &[u8], desk: &PacketDesk<'_>, now: Instant) {
+    fn begin(
+        &mut self,
+        cx: Option<&mut Context<'_>>,
+        packet: &[u8],
+        desk: &PacketDesk<'_>,
+        now: Instant,
+    ) {
         let number = self.oldest + self.slots.len() as u64;
         self.slots.push_back(Slot::UnderWay);
         let due = now + desk.upstream.rules.response_timeout;
         match desk.upstream.place_now(desk.affinity, &[]) {
-            Some(place) => self.send(packet, place, (number, due, Vec::new()), desk, now),
+            Some(place) => {
+                self.send(cx, (packet, place), (number, due, Vec::new()), desk, now);
+            }
             None => {
                 let packet = Homeless { number, packet: packet.into(), due, tried: Vec::new() };
                 self.wait(packet, desk);
@@ -221,8 +229,8 @@ impl Session {
 
     fn send(
         &mut self,
-        packet: &[u8],
-        place: InFlight,
+        cx: Option<&mut Context<'_>>,
+        (packet, place): (&[u8], InFlight),
         (number, due, tried): (u64, Instant, Vec<Arc<Backend>>),
         desk: &PacketDesk<'_>,
         now: Instant,
@@ -239,11 +247,10 @@ impl Session {
                 &mut self.lanes[last]
             }
         };
-        let packet_kept = Some(packet.into());
-        lane.send(
-            packet,
-            Owed { number, place, end: 0, packet: packet_kept, sent: now, due, tried },
-        );
+        let kept = desk.rules.idempotent.then(|| packet.into());
+        let (start, end) = (0, 0);
+        let owed = Owed { number, place, start, end, packet: kept, sent: now, due, tried };
+        lane.send(cx, packet, owed);
     }
 
     fn poll_waiting(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> bool {
@@ -252,7 +259,9 @@ impl Session {
         let Some(Waiting { packet, .. }) = self.waiting.take() else { return false };
         let Homeless { number, packet, due, tried } = packet;
         match outcome {
-            Ok(place) => self.send(&packet, place, (number, due, tried), desk, Instant::now()),
+            Ok(place) => {
+                self.send(None, (&packet, place), (number, due, tried), desk, Instant::now());
+            }
             Err(no_place) => {
                 let why = match no_place {
                     NoPlace::NobodyLeft => Why::NoBackend,
@@ -279,8 +288,9 @@ impl Session {
         let mut lanes = std::mem::take(&mut self.lanes);
         let mut lost = Vec::new();
         while let Some(lane) = lanes.get_mut(at) {
-            let outcome =
-                lane.poll_replies(cx, desk, scratch, |owed, reply| self.answer(&owed, reply));
+            let outcome = lane.poll_replies(cx, desk, scratch, |cx, owed, reply, is_last| {
+                self.answer(is_last.then_some(cx), &owed, reply);
+            });
             match outcome {
                 Ok(some) => moved |= some,
                 Err(why) => {
@@ -299,7 +309,7 @@ impl Session {
     }
 
     /// Passes a reply on, or keeps it until those before it have come.
-    fn answer(&mut self, owed: &Owed, reply: &[u8]) {
+    fn answer(&mut self, cx: Option<&mut Context<'_>>, owed: &Owed, reply: &[u8]) {
         let now = Instant::now();
         self.active = now;
         self.carried.first_byte.get_or_insert(now);
@@ -309,7 +319,13 @@ impl Session {
         if owed.number == self.oldest {
             self.slots.pop_front();
             self.oldest += 1;
-            self.outbox.put(reply);
+            match cx {
+                // What waited for it goes with it.
+                Some(cx) if !matches!(self.slots.front(), Some(Slot::Reply(_))) => {
+                    self.outbox.put_last(cx, &mut self.client, reply);
+                }
+                _ => self.outbox.put(reply),
+            }
             self.carried.down += reply.len() as u64;
             self.pass_on();
         } else if let Some(slot) = self.slot(owed.number) {
@@ -391,17 +407,19 @@ impl Session {
             desk.upstream.note_traffic(&lane.backend, false);
         }
         for mut owed in std::mem::take(&mut lane.owed) {
-            let may_go = !lane.has_gone(&owed) || desk.rules.idempotent;
+            let again = lane.again(&mut owed);
             let Owed { number, due, .. } = owed;
             owed.tried.push(Arc::clone(&lane.backend));
             let has_tries = owed.tried.len() as u32 <= desk.upstream.rules.retries;
-            let (Some(packet), true, true) = (owed.packet.take(), may_go, has_tries) else {
+            let (Some(packet), true) = (again, has_tries) else {
                 self.lose(number, (lost.why, lost.detail.clone()));
                 continue;
             };
             drop(owed.place);
             match desk.upstream.place_now(desk.affinity, &owed.tried) {
-                Some(place) => self.send(&packet, place, (number, due, owed.tried), desk, now),
+                Some(place) => {
+                    self.send(None, (&packet, place), (number, due, owed.tried), desk, now);
+                }
                 None => self.lose(number, (lost.why, lost.detail.clone())),
             }
         }
