@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel::{Running, Why};
 
+use crate::packets;
 use crate::support::backend::{Backend, echo, fresh_loopback};
 use crate::support::client::{assert_echo, connect, visit};
 use crate::support::{config_with, serve, until, until_ended};
@@ -63,9 +64,14 @@ impl NameServer {
 
     /// A proxy that asks this server for the addresses of its only backend name.
     fn serve(&self, port: u16) -> (Running, SocketAddr) {
-        let process = format!("[process]\nnameservers = [\"{}\"]\n", self.address);
+        self.serve_with(port, "")
+    }
+
+    /// The same with further lines of its listener.
+    fn serve_with(&self, port: u16, listener: &str) -> (Running, SocketAddr) {
+        let process = format!("{listener}\n[process]\nnameservers = [\"{}\"]\n", self.address);
         let name = format!("\"backends.example:{port}\"");
-        serve(&config_with(&name, "queue-timeout = \"300ms\"", &process))
+        serve(&config_with(&name, "queue-timeout = \"300ms\"\nretries = 2", &process))
     }
 }
 
@@ -208,4 +214,32 @@ fn localhost_needs_no_name_server() {
     let name = format!("\"localhost:{}\"", backend.address.port());
     let (_running, door) = serve(&config_with(&name, "", ""));
     assert_echo(connect(door), b"hello");
+}
+
+#[test]
+fn nine_thousand_packets_are_answered_in_order_while_one_backend_leaves_and_another_dies() {
+    let stays = packets::answering("A", Duration::ZERO);
+    let beside = |stays: &Backend| SocketAddr::new(fresh_loopback(), stays.address.port());
+    let leaves = packets::answering_at(beside(&stays), "B", Duration::ZERO);
+    let dies = packets::dying_at(beside(&stays), "C", 1000);
+    let all = [stays.address.ip(), leaves.address.ip(), dies.address.ip()];
+    let server = NameServer::answering(&all, 1);
+    let rules = format!("{}\nretry = \"idempotent\"", packets::BY_PACKET);
+    let (running, door) = server.serve_with(stays.address.port(), &rules);
+    until("all addresses are known", || running.backends().len() == 3);
+    let mut client = connect(door);
+    let before = packets::exchange(&mut client, 0..3000);
+    assert!(packets::count(&before, 'B') >= 900, "{}", packets::count(&before, 'B'));
+    server.change(answer(&[all[0], all[2]], 300));
+    let mut sent = 3000;
+    let mut during = String::new();
+    while running.backends().len() == 3 {
+        during += &packets::exchange(&mut client, sent..sent + 100);
+        sent += 100;
+    }
+    let rest = sent.max(8000);
+    let after = packets::exchange(&mut client, rest..rest + 1000);
+    assert_eq!(packets::count(&after, 'B'), 0, "it has left");
+    assert!(packets::count(&(before + &during + &after), 'C') > 0);
+    assert_eq!(running.counts().open, 1, "and the client has not noticed");
 }

@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use evenkeel::{Running, Why};
 use rustix::process::Signal;
 
-use crate::support::backend::{Backend, dead};
+use crate::support::backend::{Backend, dead, fresh_loopback};
 use crate::support::client::{Last, connect, read_to_last};
 use crate::support::program::Program;
 use crate::support::{config, serve, until, until_ended};
 
-const BY_PACKET: &str = "packet = { length = \"u32be\", max = \"2MB\" }\nbalance-per = \"packet\"";
+pub(crate) const BY_PACKET: &str =
+    "packet = { length = \"u32be\", max = \"2MB\" }\nbalance-per = \"packet\"";
 
 fn frame(body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32).to_be_bytes()[..], body].concat()
@@ -39,8 +40,13 @@ fn next(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Answers each packet with its name and what it got, after a pause.
-fn answering(name: &'static str, pause: Duration) -> Backend {
-    Backend::serving(move |mut stream| {
+pub(crate) fn answering(name: &'static str, pause: Duration) -> Backend {
+    answering_at(SocketAddr::new(fresh_loopback(), 0), name, pause)
+}
+
+/// The same at a given address.
+pub(crate) fn answering_at(at: SocketAddr, name: &'static str, pause: Duration) -> Backend {
+    Backend::serving_at(at, move |mut stream| {
         while let Some(body) = next(&mut stream)? {
             std::thread::sleep(pause);
             stream.write_all(&frame(&[name.as_bytes(), &body].concat()))?;
@@ -56,7 +62,7 @@ fn three(pause: Duration) -> ([Backend; 3], [SocketAddr; 3]) {
 }
 
 /// Sends packets with these numbers at once, and reads the replies; gives the names of who answered, in order.
-fn exchange(stream: &mut TcpStream, numbers: std::ops::Range<u32>) -> String {
+pub(crate) fn exchange(stream: &mut TcpStream, numbers: std::ops::Range<u32>) -> String {
     let all: Vec<u8> = numbers.clone().flat_map(|number| frame(&number.to_be_bytes())).collect();
     let mut writer = stream.try_clone().unwrap();
     let sender = std::thread::spawn(move || writer.write_all(&all).unwrap());
@@ -70,7 +76,7 @@ fn exchange(stream: &mut TcpStream, numbers: std::ops::Range<u32>) -> String {
     names
 }
 
-fn count(names: &str, name: char) -> usize {
+pub(crate) fn count(names: &str, name: char) -> usize {
     names.chars().filter(|found| *found == name).count()
 }
 
@@ -184,7 +190,12 @@ fn a_backend_that_is_not_there_is_passed_over() {
 
 /// Answers so many packets of each connection, reads one more, and resets.
 fn dying(name: &'static str, after: usize) -> Backend {
-    Backend::serving(move |mut stream| {
+    dying_at(SocketAddr::new(fresh_loopback(), 0), name, after)
+}
+
+/// The same at a given address.
+pub(crate) fn dying_at(at: SocketAddr, name: &'static str, after: usize) -> Backend {
+    Backend::serving_at(at, move |mut stream| {
         for _ in 0..after {
             let Some(body) = next(&mut stream)? else { return Ok(()) };
             stream.write_all(&frame(&[name.as_bytes(), &body].concat()))?;
@@ -355,4 +366,108 @@ fn a_waiting_line_is_used_when_all_backends_are_full() {
         assert_eq!(client.join().unwrap(), "AAAAA");
     }
     assert!(most.load(SeqCst) <= 2, "{most:?} at the same time");
+}
+
+/// Answers each packet with what it got, the later ones first, so many at a time.
+fn answering_backwards(together: usize) -> Backend {
+    Backend::serving(move |mut stream| {
+        loop {
+            let mut bodies = Vec::new();
+            for _ in 0..together {
+                let Some(body) = next(&mut stream)? else { return Ok(()) };
+                bodies.push(body);
+            }
+            for body in bodies.iter().rev() {
+                stream.write_all(&frame(body))?;
+            }
+        }
+    })
+}
+
+#[test]
+fn replies_that_carry_an_id_come_as_they_come() {
+    let backend = answering_backwards(4);
+    // The id is the second half of a body of eight bytes.
+    let rules = format!("{BY_PACKET}\nmatch = {{ offset = 8, size = 4 }}");
+    let (running, door) = serve(&config(&[backend.address], "", &rules));
+    let mut client = connect(door);
+    let bodies: Vec<Vec<u8>> = (0..8_u32)
+        .map(|number| [&7_u32.to_be_bytes()[..], &number.to_be_bytes()].concat())
+        .collect();
+    client.write_all(&bodies.iter().flat_map(|body| frame(body)).collect::<Vec<_>>()).unwrap();
+    let replies: Vec<_> = (0..8).map(|_| next(&mut client).unwrap().unwrap()).collect();
+    let order = [3, 2, 1, 0, 7, 6, 5, 4].map(|number: usize| bodies[number].clone());
+    assert_eq!(replies, order);
+    quiet(client, &running, Why::ClientFinished);
+}
+
+#[test]
+fn ids_that_repeat_get_a_reply_each_and_an_unknown_one_is_never_passed_on() {
+    let slow = answering("", Duration::from_millis(20));
+    let rules = format!("{BY_PACKET}\nmatch = {{ offset = 4, size = 1 }}");
+    let (_running, door) = serve(&config(&[slow.address], "", &rules));
+    let mut client = connect(door);
+    client.write_all(&[frame(b"a1"), frame(b"a2"), frame(b"b3")].concat()).unwrap();
+    for expected in [b"a1", b"a2", b"b3"] {
+        assert_eq!(next(&mut client).unwrap().as_deref(), Some(&expected[..]));
+    }
+    let liar = Backend::serving(|mut stream| {
+        next(&mut stream)?;
+        stream.write_all(&frame(b"z"))
+    });
+    let (running, door) = serve(&config(&[liar.address], "", &rules));
+    let mut client = connect(door);
+    client.write_all(&frame(b"a")).unwrap();
+    assert_eq!(read_to_last(&client).0, b"");
+    until_ended(&running, Why::BadResponse, 1);
+}
+
+/// Who answered packets of these players, by player.
+fn homes(client: &mut TcpStream, rounds: u32) -> HashMap<u8, String> {
+    let mut homes: HashMap<u8, String> = HashMap::new();
+    for round in 0..rounds {
+        for player in 0..20_u8 {
+            client.write_all(&frame(&[player, round as u8])).unwrap();
+            let reply = next(client).unwrap().unwrap();
+            homes.entry(player).or_default().push(char::from(reply[0]));
+        }
+    }
+    homes
+}
+
+#[test]
+fn a_field_of_the_packet_keeps_what_belongs_together_with_one_backend() {
+    let (_backends, addresses) = three(Duration::ZERO);
+    let hash = "balance = { hash = \"packet:4:1\" }";
+    let (_running, door) = serve(&config(&addresses, hash, BY_PACKET));
+    let first = homes(&mut connect(door), 5);
+    let again = homes(&mut connect(door), 5);
+    assert_eq!(first, again, "whichever connection they come on");
+    let one_home = |names: &String| names.bytes().all(|name| name == names.as_bytes()[0]);
+    assert!(first.values().all(one_home), "{first:?}");
+    let used: std::collections::HashSet<_> = first.values().map(|names| &names[..1]).collect();
+    assert_eq!(used.len(), 3, "{first:?}");
+}
+
+#[test]
+fn the_first_packet_of_a_connection_may_decide_for_all() {
+    let (_backends, addresses) = three(Duration::ZERO);
+    let hash = "balance = { hash = \"first-packet:4:5\" }";
+    let (_running, door) = serve(&config(&addresses, hash, BY_PACKET));
+    let mut used = std::collections::HashSet::new();
+    for player in 0..20 {
+        let login = format!("pl{player:03}");
+        let names: Vec<String> = (0..2)
+            .map(|_| {
+                let mut client = connect(door);
+                client.write_all(&frame(login.as_bytes())).unwrap();
+                let first = char::from(next(&mut client).unwrap().unwrap()[0]);
+                exchange(&mut client, 0..5) + &first.to_string()
+            })
+            .collect();
+        assert_eq!(names[0], names[1], "one player, one server");
+        assert!(names[0].chars().all(|name| names[0].starts_with(name)), "{names:?}");
+        used.insert(names[0].clone());
+    }
+    assert_eq!(used.len(), 3);
 }

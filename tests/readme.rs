@@ -38,7 +38,7 @@ fn the_config_of_the_readme_balances_postgresql_and_redis() {
     let said =
         run(queries.args(["-n", "-c", "8", "-T", "2", "-f"]).arg(&script), Duration::from_secs(60));
     assert!(transactions(&said) > 100, "{said}");
-    benchmark(program.address("redis"));
+    benchmark(program.address("redis"), &[]);
 
     program.signal(Signal::TERM);
     assert!(program.until_exit(Duration::from_secs(10)).success());

@@ -29,7 +29,7 @@ pub use http::{
     ClientCertificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections,
     Reply, Route, RouteRetry,
 };
-pub use packet::Packet;
+pub use packet::{Packet, PacketId};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
@@ -254,6 +254,8 @@ section! {
         balance_per: BalancePer = BalancePer::Connection,
         /// By packet: what comes back for each. Replies go to the client in the order of its packets.
         replies: Replies = Replies::One,
+        /// By packet: the id by which replies are matched to packets. Then they go to the client as they come, in any order.
+        r#match: Option<PacketId> = None,
         /// By packet: packets of one client that may be under way at the same time.
         in_flight_max: u32 = 64,
         /// By packet: packets that may be under way on one connection to a backend.

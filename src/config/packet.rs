@@ -21,3 +21,13 @@ section! {
         reply_max: Option<Bytes> = None,
     }
 }
+
+section! {
+    /// Where packets and their replies have the id that they are matched by.
+    pub struct PacketId {
+        /// Bytes of a packet before its id.
+        offset: u32 = required,
+        /// Bytes of the id, 1 to 16.
+        size: u32 = required,
+    }
+}

@@ -60,6 +60,7 @@ impl Config {
         section::<H2Limits>("`h2-limits` of an upstream", &mut page);
         section::<TcpListener>("`[tcp.NAME]`", &mut page);
         section::<Packet>("`packet` of a TCP listener", &mut page);
+        section::<PacketId>("`match` of a TCP listener", &mut page);
         section::<TcpRoute>("`[[tcp.NAME.route]]`", &mut page);
         section::<AcceptProxy>("`accept-proxy` of a listener", &mut page);
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);

@@ -11,7 +11,7 @@ pub(super) fn key_part<'r>(request: &'r Request, part: &KeyPart) -> Option<&'r [
     let mut halves = request.target.splitn(2, |byte| *byte == b'?');
     let path = halves.next();
     let found = match part {
-        KeyPart::Source => None,
+        KeyPart::Source | KeyPart::Packet(_) | KeyPart::FirstPacket(_) => None,
         // What clients of TLS name in their handshake, those of HTTP name in each request.
         KeyPart::Name => Some(host_of(&request.authority)),
         // It has a place of its own.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use evenkeel_balance::latency::TooSlow;
 use evenkeel_balance::window::TooManyErrors;
 
+use super::packet;
 use crate::config::{self, Balance, HashBy, KeepAlive, SameSite, Secure};
 use crate::health::HttpCheck;
 use crate::http::Split;
@@ -69,6 +70,8 @@ pub(super) fn key_part(balance: &Balance) -> KeyPart {
         HashBy::Path => KeyPart::Path,
         HashBy::Uri => KeyPart::Uri,
         HashBy::Query(name) => KeyPart::Query(bytes(name)),
+        HashBy::Packet(part) => KeyPart::Packet(packet::part(*part)),
+        HashBy::FirstPacket(part) => KeyPart::FirstPacket(packet::part(*part)),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use evenkeel_wire::{LengthField, PacketCut, Packets};
 
-use crate::config::{self, BalancePer, PacketProtocol, PacketRetry, Replies};
+use crate::config::{self, BalancePer, PacketPart, PacketProtocol, PacketRetry, Replies};
 use crate::tcp::packets::PacketRules;
+use crate::upstream::key::Part;
 
 /// What a listener does with packets; none where it balances connections.
 pub(super) fn rules(listener: &config::TcpListener) -> Option<PacketRules> {
@@ -20,8 +21,18 @@ pub(super) fn rules(listener: &config::TcpListener) -> Option<PacketRules> {
         replied: listener.replies == Replies::One,
         in_flight_max: listener.in_flight_max as usize,
         pipeline_max: listener.backend_in_flight_max as usize,
+        matching: listener
+            .r#match
+            .as_ref()
+            .map(|id| Part { offset: id.offset as usize, size: id.size as usize }),
         idempotent: listener.retry == PacketRetry::Idempotent,
     })
+}
+
+/// Some bytes of each packet.
+pub(super) fn part(part: PacketPart) -> Part {
+    let size = part.size.map_or(usize::MAX, |size| size as usize);
+    Part { offset: part.offset as usize, size }
 }
 
 fn cut(packet: &config::Packet) -> Option<PacketCut> {

@@ -21,6 +21,7 @@ use super::flow::Scratch;
 use super::{Client, Cut, Outcome, Rules};
 use crate::upstream::connect::Efforts;
 use crate::upstream::idle::IdleConnections;
+use crate::upstream::key::Part;
 use crate::upstream::{Affinity, Upstream};
 use lane::Rested;
 use session::Session;
@@ -34,6 +35,8 @@ pub(crate) struct PacketRules {
     pub(crate) replies: Packets,
     /// Whether each packet has one reply, or none has any.
     pub(crate) replied: bool,
+    /// The id that a packet and its reply have in common; none where replies are in order.
+    pub(crate) matching: Option<Part>,
     /// Packets of one client that may be under way.
     pub(crate) in_flight_max: usize,
     /// Packets that may be under way on one connection to a backend.

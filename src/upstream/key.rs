@@ -18,6 +18,25 @@ pub(crate) enum KeyPart {
     Path,
     Uri,
     Query(Box<[u8]>),
+    /// Of each packet, where packets are balanced.
+    Packet(Part),
+    /// Of a connection's first packet, for all of them.
+    FirstPacket(Part),
+}
+
+/// Some bytes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) offset: usize,
+    pub(crate) size: usize,
+}
+
+impl Part {
+    /// These bytes, or as many of them as the packet has.
+    pub(crate) fn of(self, packet: &[u8]) -> &[u8] {
+        let rest = packet.get(self.offset..).unwrap_or_default();
+        &rest[..rest.len().min(self.size)]
+    }
 }
 
 impl Upstream {
@@ -35,6 +54,17 @@ impl Upstream {
         match name {
             Some(name) if self.rules.key_part == KeyPart::Name => self.key_of(name.as_bytes()),
             _ => self.source_key(client),
+        }
+    }
+
+    /// The key of a packet, where packets decide: its own, or what the first of its connection decided.
+    pub(crate) fn packet_key(&self, packet: &[u8], first: &mut Option<u64>) -> Option<u64> {
+        match &self.rules.key_part {
+            KeyPart::Packet(part) => Some(self.key_of(part.of(packet))),
+            KeyPart::FirstPacket(part) => {
+                Some(*first.get_or_insert_with(|| self.key_of(part.of(packet))))
+            }
+            _ => None,
         }
     }
 

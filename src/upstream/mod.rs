@@ -7,7 +7,7 @@ pub(crate) mod cookie;
 pub(crate) mod h2;
 pub(crate) mod idle;
 pub(crate) mod introduce;
-mod key;
+pub(crate) mod key;
 mod line_up;
 pub(crate) mod outliers;
 pub(crate) mod queue;

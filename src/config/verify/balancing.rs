@@ -55,12 +55,19 @@ pub(super) fn without_http(upstream: &Upstream, complaints: &mut Complaints) {
 }
 
 /// A TCP listener knows no request.
-pub(super) fn tcp_use(config: &Config, upstream: &str, keys: &[&str], complaints: &mut Complaints) {
+pub(super) fn tcp_use(
+    config: &Config,
+    upstream: &str,
+    by_packet: bool,
+    keys: &[&str],
+    complaints: &mut Complaints,
+) {
     let Some(Balance::Hash { by, .. }) = config.upstream.get(upstream).map(|found| &found.balance)
     else {
         return;
     };
-    if !matches!(by, HashBy::Source | HashBy::Sni) {
+    let is_of_packets = matches!(by, HashBy::Packet(_) | HashBy::FirstPacket(_));
+    if !matches!(by, HashBy::Source | HashBy::Sni) && !(is_of_packets && by_packet) {
         let name = shown(upstream);
         let message = format!(
             "a TCP connection has no \"{}\" for the hash of \"{name}\"",

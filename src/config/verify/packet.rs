@@ -35,11 +35,22 @@ pub(super) fn listener(listener: &TcpListener, complaints: &mut Complaints) {
         for (key, is_set) in [
             ("replies", listener.replies != Replies::One),
             ("retry", listener.retry != PacketRetry::Unsent),
+            ("match", listener.r#match.is_some()),
         ] {
             if is_set {
                 let advice = "add balance-per = \"packet\", or leave it out";
                 complaints.error(&[key], "this is for balancing by packet", advice);
             }
+        }
+    }
+    if let Some(id) = &listener.r#match {
+        complaints.below(&["match"], |complaints| {
+            complaints.within("size", id.size, 1..=16);
+            complaints.within("offset", id.offset, 0..=OFFSET_MAX);
+        });
+        if listener.replies == Replies::None {
+            let advice = "leave it out";
+            complaints.error(&["match"], "there are no replies to match", advice);
         }
     }
     for (key, most) in [

@@ -1,7 +1,7 @@
 //! What a TCP listener must hold beyond its single values: upstreams that exist, and routes that have something to go by.
 
 use super::{Complaints, balancing, door, names_upstream, packet, tls};
-use crate::config::{Config, TcpListener, TcpRoute, Time};
+use crate::config::{BalancePer, Config, TcpListener, TcpRoute, Time};
 
 /// Every upstream that a listener leads to, with the keys that name it.
 pub(super) fn upstreams(listener: &TcpListener) -> impl Iterator<Item = (Vec<String>, &str)> {
@@ -21,7 +21,8 @@ pub(super) fn listener(config: &Config, listener: &TcpListener, complaints: &mut
     for (keys, name) in upstreams(listener) {
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
         names_upstream(config, &keys, name, complaints);
-        balancing::tcp_use(config, name, &keys, complaints);
+        let by_packet = listener.balance_per == BalancePer::Packet;
+        balancing::tcp_use(config, name, by_packet, &keys, complaints);
     }
     if listener.upstream.is_none() && listener.route.is_empty() {
         let advice = "add upstream = \"NAME\", or routes";

@@ -1,6 +1,7 @@
 //! One connection to a backend while packets are under way on it, or about to be: it may still be opening.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,15 +18,22 @@ use crate::upstream::connect::{Call, ConnectFailed};
 use crate::upstream::idle::{Kept, Quiet};
 use crate::upstream::{Backend, InFlight};
 
-/// A connection between two packets.
+/// A connection between two packets, with the room that the last ones needed.
 #[derive(Debug)]
-pub(super) struct Rested {
-    link: Box<Link>,
-}
+pub(super) struct Rested(Box<Lane>);
 
 impl Quiet for Rested {
     fn is_quiet(&mut self) -> bool {
-        self.link.is_quiet()
+        match &mut self.0.way {
+            Way::Open(link) => link.is_quiet(),
+            Way::Opening(_) => false,
+        }
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("backend", &self.backend.name).finish_non_exhaustive()
     }
 }
 
@@ -33,6 +41,8 @@ impl Quiet for Rested {
 pub(super) struct Owed {
     /// Which of the client's it is.
     pub(super) number: u64,
+    /// What its reply is known by; nothing where replies are in order.
+    pub(super) id: Box<[u8]>,
     pub(super) place: InFlight,
     /// Where it stands among all bytes of the lane.
     pub(super) start: u64,
@@ -58,7 +68,7 @@ pub(super) struct Lane {
 
 enum Way {
     Opening(Pin<Box<dyn Future<Output = Result<Link, ConnectFailed>>>>),
-    Open(Box<Link>),
+    Open(Link),
 }
 
 /// Why a lane can go on no longer.
@@ -75,14 +85,14 @@ impl Lost {
 
 impl Lane {
     /// To the backend of a place: what was kept for it, or a connection that is being opened.
-    pub(super) fn to(place: &InFlight, desk: &PacketDesk<'_>, now: Instant) -> Lane {
+    pub(super) fn to(place: &InFlight, desk: &PacketDesk<'_>, now: Instant) -> Box<Lane> {
         let kept = desk.pool.0.borrow_mut().take(&place.backend, now);
-        let (way, carried) = match kept {
-            Some(Kept { connection, requests }) => (Way::Open(connection.link), requests),
-            None => (Way::Opening(open(place, desk)), 0),
-        };
+        if let Some(Kept { connection, .. }) = kept {
+            return connection.0;
+        }
         let (inbox, outbox, owed) = Default::default();
-        Lane { backend: Arc::clone(&place.backend), way, inbox, outbox, owed, carried }
+        let (way, backend) = (Way::Opening(open(place, desk)), Arc::clone(&place.backend));
+        Box::new(Lane { backend, way, inbox, outbox, owed, carried: 0 })
     }
 
     /// Takes a packet to be sent: at once, if a context is given, as no other follows.
@@ -116,7 +126,7 @@ impl Lane {
         if let Way::Opening(opening) = &mut self.way {
             match opening.as_mut().poll(cx) {
                 Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(link)) => self.way = Way::Open(Box::new(link)),
+                Poll::Ready(Ok(link)) => self.way = Way::Open(link),
                 Poll::Ready(Err(failed)) => {
                     return Err(Lost { why: failed.why, detail: failed.detail });
                 }
@@ -153,7 +163,15 @@ impl Lane {
         let owed = &mut self.owed;
         let mut unasked = false;
         let cut = self.inbox.cut(&desk.rules.replies, &bytes[..count], |reply, is_last| {
-            match owed.pop_front() {
+            let asked = match desk.rules.matching {
+                None => owed.pop_front(),
+                Some(part) => {
+                    let id = part.of(reply);
+                    let at = owed.iter().position(|owed| *owed.id == *id);
+                    at.and_then(|at| owed.remove(at))
+                }
+            };
+            match asked {
                 Some(answered) => take(cx, answered, reply, is_last),
                 None => unasked = true,
             }
@@ -177,15 +195,16 @@ impl Lane {
     }
 
     /// Gives the connection back for the next packet of whichever client.
-    pub(super) fn rest(self, desk: &PacketDesk<'_>, now: Instant) {
-        if let (Way::Open(mut link), true) = (self.way, self.inbox.is_empty()) {
-            let Some(rules) = &desk.upstream.rules.keep_alive else {
-                link.finish_writing();
-                return;
-            };
-            let kept = Kept { connection: Rested { link }, requests: self.carried };
-            desk.pool.0.borrow_mut().keep(&self.backend, kept, rules, now);
-        }
+    pub(super) fn rest(mut self: Box<Self>, desk: &PacketDesk<'_>, now: Instant) {
+        let is_between = self.inbox.is_empty();
+        let (Way::Open(link), true) = (&mut self.way, is_between) else { return };
+        let Some(rules) = &desk.upstream.rules.keep_alive else {
+            link.finish_writing();
+            return;
+        };
+        let (requests, backend) = (self.carried, Arc::clone(&self.backend));
+        let kept = Kept { connection: Rested(self), requests };
+        desk.pool.0.borrow_mut().keep(&backend, kept, rules, now);
     }
 }
 

@@ -18,7 +18,7 @@ use crate::observe::ended::Why;
 use crate::tcp::flow::Scratch;
 use crate::tcp::relay::{Carried, reset_after_delivery};
 use crate::upstream::queue::NoPlace;
-use crate::upstream::{Backend, InFlight, Upstream};
+use crate::upstream::{Affinity, Backend, InFlight, Upstream};
 
 /// Rounds in one turn before other connections of the worker get theirs.
 const ROUNDS_PER_TURN: usize = 16;
@@ -37,7 +37,7 @@ pub(super) struct Session {
     slots: VecDeque<Slot>,
     /// The number of the oldest.
     oldest: u64,
-    lanes: Vec<Lane>,
+    lanes: Vec<Box<Lane>>,
     /// A packet for which no backend has a place.
     waiting: Option<Waiting>,
     /// A whole packet stays in the inbox.
@@ -47,6 +47,8 @@ pub(super) struct Session {
     active: Instant,
     carried: Carried,
     last_backend: Option<Arc<str>>,
+    /// What the first packet decided for all.
+    first_key: Option<u64>,
 }
 
 enum Slot {
@@ -59,6 +61,7 @@ enum Slot {
 /// A packet without a backend.
 struct Homeless {
     number: u64,
+    affinity: Affinity,
     packet: Box<[u8]>,
     due: Instant,
     tried: Vec<Arc<Backend>>,
@@ -85,6 +88,7 @@ impl Session {
             active: Instant::now(),
             carried: Carried::default(),
             last_backend: None,
+            first_key: None,
         }
     }
 
@@ -209,20 +213,30 @@ impl Session {
         let number = self.oldest + self.slots.len() as u64;
         self.slots.push_back(Slot::UnderWay);
         let due = now + desk.upstream.rules.response_timeout;
-        match desk.upstream.place_now(desk.affinity, &[]) {
+        let affinity = self.affinity(packet, desk);
+        match desk.upstream.place_now(affinity, &[]) {
             Some(place) => {
                 self.send(cx, (packet, place), (number, due, Vec::new()), desk, now);
             }
             None => {
-                let packet = Homeless { number, packet: packet.into(), due, tried: Vec::new() };
+                let (packet, tried) = (packet.into(), Vec::new());
+                let packet = Homeless { number, affinity, packet, due, tried };
                 self.wait(packet, desk);
             }
         }
     }
 
+    /// Where a packet belongs.
+    fn affinity(&mut self, packet: &[u8], desk: &PacketDesk<'_>) -> Affinity {
+        match desk.upstream.packet_key(packet, &mut self.first_key) {
+            Some(key) => Affinity { key, session: None },
+            None => desk.affinity,
+        }
+    }
+
     fn wait(&mut self, packet: Homeless, desk: &PacketDesk<'_>) {
         let (upstream, tried) = (Arc::clone(desk.upstream), packet.tried.clone());
-        let affinity = desk.affinity;
+        let affinity = packet.affinity;
         let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
         self.waiting = Some(Waiting { packet, place });
     }
@@ -236,8 +250,9 @@ impl Session {
         now: Instant,
     ) {
         place.backend.asked();
-        let goes =
-            |lane: &&mut Lane| Arc::ptr_eq(&lane.backend, &place.backend) && lane.has_room(desk);
+        let goes = |lane: &&mut Box<Lane>| {
+            Arc::ptr_eq(&lane.backend, &place.backend) && lane.has_room(desk)
+        };
         let found = self.lanes.iter_mut().find(goes);
         let lane = match found {
             Some(lane) => lane,
@@ -249,7 +264,8 @@ impl Session {
         };
         let kept = desk.rules.idempotent.then(|| packet.into());
         let (start, end) = (0, 0);
-        let owed = Owed { number, place, start, end, packet: kept, sent: now, due, tried };
+        let id = desk.rules.matching.map(|part| part.of(packet).into()).unwrap_or_default();
+        let owed = Owed { number, id, place, start, end, packet: kept, sent: now, due, tried };
         lane.send(cx, packet, owed);
     }
 
@@ -257,7 +273,7 @@ impl Session {
         let Some(waiting) = &mut self.waiting else { return false };
         let Poll::Ready(outcome) = waiting.place.as_mut().poll(cx) else { return false };
         let Some(Waiting { packet, .. }) = self.waiting.take() else { return false };
-        let Homeless { number, packet, due, tried } = packet;
+        let Homeless { number, packet, due, tried, .. } = packet;
         match outcome {
             Ok(place) => {
                 self.send(None, (&packet, place), (number, due, tried), desk, Instant::now());
@@ -316,7 +332,13 @@ impl Session {
         let Owed { place, sent, .. } = owed;
         place.upstream.note_reply(&place.backend, now - *sent);
         self.last_backend = Some(Arc::clone(&place.backend.name));
-        if owed.number == self.oldest {
+        if let (false, Some(slot)) = (owed.id.is_empty(), self.slot(owed.number)) {
+            // It says itself what it answers.
+            *slot = Slot::Reply(Box::default());
+            self.outbox.put(reply);
+            self.carried.down += reply.len() as u64;
+            self.pass_on();
+        } else if owed.number == self.oldest {
             self.slots.pop_front();
             self.oldest += 1;
             match cx {
@@ -401,7 +423,7 @@ impl Session {
 
     /// A connection to a backend is lost: what it has not had goes to another one, and so does the rest if that does no
     /// harm.
-    fn lose_lane(&mut self, mut lane: Lane, lost: &Lost, desk: &PacketDesk<'_>) {
+    fn lose_lane(&mut self, mut lane: Box<Lane>, lost: &Lost, desk: &PacketDesk<'_>) {
         let now = Instant::now();
         if !matches!(lost.why, Why::ResponseTimeout) && !lane.owed.is_empty() {
             desk.upstream.note_traffic(&lane.backend, false);
@@ -416,7 +438,8 @@ impl Session {
                 continue;
             };
             drop(owed.place);
-            match desk.upstream.place_now(desk.affinity, &owed.tried) {
+            let affinity = self.affinity(&packet, desk);
+            match desk.upstream.place_now(affinity, &owed.tried) {
                 Some(place) => {
                     self.send(None, (&packet, place), (number, due, owed.tried), desk, now);
                 }
@@ -442,7 +465,7 @@ impl Session {
         if let Some(waiting) = self.waiting.take_if(|waiting| waiting.packet.due <= now) {
             self.lose(waiting.packet.number, (Why::ResponseTimeout, None));
         }
-        let is_late = |lane: &mut Lane| lane.owed.front().is_some_and(|owed| owed.due <= now);
+        let is_late = |lane: &mut Box<Lane>| lane.owed.front().is_some_and(|owed| owed.due <= now);
         let late: Vec<_> = self.lanes.extract_if(.., is_late).collect();
         for lane in late {
             let detail = Some(format!("no reply from {}", lane.backend.name));
