@@ -286,7 +286,7 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
                 max_duration: config.max_duration.map(|most| most.0),
                 buffer_max: usize::try_from(config.buffer_max.0).unwrap_or(usize::MAX),
                 hello_timeout: config.hello_timeout.0,
-                packets: packet::rules(config),
+                packets: packet::rules(config).map(Box::new),
             },
         },
     }

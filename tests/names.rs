@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use evenkeel::{Running, Why};
 
-use crate::packets;
 use crate::support::backend::{Backend, echo, fresh_loopback};
 use crate::support::client::{assert_echo, connect, visit};
-use crate::support::{config_with, serve, until, until_ended};
+use crate::support::{config_with, packets, serve, until, until_ended};
 
 #[derive(Debug, Clone)]
 enum Mood {

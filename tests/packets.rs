@@ -2,7 +2,7 @@
 //! place, whatever becomes of backends in between.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -11,74 +11,11 @@ use std::time::{Duration, Instant};
 use evenkeel::{Running, Why};
 use rustix::process::Signal;
 
-use crate::support::backend::{Backend, dead, fresh_loopback};
+use crate::support::backend::{Backend, dead};
 use crate::support::client::{Last, connect, read_to_last};
+use crate::support::packets::{BY_PACKET, answering, count, dying, exchange, frame, next, three};
 use crate::support::program::Program;
 use crate::support::{config, serve, until, until_ended};
-
-pub(crate) const BY_PACKET: &str =
-    "packet = { length = \"u32be\", max = \"2MB\" }\nbalance-per = \"packet\"";
-
-fn frame(body: &[u8]) -> Vec<u8> {
-    [&(body.len() as u32).to_be_bytes()[..], body].concat()
-}
-
-/// The body of the next packet; none at the end.
-fn next(stream: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
-    let mut head = [0; 4];
-    let mut filled = 0;
-    while filled < 4 {
-        match stream.read(&mut head[filled..])? {
-            0 if filled == 0 => return Ok(None),
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => filled += count,
-        }
-    }
-    let mut body = vec![0; u32::from_be_bytes(head) as usize];
-    stream.read_exact(&mut body)?;
-    Ok(Some(body))
-}
-
-/// Answers each packet with its name and what it got, after a pause.
-pub(crate) fn answering(name: &'static str, pause: Duration) -> Backend {
-    answering_at(SocketAddr::new(fresh_loopback(), 0), name, pause)
-}
-
-/// The same at a given address.
-pub(crate) fn answering_at(at: SocketAddr, name: &'static str, pause: Duration) -> Backend {
-    Backend::serving_at(at, move |mut stream| {
-        while let Some(body) = next(&mut stream)? {
-            std::thread::sleep(pause);
-            stream.write_all(&frame(&[name.as_bytes(), &body].concat()))?;
-        }
-        Ok(())
-    })
-}
-
-fn three(pause: Duration) -> ([Backend; 3], [SocketAddr; 3]) {
-    let backends = ["A", "B", "C"].map(|name| answering(name, pause));
-    let addresses = [0, 1, 2].map(|index: usize| backends[index].address);
-    (backends, addresses)
-}
-
-/// Sends packets with these numbers at once, and reads the replies; gives the names of who answered, in order.
-pub(crate) fn exchange(stream: &mut TcpStream, numbers: std::ops::Range<u32>) -> String {
-    let all: Vec<u8> = numbers.clone().flat_map(|number| frame(&number.to_be_bytes())).collect();
-    let mut writer = stream.try_clone().unwrap();
-    let sender = std::thread::spawn(move || writer.write_all(&all).unwrap());
-    let names = numbers.map(|number| {
-        let reply = next(stream).unwrap().expect("a reply");
-        assert_eq!(&reply[1..], number.to_be_bytes(), "out of order");
-        char::from(reply[0])
-    });
-    let names = names.collect();
-    sender.join().unwrap();
-    names
-}
-
-pub(crate) fn count(names: &str, name: char) -> usize {
-    names.chars().filter(|found| *found == name).count()
-}
 
 fn quiet(stream: TcpStream, running: &Running, why: Why) {
     drop(stream);
@@ -186,23 +123,6 @@ fn a_backend_that_is_not_there_is_passed_over() {
     let (_running, door) = serve(&config(&addresses, "", BY_PACKET));
     let names = exchange(&mut connect(door), 0..300);
     assert!(count(&names, 'A') > 90 && count(&names, 'C') > 90, "{names}");
-}
-
-/// Answers so many packets of each connection, reads one more, and resets.
-fn dying(name: &'static str, after: usize) -> Backend {
-    dying_at(SocketAddr::new(fresh_loopback(), 0), name, after)
-}
-
-/// The same at a given address.
-pub(crate) fn dying_at(at: SocketAddr, name: &'static str, after: usize) -> Backend {
-    Backend::serving_at(at, move |mut stream| {
-        for _ in 0..after {
-            let Some(body) = next(&mut stream)? else { return Ok(()) };
-            stream.write_all(&frame(&[name.as_bytes(), &body].concat()))?;
-        }
-        next(&mut stream)?;
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
-    })
 }
 
 #[test]
@@ -470,4 +390,47 @@ fn the_first_packet_of_a_connection_may_decide_for_all() {
         used.insert(names[0].clone());
     }
     assert_eq!(used.len(), 3);
+}
+
+#[test]
+fn a_ping_is_answered_here_in_its_turn_and_reaches_nobody() {
+    let slow = answering("S", Duration::from_millis(200));
+    // A body of "ping", and one of "pong".
+    let ping = "ping = { packet = \"hex:0000000470696e67\", reply = \"hex:00000004706f6e67\" }";
+    let (_running, door) = serve(&config(&[slow.address], "", &format!("{BY_PACKET}\n{ping}")));
+    let mut client = connect(door);
+    client.write_all(&frame(b"ping")).unwrap();
+    assert_eq!(next(&mut client).unwrap().as_deref(), Some(&b"pong"[..]));
+    assert_eq!(slow.accepted(), 0);
+    client.write_all(&[frame(b"work"), frame(b"ping"), frame(b"pings")].concat()).unwrap();
+    for expected in [&b"Swork"[..], b"pong", b"Spings"] {
+        assert_eq!(next(&mut client).unwrap().as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn a_reply_that_cannot_be_had_may_be_a_word_of_ours_and_the_client_goes_on() {
+    let (good, bad) = (answering("G", Duration::ZERO), dying("D", 1));
+    let rules = format!("{BY_PACKET}\nerror-reply = \"hex:000000046c6f7374\"");
+    let (running, door) = serve(&config(&[good.address, bad.address], "health = \"off\"", &rules));
+    let mut client = connect(door);
+    let all: Vec<u8> = (0..6).flat_map(|_| frame(b"x")).collect();
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        client.write_all(&all).unwrap();
+        seen.extend((0..6).map(|_| next(&mut client).unwrap().unwrap()));
+    }
+    let of = |word: &[u8]| seen.iter().filter(|reply| *reply == word).count();
+    assert_eq!((of(b"Gx"), of(b"Gx") + of(b"Dx") + of(b"lost")), (15, 30), "{seen:?}");
+    assert!(of(b"lost") > 0);
+    quiet(client, &running, Why::ClientFinished);
+    let (running, door) = serve(&config(&[dead()], "", &rules));
+    assert_eq!(next(&mut { connect_and_send(door) }).unwrap().as_deref(), Some(&b"lost"[..]));
+    until_ended(&running, Why::ClientFinished, 1);
+}
+
+fn connect_and_send(door: SocketAddr) -> TcpStream {
+    let mut client = connect(door);
+    client.write_all(&frame(b"x")).unwrap();
+    client
 }

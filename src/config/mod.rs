@@ -29,7 +29,7 @@ pub use http::{
     ClientCertificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections,
     Reply, Route, RouteRetry,
 };
-pub use packet::{Packet, PacketId};
+pub use packet::{Packet, PacketId, Ping};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
@@ -256,6 +256,10 @@ section! {
         replies: Replies = Replies::One,
         /// By packet: the id by which replies are matched to packets. Then they go to the client as they come, in any order.
         r#match: Option<PacketId> = None,
+        /// By packet: a packet of clients, such as a heartbeat, that is answered here in its turn.
+        ping: Option<Ping> = None,
+        /// By packet: the reply to a packet whose own cannot be had, as text or as `hex:...`. Absent: the client's connection ends.
+        error_reply: Option<Bytestring> = None,
         /// By packet: packets of one client that may be under way at the same time.
         in_flight_max: u32 = 64,
         /// By packet: packets that may be under way on one connection to a backend.

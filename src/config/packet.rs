@@ -31,3 +31,13 @@ section! {
         size: u32 = required,
     }
 }
+
+section! {
+    /// A packet of clients that is answered here, and reaches no backend.
+    pub struct Ping {
+        /// The whole packet, as text or as `hex:...`.
+        packet: Bytestring = required,
+        /// The whole reply, as text or as `hex:...`.
+        reply: Bytestring = required,
+    }
+}

@@ -19,6 +19,8 @@ pub(super) fn rules(listener: &config::TcpListener) -> Option<PacketRules> {
         replies: Packets { cut: cut.clone(), max: reply_max },
         packets: Packets { cut, max: size(packet.max) },
         replied: listener.replies == Replies::One,
+        ping: listener.ping.as_ref().map(|ping| (ping.packet.0.clone(), ping.reply.0.clone())),
+        error_reply: listener.error_reply.as_ref().map(|reply| reply.0.clone()),
         in_flight_max: listener.in_flight_max as usize,
         pipeline_max: listener.backend_in_flight_max as usize,
         matching: listener

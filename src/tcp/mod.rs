@@ -32,7 +32,7 @@ pub(crate) struct Rules {
     /// How long a ClientHello may take that is only looked at.
     pub(crate) hello_timeout: Duration,
     /// How packets are balanced; none where connections are.
-    pub(crate) packets: Option<packets::PacketRules>,
+    pub(crate) packets: Option<Box<packets::PacketRules>>,
 }
 
 /// What all connections of one TCP listener share.

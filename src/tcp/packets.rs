@@ -5,6 +5,7 @@
 mod buffers;
 mod lane;
 mod session;
+mod slots;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -37,6 +38,10 @@ pub(crate) struct PacketRules {
     pub(crate) replied: bool,
     /// The id that a packet and its reply have in common; none where replies are in order.
     pub(crate) matching: Option<Part>,
+    /// A packet that is answered here, and its reply.
+    pub(crate) ping: Option<(Vec<u8>, Vec<u8>)>,
+    /// The reply to a packet whose own cannot be had.
+    pub(crate) error_reply: Option<Vec<u8>>,
     /// Packets of one client that may be under way.
     pub(crate) in_flight_max: usize,
     /// Packets that may be under way on one connection to a backend.

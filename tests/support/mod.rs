@@ -14,6 +14,7 @@ pub(crate) mod grpc;
 pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod netns;
+pub(crate) mod packets;
 pub(crate) mod pebble;
 pub(crate) mod program;
 pub(crate) mod servers;

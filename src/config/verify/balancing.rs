@@ -67,7 +67,7 @@ pub(super) fn tcp_use(
         return;
     };
     let is_of_packets = matches!(by, HashBy::Packet(_) | HashBy::FirstPacket(_));
-    if !matches!(by, HashBy::Source | HashBy::Sni) && !(is_of_packets && by_packet) {
+    if !(matches!(by, HashBy::Source | HashBy::Sni) || is_of_packets && by_packet) {
         let name = shown(upstream);
         let message = format!(
             "a TCP connection has no \"{}\" for the hash of \"{name}\"",

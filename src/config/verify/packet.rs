@@ -36,6 +36,8 @@ pub(super) fn listener(listener: &TcpListener, complaints: &mut Complaints) {
             ("replies", listener.replies != Replies::One),
             ("retry", listener.retry != PacketRetry::Unsent),
             ("match", listener.r#match.is_some()),
+            ("ping", listener.ping.is_some()),
+            ("error-reply", listener.error_reply.is_some()),
         ] {
             if is_set {
                 let advice = "add balance-per = \"packet\", or leave it out";
@@ -52,6 +54,16 @@ pub(super) fn listener(listener: &TcpListener, complaints: &mut Complaints) {
             let advice = "leave it out";
             complaints.error(&["match"], "there are no replies to match", advice);
         }
+    }
+    if listener.error_reply.is_some()
+        && (listener.r#match.is_some() || listener.replies == Replies::None)
+    {
+        let advice = "leave it out: the connection ends instead";
+        complaints.error(
+            &["error-reply"],
+            "only a reply in its turn is known for what it is",
+            advice,
+        );
     }
     for (key, most) in [
         ("in-flight-max", listener.in_flight_max),

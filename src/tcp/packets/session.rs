@@ -1,7 +1,6 @@
 //! One client's packets, from the read to the reply: what is under way, in which order, and what becomes of it when a
 //! backend is lost.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use tokio::time::Instant;
 
 use super::buffers::{Inbox, Outbox};
 use super::lane::{Lane, Lost, Owed};
+use super::slots::{End, Slot, Slots};
 use super::{PacketDesk, Times};
 use crate::link::Link;
 use crate::observe::ended::Why;
@@ -26,17 +26,13 @@ const ROUNDS_PER_TURN: usize = 16;
 /// Replies that may wait for a client that does not read, before nothing more is read for it.
 const REPLIES_HELD: usize = 64 * 1024;
 
-type End = (Why, Option<String>);
-
 /// A client and its packets.
 pub(super) struct Session {
     client: Link,
     inbox: Inbox,
     outbox: Outbox,
-    /// What becomes of its packets, the oldest first.
-    slots: VecDeque<Slot>,
-    /// The number of the oldest.
-    oldest: u64,
+    slots: Slots,
+    #[expect(clippy::vec_box, reason = "they move from the idle ones and back, whole")]
     lanes: Vec<Box<Lane>>,
     /// A packet for which no backend has a place.
     waiting: Option<Waiting>,
@@ -49,13 +45,6 @@ pub(super) struct Session {
     last_backend: Option<Arc<str>>,
     /// What the first packet decided for all.
     first_key: Option<u64>,
-}
-
-enum Slot {
-    UnderWay,
-    Reply(Box<[u8]>),
-    /// It was lost, and with it all that come after.
-    Lost(End),
 }
 
 /// A packet without a backend.
@@ -74,13 +63,12 @@ struct Waiting {
 
 impl Session {
     pub(super) fn new(client: Link) -> Session {
-        let (inbox, outbox, slots, lanes, waiting) = Default::default();
+        let (inbox, outbox, lanes, waiting) = Default::default();
         Session {
             client,
             inbox,
             outbox,
-            slots,
-            oldest: 0,
+            slots: Slots::default(),
             lanes,
             waiting,
             is_full: false,
@@ -210,8 +198,11 @@ impl Session {
         desk: &PacketDesk<'_>,
         now: Instant,
     ) {
-        let number = self.oldest + self.slots.len() as u64;
-        self.slots.push_back(Slot::UnderWay);
+        if let Some((_, reply)) = desk.rules.ping.as_ref().filter(|(ping, _)| *ping == packet) {
+            self.slots.begin(Slot::Reply(reply.as_slice().into()));
+            return self.pass_on();
+        }
+        let number = self.slots.begin(Slot::UnderWay);
         let due = now + desk.upstream.rules.response_timeout;
         let affinity = self.affinity(packet, desk);
         match desk.upstream.place_now(affinity, &[]) {
@@ -284,7 +275,7 @@ impl Session {
                     NoPlace::QueueFull => Why::QueueFull,
                     NoPlace::QueueTimeout => Why::QueueTimeout,
                 };
-                self.lose(number, (why, None));
+                self.lose(number, (why, None), desk);
             }
         }
         true
@@ -332,48 +323,39 @@ impl Session {
         let Owed { place, sent, .. } = owed;
         place.upstream.note_reply(&place.backend, now - *sent);
         self.last_backend = Some(Arc::clone(&place.backend.name));
-        if let (false, Some(slot)) = (owed.id.is_empty(), self.slot(owed.number)) {
-            // It says itself what it answers.
-            *slot = Slot::Reply(Box::default());
-            self.outbox.put(reply);
-            self.carried.down += reply.len() as u64;
-            self.pass_on();
-        } else if owed.number == self.oldest {
-            self.slots.pop_front();
-            self.oldest += 1;
-            match cx {
-                // What waited for it goes with it.
-                Some(cx) if !matches!(self.slots.front(), Some(Slot::Reply(_))) => {
-                    self.outbox.put_last(cx, &mut self.client, reply);
-                }
-                _ => self.outbox.put(reply),
+        match cx {
+            // It goes as it is, without a copy.
+            Some(cx) if owed.id.is_empty() && self.slots.is_alone_at_front(owed.number) => {
+                self.slots.pop();
+                self.outbox.put_last(cx, &mut self.client, reply);
+                self.carried.down += reply.len() as u64;
             }
-            self.carried.down += reply.len() as u64;
-            self.pass_on();
-        } else if let Some(slot) = self.slot(owed.number) {
-            *slot = Slot::Reply(reply.into());
+            _ if owed.id.is_empty() => self.slots.settle(owed.number, Slot::Reply(reply.into())),
+            // It says itself what it answers.
+            _ => {
+                self.slots.settle(owed.number, Slot::Reply(Box::default()));
+                self.outbox.put(reply);
+                self.carried.down += reply.len() as u64;
+            }
         }
-    }
-
-    fn slot(&mut self, number: u64) -> Option<&mut Slot> {
-        let at = usize::try_from(number.checked_sub(self.oldest)?).ok()?;
-        self.slots.get_mut(at)
+        self.pass_on();
     }
 
     /// Passes on the replies that waited for the one before them.
     fn pass_on(&mut self) {
-        while let Some(Slot::Reply(reply)) = self.slots.front() {
-            self.outbox.put(reply);
+        while let Some(reply) = self.slots.take_reply() {
+            self.outbox.put(&reply);
             self.carried.down += reply.len() as u64;
-            self.slots.pop_front();
-            self.oldest += 1;
         }
     }
 
-    fn lose(&mut self, number: u64, end: End) {
-        if let Some(slot) = self.slot(number) {
-            *slot = Slot::Lost(end);
+    /// A packet will have no reply of a backend's.
+    fn lose(&mut self, number: u64, end: End, desk: &PacketDesk<'_>) {
+        if let Some(reply) = &desk.rules.error_reply {
+            self.slots.settle(number, Slot::Reply(reply.as_slice().into()));
+            return self.pass_on();
         }
+        self.slots.settle(number, Slot::Lost(end));
         // What would follow it could not be told from its reply.
         self.over.get_or_insert((Why::ClientFinished, None));
     }
@@ -412,11 +394,7 @@ impl Session {
         {
             let Some(owed) = lane.owed.pop_front() else { break };
             self.last_backend = Some(Arc::clone(&lane.backend.name));
-            if let Some(at) = owed.number.checked_sub(self.oldest)
-                && let Some(slot) = self.slots.get_mut(at as usize)
-            {
-                *slot = Slot::Reply(Box::default());
-            }
+            self.slots.settle(owed.number, Slot::Reply(Box::default()));
         }
         self.pass_on();
     }
@@ -434,7 +412,7 @@ impl Session {
             owed.tried.push(Arc::clone(&lane.backend));
             let has_tries = owed.tried.len() as u32 <= desk.upstream.rules.retries;
             let (Some(packet), true) = (again, has_tries) else {
-                self.lose(number, (lost.why, lost.detail.clone()));
+                self.lose(number, (lost.why, lost.detail.clone()), desk);
                 continue;
             };
             drop(owed.place);
@@ -443,7 +421,7 @@ impl Session {
                 Some(place) => {
                     self.send(None, (&packet, place), (number, due, owed.tried), desk, now);
                 }
-                None => self.lose(number, (lost.why, lost.detail.clone())),
+                None => self.lose(number, (lost.why, lost.detail.clone()), desk),
             }
         }
     }
@@ -463,7 +441,7 @@ impl Session {
             return idle.then_some((Why::IdleTimeout, None));
         }
         if let Some(waiting) = self.waiting.take_if(|waiting| waiting.packet.due <= now) {
-            self.lose(waiting.packet.number, (Why::ResponseTimeout, None));
+            self.lose(waiting.packet.number, (Why::ResponseTimeout, None), desk);
         }
         let is_late = |lane: &mut Box<Lane>| lane.owed.front().is_some_and(|owed| owed.due <= now);
         let late: Vec<_> = self.lanes.extract_if(.., is_late).collect();
@@ -480,9 +458,7 @@ impl Session {
         if self.outbox.waiting() > 0 || self.client.holds_back() {
             return None;
         }
-        if let Some(Slot::Lost(_)) = self.slots.front()
-            && let Some(Slot::Lost(end)) = self.slots.pop_front()
-        {
+        if let Some(end) = self.slots.lost() {
             return Some(end);
         }
         if self.slots.is_empty() {
