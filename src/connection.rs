@@ -238,7 +238,7 @@ async fn serve_tcp(
     match &site.rules.packets {
         None => tcp::serve(client, &site.rules, upstream, &desk.scratch, cut).await,
         Some(packets) => {
-            let (rules, worker) = ((&site.rules, packets), (&desk.scratch, &desk.packets));
+            let (rules, worker) = ((&site.rules, &**packets), (&desk.scratch, &desk.packets));
             // Boxed, so that relays do not carry the room for it.
             Box::pin(tcp::packets::serve(client, rules, upstream, worker, cut)).await
         }

@@ -310,7 +310,7 @@ impl Session {
         self.lanes = lanes;
         let any_lost = !lost.is_empty();
         for (lane, why) in lost {
-            self.lose_lane(lane, &why, desk);
+            self.lose_lane(*lane, &why, desk);
         }
         moved || any_lost
     }
@@ -368,7 +368,7 @@ impl Session {
                 Ok(sent) => moved |= sent,
                 Err(why) => {
                     let lane = self.lanes.swap_remove(at);
-                    self.lose_lane(lane, &why, desk);
+                    self.lose_lane(*lane, &why, desk);
                     // Those that it has lost may go to one that was looked at already.
                     moved = true;
                     continue;
@@ -401,7 +401,7 @@ impl Session {
 
     /// A connection to a backend is lost: what it has not had goes to another one, and so does the rest if that does no
     /// harm.
-    fn lose_lane(&mut self, mut lane: Box<Lane>, lost: &Lost, desk: &PacketDesk<'_>) {
+    fn lose_lane(&mut self, mut lane: Lane, lost: &Lost, desk: &PacketDesk<'_>) {
         let now = Instant::now();
         if !matches!(lost.why, Why::ResponseTimeout) && !lane.owed.is_empty() {
             desk.upstream.note_traffic(&lane.backend, false);
@@ -448,7 +448,7 @@ impl Session {
         for lane in late {
             let detail = Some(format!("no reply from {}", lane.backend.name));
             let lost = Lost { why: Why::ResponseTimeout, detail };
-            self.lose_lane(lane, &lost, desk);
+            self.lose_lane(*lane, &lost, desk);
         }
         self.is_over()
     }
