@@ -19,6 +19,7 @@ use rustls::{
 };
 
 use super::kept::Kept;
+use super::records::record_length;
 use super::secured::{Beginning, Secured};
 use crate::socket::Socket;
 
@@ -31,13 +32,11 @@ pub(crate) struct Handshake<S> {
     socket: Socket,
     /// A kilobyte and more, which every future it is moved through would have room for.
     session: Box<S>,
-    /// What has come of a record that is not whole.
+    /// What has come and is not done with.
     arrived: Vec<u8>,
-    /// What came with the end of the handshake.
-    clear: Kept,
+    /// How much of it the session has seen, in whole records: what stands behind the end of the handshake is not for it.
+    shown: usize,
     leaving: Kept,
-    /// The other side has said that no more comes.
-    ended: bool,
 }
 
 /// What makes the keys that follow those of the handshake, and takes tickets: TLS 1.3 alone has them afterwards.
@@ -132,8 +131,8 @@ impl Handshake<UnbufferedClientConnection> {
 
 impl<S: Side> Handshake<S> {
     fn over(socket: Socket, session: S, arrived: Vec<u8>) -> Handshake<S> {
-        let (session, (clear, leaving)) = (Box::new(session), Default::default());
-        Handshake { socket, session, arrived, clear, leaving, ended: false }
+        let (session, leaving) = (Box::new(session), Kept::default());
+        Handshake { socket, session, arrived, shown: 0, leaving }
     }
 
     async fn done(mut self) -> io::Result<Handshake<S>> {
@@ -146,7 +145,7 @@ impl<S: Side> Handshake<S> {
             if !self.session.is_handshaking() {
                 return Ok(self);
             }
-            if self.ended || poll_fn(|cx| self.poll_arrival(cx)).await? == 0 {
+            if poll_fn(|cx| self.poll_arrival(cx)).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             if self.arrived.len() > UNFINISHED {
@@ -162,31 +161,46 @@ impl<S: Side> Handshake<S> {
 
     /// The connection that goes on with what was agreed on.
     pub(crate) fn into_secured(self) -> io::Result<Secured> {
-        let Handshake { socket, session, mut arrived, clear, ended, .. } = self;
+        let Handshake { socket, session, mut arrived, .. } = self;
         // Most often nothing is left in it, and what has room for a hello would stay as long as the connection.
         arrived.shrink_to_fit();
         let protocol = session.alpn_protocol().map(Box::from);
         let suite = session.negotiated_cipher_suite().ok_or(io::ErrorKind::InvalidData)?;
         let (secrets, successors) = session.into_keys().map_err(io::Error::other)?;
-        let beginning = Beginning { arrived, clear, ended, protocol };
+        let beginning = Beginning { arrived, protocol };
         Secured::new(socket, suite, &secrets, successors, beginning).map_err(io::Error::other)
     }
 
-    /// Goes on with what has come.
+    /// Goes on with what has come, record by record.
     fn digest(&mut self) -> io::Result<()> {
+        loop {
+            self.step()?;
+            if !self.session.is_handshaking() || !self.show_more() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Shows the next record, if it is whole; or everything, if it cannot be one, for the alert.
+    fn show_more(&mut self) -> bool {
+        let rest = self.arrived.get(self.shown..).unwrap_or_default();
+        let length = record_length(rest).unwrap_or(Some(rest.len()));
+        let Some(length) = length.filter(|length| (1..=rest.len()).contains(length)) else {
+            return false;
+        };
+        self.shown += length;
+        true
+    }
+
+    /// Goes on with what is shown, until more must be.
+    fn step(&mut self) -> io::Result<()> {
         let mut failed: Option<Error> = None;
         loop {
             // Once it has failed, it is asked once more, for the alert if there is one, and then never again.
             let is_last = failed.is_some();
-            let UnbufferedStatus { mut discard, state, .. } = self.session.go_on(&mut self.arrived);
+            let shown = self.arrived.get_mut(..self.shown).unwrap_or_default();
+            let UnbufferedStatus { discard, state, .. } = self.session.go_on(shown);
             let goes_on = match state {
-                Ok(ConnectionState::ReadTraffic(mut traffic)) => {
-                    while let Some(Ok(record)) = traffic.next_record() {
-                        discard += record.discard;
-                        self.clear.add(record.payload);
-                    }
-                    true
-                }
                 Ok(ConnectionState::EncodeTlsData(mut message)) => {
                     if let Err(EncodeError::InsufficientSize(short)) = message.encode(&mut []) {
                         let mut bytes = vec![0; short.required_size];
@@ -201,8 +215,7 @@ impl<S: Side> Handshake<S> {
                     true
                 }
                 Ok(ConnectionState::PeerClosed) => {
-                    self.ended = true;
-                    true
+                    return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 Ok(_) => false,
                 Err(error) => {
@@ -210,7 +223,8 @@ impl<S: Side> Handshake<S> {
                     true
                 }
             };
-            self.arrived.drain(..discard.min(self.arrived.len()));
+            self.arrived.drain(..discard.min(self.shown));
+            self.shown -= discard.min(self.shown);
             if !goes_on || is_last {
                 break;
             }

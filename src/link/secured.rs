@@ -72,10 +72,17 @@ pub(crate) struct Secured {
     leaving: Kept,
     /// Records in a row that carried nothing.
     empty: u8,
+    /// It was told that nothing is agreed on anew, which is said once.
+    refused: bool,
+    /// We have changed our key because it asked for that, and sent nothing with it yet: once is enough for all who ask
+    /// (RFC 8446 4.6.3).
+    changed: bool,
     /// The other side has said that no more comes (`close_notify`).
     ended: bool,
     /// We have.
     closing: bool,
+    /// One side has said that it is over (a fatal alert): nothing more may be said.
+    broken: bool,
     /// For whoever reads next, again and again.
     failed: Option<Box<(io::ErrorKind, String)>>,
 }
@@ -83,8 +90,6 @@ pub(crate) struct Secured {
 /// What the end of a handshake leaves.
 pub(super) struct Beginning {
     pub(super) arrived: Vec<u8>,
-    pub(super) clear: Kept,
-    pub(super) ended: bool,
     pub(super) protocol: Option<Box<[u8]>>,
 }
 
@@ -102,7 +107,7 @@ impl Secured {
         successors: Successors,
         beginning: Beginning,
     ) -> Result<Secured, Error> {
-        let Beginning { arrived, clear, ended, protocol } = beginning;
+        let Beginning { arrived, protocol } = beginning;
         let has_successors = suite.version().version == ProtocolVersion::TLSv1_3;
         Ok(Secured {
             socket,
@@ -113,11 +118,14 @@ impl Secured {
             protocol,
             arrived,
             message: Vec::new(),
-            clear,
+            clear: Kept::default(),
             leaving: Kept::default(),
             empty: 0,
-            ended,
+            refused: false,
+            changed: false,
+            ended: false,
             closing: false,
+            broken: false,
             failed: None,
         })
     }
@@ -173,6 +181,7 @@ impl Secured {
             };
             if let Err(refused) = outcome {
                 self.say(ALERT, &[2, refused.alert]);
+                self.broken = true;
                 self.fail(io::ErrorKind::InvalidData, refused.said);
             }
         }
@@ -231,6 +240,7 @@ impl Secured {
             _ if is_warning => {}
             _ => {
                 let alert = Error::AlertReceived(AlertDescription::from(alert));
+                self.broken = true;
                 self.fail(io::ErrorKind::InvalidData, alert);
             }
         }
@@ -254,7 +264,10 @@ impl Secured {
                 // Nothing may stand behind it that was sealed with the key it ends (RFC 8446 5.1).
                 (KEY_UPDATE, Some(_)) if is_last => self.change_opener(body)?,
                 // Agreeing anew is refused, and not the end (RFC 5246 7.2.2).
-                (HELLO_REQUEST | CLIENT_HELLO, None) => self.say(ALERT, &[1, NO_RENEGOTIATION]),
+                (HELLO_REQUEST | CLIENT_HELLO, None) if !self.refused => {
+                    self.refused = true;
+                    self.say(ALERT, &[1, NO_RENEGOTIATION]);
+                }
                 _ => return Err(UNEXPECTED),
             }
             bytes.drain(..end);
@@ -273,7 +286,8 @@ impl Secured {
         let next = self.successors.as_mut().and_then(|successors| successors.open_with().ok());
         let next = next.and_then(|(number, secrets)| Key::new(self.suite, number, &secrets).ok());
         self.opener = next.ok_or(UNEXPECTED)?;
-        if wants_ours == 1 && !self.closing {
+        if wants_ours == 1 && !self.closing && !self.changed {
+            self.changed = true;
             self.change_sealer().map_err(|_| UNEXPECTED)?;
         }
         Ok(())
@@ -297,9 +311,23 @@ impl Secured {
         }
     }
 
+    /// Whether there is more than a part of a record, of what came with the handshake.
+    fn has_record(&self) -> bool {
+        match record_length(&self.arrived) {
+            Ok(length) => length.is_some_and(|length| length <= self.arrived.len()),
+            Err(_) => true,
+        }
+    }
+
     /// Waits for bytes and goes on with them, until something can be read, the stream ends, or fails. Gives how many
     /// bytes went to `into`.
     fn poll_arrival(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<usize> {
+        if self.has_record() {
+            let mut arrived = std::mem::take(&mut self.arrived);
+            let (rest, given) = self.digest(&mut arrived, into);
+            self.arrived = arrived.split_off(arrived.len() - rest);
+            return Poll::Ready(given);
+        }
         ARRIVING.with_borrow_mut(|buffer| {
             let known = self.arrived.len();
             let end = known + into.len().clamp(LEAST, MOST);
@@ -397,6 +425,10 @@ impl Secured {
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_flush(cx))?;
+        if let (true, Some(error)) = (self.broken, self.error()) {
+            return Poll::Ready(Err(error));
+        }
+        self.changed = false;
         let taken = LEAVING.with_borrow_mut(|records| {
             let (mut end, mut taken) = (0, 0);
             parts(pieces, |part| {
@@ -442,7 +474,7 @@ impl Secured {
     }
 
     pub(crate) fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !self.closing {
+        if !self.closing && !self.broken {
             self.closing = true;
             self.say(ALERT, &[1, CLOSE_NOTIFY]);
         }

@@ -448,35 +448,81 @@ fn a_record_that_was_changed_on_its_way_is_refused_with_an_alert() {
     });
 }
 
+/// A client at the end of its handshake, and all that it has to send then.
+fn at_once(mut client: Client, say: impl FnOnce(&mut ClientConnection)) -> (Client, Vec<u8>) {
+    client.conn.write_tls(&mut client.sock).unwrap();
+    while client.conn.is_handshaking() {
+        client.conn.read_tls(&mut client.sock).unwrap();
+        client.conn.process_new_packets().unwrap();
+    }
+    say(&mut client.conn);
+    let mut all = Vec::new();
+    while client.conn.wants_write() {
+        client.conn.write_tls(&mut all).unwrap();
+    }
+    (client, all)
+}
+
 #[test]
 fn a_record_that_was_changed_may_come_with_the_end_of_the_handshake() {
-    let client = |mut client: Client| {
-        client.conn.write_tls(&mut client.sock).unwrap();
-        while client.conn.is_handshaking() {
-            client.conn.read_tls(&mut client.sock).unwrap();
-            client.conn.process_new_packets().unwrap();
-        }
-        client.conn.writer().write_all(b"hello").unwrap();
-        let mut all = Vec::new();
-        while client.conn.wants_write() {
-            client.conn.write_tls(&mut all).unwrap();
-        }
+    let client = |client: Client| {
+        let hello = |session: &mut ClientConnection| session.writer().write_all(b"hello").unwrap();
+        let (mut client, mut all) = at_once(client, hello);
         *all.last_mut().unwrap() ^= 1;
         client.sock.write_all(&all).unwrap();
         is_told(&mut client)
     };
-    let (config, root) = config();
-    let session = session(root, aws_lc_rs::default_provider(), ALL_VERSIONS);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        theirs.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let other = Other(std::thread::spawn(move || client(StreamOwned::new(session, theirs))));
-        let socket = Socket::adopt(ours.into()).unwrap();
-        let error = Handshake::accept(socket, config, Vec::new()).await.err().unwrap();
+    meet_first(client, async |mut link, other| {
+        let error = read(&mut link, 9).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        // After such a word nothing more is said.
+        assert!(poll_fn(|cx| link.poll_write(cx, b"but")).await.is_err());
+        link.finish_writing();
         let told = other.done().await;
         assert!(told.contains("BadRecordMac"), "{told}");
+    });
+}
+
+#[test]
+fn keys_may_change_with_the_end_of_the_handshake() {
+    let client = |client: Client| {
+        let (mut client, all) = at_once(client, |session| {
+            session.refresh_traffic_keys().unwrap();
+            session.writer().write_all(b"hello").unwrap();
+        });
+        client.sock.write_all(&all).unwrap();
+        let mut back = [0; 7];
+        client.read_exact(&mut back).unwrap();
+        back
+    };
+    meet_first(client, async |mut link, other| {
+        assert_eq!(read(&mut link, 9).await.unwrap(), b"hello");
+        poll_fn(|cx| link.poll_write(cx, b"and you")).await.unwrap();
+        assert_eq!(&other.done().await, b"and you");
+    });
+}
+
+#[test]
+fn whoever_asks_for_new_keys_and_never_reads_makes_us_hold_one_answer() {
+    let client = |mut client: Client| {
+        client.read_exact(&mut [0]).unwrap();
+        for _ in 0..2000 {
+            client.conn.refresh_traffic_keys().unwrap();
+            client.conn.writer().write_all(b"x").unwrap();
+            while client.conn.wants_write() {
+                client.conn.write_tls(&mut client.sock).unwrap();
+            }
+        }
+        client
+    };
+    meet(client, async |mut link, other| {
+        poll_fn(|cx| link.poll_write(cx, b"!")).await.unwrap();
+        let mut found = 0;
+        while found < 2000 {
+            found += read(&mut link, 100).await.unwrap().len();
+            let Link::Secured(secured) = &link else { panic!() };
+            assert!(secured.held() < 5000, "{} after {found}", secured.held());
+        }
+        drop(other.done().await);
     });
 }
