@@ -12,6 +12,7 @@ use crate::socket::Socket;
 
 mod handshake;
 mod kept;
+mod parts;
 mod records;
 mod secured;
 

@@ -241,6 +241,34 @@ fn a_client_that_does_not_read_is_not_read_from_for_ever() {
 }
 
 #[test]
+fn a_client_that_reads_late_gets_every_reply() {
+    let big = || {
+        Backend::serving(|mut stream| {
+            while let Some(body) = next(&mut stream)? {
+                stream.write_all(&frame(&[&body[..], &[1; 60_000]].concat()))?;
+            }
+            Ok(())
+        })
+    };
+    let (one, two) = (big(), big());
+    let (running, door) = serve(&config(&[one.address, two.address], "", BY_PACKET));
+    let mut client = connect(door);
+    for round in 0..3_u32 {
+        let numbers = round * 100..(round + 1) * 100;
+        let all: Vec<u8> = numbers.clone().flat_map(|n| frame(&n.to_be_bytes())).collect();
+        client.write_all(&all).unwrap();
+        for number in numbers {
+            if number % 25 == 0 {
+                std::thread::sleep(Duration::from_millis(60));
+            }
+            let reply = next(&mut client).unwrap().expect("a reply");
+            assert_eq!((&reply[..4], reply.len()), (&number.to_be_bytes()[..], 60_004));
+        }
+    }
+    quiet(client, &running, Why::ClientFinished);
+}
+
+#[test]
 fn an_idle_client_is_ended_and_one_that_waits_for_a_reply_is_not() {
     let slow = answering("S", Duration::from_millis(1200));
     let rules = format!("{BY_PACKET}\nidle-timeout = \"400ms\"");

@@ -11,6 +11,7 @@ use rustls::{AlertDescription, Error, ExtractedSecrets, ProtocolVersion, Support
 
 use super::handshake::Successors;
 use super::kept::Kept;
+use super::parts::{ALONE_MIN, parts};
 use super::records::{
     ALERT, AROUND_MAX, CLEAR_MAX, DATA, HANDSHAKE, Key, RECORD_MAX, Refused, UNEXPECTED,
     record_length,
@@ -20,9 +21,6 @@ use crate::socket::Socket;
 /// Bytes that are taken from the kernel at a time, at least and at most.
 const LEAST: usize = 4096;
 const MOST: usize = 2 * RECORD_MAX;
-
-/// A piece of so many bytes costs more to copy than to seal in a record of its own.
-const ALONE_MIN: usize = 4096;
 
 /// Bytes that are sealed at a time: two records, and a small one before them.
 pub(super) const BATCH: usize = 2 * CLEAR_MAX + ALONE_MIN + 3 * AROUND_MAX;
@@ -49,8 +47,6 @@ thread_local! {
     static ARRIVING: RefCell<Vec<u8>> = RefCell::new(vec![0; MOST]);
     /// What was just encrypted.
     static LEAVING: RefCell<Vec<u8>> = RefCell::new(vec![0; BATCH]);
-    /// Pieces that become one record.
-    static GATHERED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A connection whose other side is known.
@@ -480,34 +476,4 @@ impl Secured {
         }
         self.poll_flush(cx)
     }
-}
-
-/// Cuts pieces into what becomes one record each, for as long as `take` wants more. Small ones are put together: a record
-/// of its own costs more than a copy.
-fn parts(
-    pieces: &[io::IoSlice<'_>],
-    mut take: impl FnMut(&[u8]) -> io::Result<bool>,
-) -> io::Result<()> {
-    GATHERED.with_borrow_mut(|gathered| {
-        gathered.clear();
-        for piece in pieces {
-            if piece.len() < ALONE_MIN && gathered.len() + piece.len() <= CLEAR_MAX {
-                gathered.extend_from_slice(piece);
-                continue;
-            }
-            if !gathered.is_empty() && !take(gathered)? {
-                return Ok(());
-            }
-            gathered.clear();
-            for part in piece.chunks(CLEAR_MAX) {
-                if !take(part)? {
-                    return Ok(());
-                }
-            }
-        }
-        if !gathered.is_empty() {
-            take(gathered)?;
-        }
-        Ok(())
-    })
 }

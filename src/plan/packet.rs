@@ -14,10 +14,14 @@ pub(super) fn rules(listener: &config::TcpListener) -> Option<PacketRules> {
     }
     let size = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
     let cut = cut(packet)?;
+    let asked = match cut {
+        PacketCut::Redis => PacketCut::RedisCommands,
+        _ => cut.clone(),
+    };
     let reply_max = size(packet.reply_max.unwrap_or(packet.max));
     Some(PacketRules {
-        replies: Packets { cut: cut.clone(), max: reply_max },
-        packets: Packets { cut, max: size(packet.max) },
+        replies: Packets { cut, max: reply_max },
+        packets: Packets { cut: asked, max: size(packet.max) },
         replied: listener.replies == Replies::One,
         ping: listener.ping.as_ref().map(|ping| (ping.packet.0.clone(), ping.reply.0.clone())),
         error_reply: listener.error_reply.as_ref().map(|reply| reply.0.clone()),

@@ -80,63 +80,66 @@ pub(crate) struct PacketDesk<'a> {
 }
 
 /// Serves one client from its first packet to its last.
-pub(crate) async fn serve(
+#[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice, while it runs")]
+pub(crate) fn serve<'a>(
     client: Client,
-    rules: (&Rules, &PacketRules),
-    upstream: &Arc<Upstream>,
-    worker: (&RefCell<Scratch>, &PacketPool),
-    cut: &Cut,
-) -> Outcome {
-    let Client { link, key, told, address } = client;
-    let desk = PacketDesk {
-        rules: rules.1,
-        upstream,
-        pool: worker.1,
-        scratch: worker.0,
-        cut,
-        affinity: Affinity { key, session: None },
-        told: told.as_deref(),
-        client: address,
-    };
-    let mut session = Session::new(link);
-    let times = Times {
-        idle: rules.0.idle_timeout,
-        deadline: rules.0.max_duration.map(|most| Instant::now() + most),
-    };
-    let mut timer = pin!(tokio::time::sleep_until(times.due(&session)));
-    let (why, detail) = poll_fn(|cx| {
-        loop {
-            if let Some(over) = session.turn(cx, &desk) {
-                return Poll::Ready(over);
+    rules: (&'a Rules, &'a PacketRules),
+    upstream: &'a Arc<Upstream>,
+    worker: (&'a RefCell<Scratch>, &'a PacketPool),
+    cut: &'a Cut,
+) -> impl Future<Output = Outcome> + 'a {
+    async move {
+        let Client { link, key, told, address } = client;
+        let desk = PacketDesk {
+            rules: rules.1,
+            upstream,
+            pool: worker.1,
+            scratch: worker.0,
+            cut,
+            affinity: Affinity { key, session: None },
+            told: told.as_deref(),
+            client: address,
+        };
+        let mut session = Session::new(link);
+        let times = Times {
+            idle: rules.0.idle_timeout,
+            deadline: rules.0.max_duration.map(|most| Instant::now() + most),
+        };
+        let mut timer = pin!(tokio::time::sleep_until(times.due(&session)));
+        let (why, detail) = poll_fn(|cx| {
+            loop {
+                if let Some(over) = session.turn(cx, &desk) {
+                    return Poll::Ready(over);
+                }
+                let due = times.due(&session);
+                // Time limits move with every packet, nearly always further away.
+                if due < timer.deadline() {
+                    timer.as_mut().reset(due);
+                }
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let now = Instant::now();
+                if now < due {
+                    timer.as_mut().reset(due);
+                    continue;
+                }
+                if let Some(over) = session.late(now, &times, &desk) {
+                    return Poll::Ready(over);
+                }
+                timer.as_mut().reset(times.due(&session));
             }
-            let due = times.due(&session);
-            // Time limits move with every packet, nearly always further away.
-            if due < timer.deadline() {
-                timer.as_mut().reset(due);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = Instant::now();
-            if now < due {
-                timer.as_mut().reset(due);
-                continue;
-            }
-            if let Some(over) = session.late(now, &times, &desk) {
-                return Poll::Ready(over);
-            }
-            timer.as_mut().reset(times.due(&session));
+        })
+        .await;
+        session.end(why).await;
+        Outcome {
+            why,
+            detail,
+            backend: session.last_backend(),
+            efforts: Efforts::default(),
+            carried: session.carried(),
+            spoke: false,
         }
-    })
-    .await;
-    session.end(why).await;
-    Outcome {
-        why,
-        detail,
-        backend: session.last_backend(),
-        efforts: Efforts::default(),
-        carried: session.carried(),
-        spoke: false,
     }
 }
 

@@ -325,11 +325,16 @@ async fn reset_side(side: &mut impl Side) {
 
 /// Resets a connection as soon as its peer has what was sent before, or after a moment of patience.
 pub(crate) async fn reset_after_delivery(socket: &Socket) {
+    delivered(socket).await;
+    socket.reset_on_close();
+}
+
+/// Waits until a peer has what was sent, or for a moment.
+pub(super) async fn delivered(socket: &Socket) {
     let patience = Instant::now() + DELIVERY_BEFORE_RESET;
     let mut pause = Duration::from_millis(1);
     while socket.unsent() > 0 && Instant::now() < patience {
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(50));
     }
-    socket.reset_on_close();
 }

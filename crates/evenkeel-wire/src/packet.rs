@@ -34,7 +34,10 @@ pub enum PacketCut {
     End(Vec<u8>),
     /// MQTT control packets (OASIS MQTT 5.0, 2.1).
     Mqtt,
-    /// Values of RESP2 and RESP3, and inline commands (the Redis serialization protocol specification).
+    /// Commands of Redis's clients: arrays of bulk strings, and inline commands of one line (the Redis serialization
+    /// protocol specification). What Redis would not answer, or answer twice, is refused.
+    RedisCommands,
+    /// Values of RESP2 and RESP3, as Redis answers.
     Redis,
 }
 
@@ -240,7 +243,9 @@ impl Packets {
                 self.by_length(&LengthField { kind, offset: 1, body_offset: None }, bytes)?
             }
             (PacketCut::End(end), None) => self.by_end(end, bytes, progress)?,
-            (PacketCut::Redis, None) => self.by_values(bytes, progress)?,
+            (PacketCut::Redis | PacketCut::RedisCommands, None) => {
+                self.by_values(bytes, progress)?
+            }
         };
         match read {
             PacketRead::Whole { .. } => *progress = PacketProgress::default(),
@@ -308,7 +313,13 @@ impl Packets {
                 return Ok(PacketRead::Partial { total: None });
             };
             let line = bytes.get(progress.line..from + end).unwrap_or_default();
-            let (body, more) = value(line)?;
+            let (body, more) = match (&self.cut, progress.line) {
+                (PacketCut::RedisCommands, 0) => command(line)?,
+                (PacketCut::RedisCommands, _) if !matches!(line, [b'$', b'0'..=b'9', ..]) => {
+                    return Err(PacketRefusal::Malformed);
+                }
+                _ => value(line)?,
+            };
             let owed = progress.owed - 1 + more;
             let after = (from + end + 2).saturating_add(body);
             // Each that is to come has a byte and an end of line at least.
@@ -394,6 +405,19 @@ fn digits(text: &[u8]) -> Result<u64, PacketRefusal> {
     })
 }
 
+/// The same of a command.
+fn command(line: &[u8]) -> Result<(usize, u64), PacketRefusal> {
+    match line.first() {
+        Some(b'*') => match count(&line[1..])? {
+            // Redis passes over them without a word.
+            None | Some(0) => Err(PacketRefusal::Malformed),
+            Some(words) => Ok((0, words)),
+        },
+        Some(byte) if byte.is_ascii_alphabetic() && !line.contains(&b'\n') => Ok((0, 0)),
+        _ => Err(PacketRefusal::Malformed),
+    }
+}
+
 /// What the first line of a value says: bytes that follow it, and values that are owed in its place.
 fn value(line: &[u8]) -> Result<(usize, u64), PacketRefusal> {
     let Some((kind, text)) = line.split_first() else { return Ok((0, 0)) };
@@ -409,7 +433,8 @@ fn value(line: &[u8]) -> Result<(usize, u64), PacketRefusal> {
         b'%' => Ok((0, 2 * count(text)?.unwrap_or_default())),
         // Attributes stand before the value that they are of.
         b'|' => Ok((0, 2 * count(text)?.unwrap_or_default() + 1)),
-        // What is simple, and inline commands, have a line.
+        // What is simple has a line.
+        _ if text.contains(&b'\n') => Err(PacketRefusal::Malformed),
         _ => Ok((0, 0)),
     }
 }

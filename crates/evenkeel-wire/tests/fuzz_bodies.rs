@@ -297,6 +297,7 @@ pub(crate) fn packets(bytes: &[u8]) {
     let by_length = |kind: &str| LengthField::new(kind).map(PacketCut::Length);
     let names: Vec<_> = LengthKind::names().collect();
     let cut = match pick % 4 {
+        0 if pick / 4 % 2 == 1 => Some(PacketCut::RedisCommands),
         0 => Some(PacketCut::Redis),
         1 => Some(PacketCut::Mqtt),
         2 => Some(PacketCut::End(b"\r\n"[usize::from(pick / 4 % 2)..].to_vec())),

@@ -210,6 +210,28 @@ fn redis_is_cut_by_its_values_however_they_nest() {
     for size in [1, 2, 3, 7, 50, stream.len()] {
         assert_eq!(cut_all(&packets, &stream, &[size]).unwrap(), values, "in pieces of {size}");
     }
+    let commands = Packets { cut: PacketCut::RedisCommands, max: 1000 };
+    let values: [&[u8]; 3] =
+        [b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n", b"PING\r\n", b"*1\r\n$4\r\nPING\r\n"];
+    for size in [1, 2, 9, 50] {
+        assert_eq!(cut_all(&commands, &values.concat(), &[size]).unwrap(), values);
+    }
+    // Redis reads these as two commands, as none, or as a line.
+    for bytes in [
+        &b"PING\nBLPOP k 1\r\n"[..],
+        b"\r\n",
+        b"*0\r\n",
+        b"*-1\r\n",
+        b"$9\r\nBLPOP k 1\r\n",
+        b"%1\r\n+a\r\n+b\r\n",
+        b"*1\r\n*1\r\n$4\r\nPING\r\n",
+        b"*1\r\n+PING\r\n",
+        b"*1\r\n$-1\r\n",
+    ] {
+        let read = read(&commands, bytes);
+        assert_eq!(read, Err(PacketRefusal::Malformed), "{:?}", bytes.escape_ascii().to_string());
+    }
+    assert_eq!(read(&packets, b"+a\nb\r\n"), Err(PacketRefusal::Malformed));
     assert_eq!(read(&packets, b"$5\r\nhe"), wants(11));
     assert_eq!(read(&packets, b"*1000000000\r\n"), Err(PacketRefusal::TooLong));
     assert_eq!(read(&packets, b"*999999999999999999999999\r\n"), Err(PacketRefusal::TooLong));

@@ -15,6 +15,8 @@ const KEPT_ROOM: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
+    /// How many of them are done with: they go when they are most of it.
+    done: usize,
     progress: PacketProgress,
 }
 
@@ -38,7 +40,7 @@ impl Inbox {
             self.bytes.extend_from_slice(fresh);
         }
         let all = if is_first { fresh } else { &self.bytes };
-        let mut from = 0;
+        let mut from = self.done;
         let outcome = loop {
             let rest = &all[from..];
             if rest.is_empty() {
@@ -55,12 +57,15 @@ impl Inbox {
                 Err(refusal) => break Err(refusal),
             }
         };
+        self.done = 0;
         if is_first {
             self.bytes.extend_from_slice(&fresh[from..]);
         } else if from == self.bytes.len() {
             self.bytes = Vec::new();
-        } else {
+        } else if from > self.bytes.len() / 2 {
             self.bytes.drain(..from);
+        } else {
+            self.done = from;
         }
         outcome
     }

@@ -186,7 +186,8 @@ impl Lane {
 
     /// Whether nothing is under way.
     pub(super) fn is_done(&self) -> bool {
-        self.owed.is_empty() && self.outbox.waiting() == 0
+        let holds_back = matches!(&self.way, Way::Open(link) if link.holds_back());
+        self.owed.is_empty() && self.outbox.waiting() == 0 && !holds_back
     }
 
     /// Whether another packet may be sent before the first is answered.

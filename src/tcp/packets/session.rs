@@ -1,8 +1,6 @@
 //! One client's packets, from the read to the reply: what is under way, in which order, and what becomes of it when a
 //! backend is lost.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -11,12 +9,12 @@ use tokio::time::Instant;
 
 use super::buffers::{Inbox, Outbox};
 use super::lane::{Lane, Lost, Owed};
-use super::slots::{End, Slot, Slots};
+use super::slots::{End, Homeless, Slot, Slots, Waiting};
 use super::{PacketDesk, Times};
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::tcp::flow::Scratch;
-use crate::tcp::relay::{Carried, reset_after_delivery};
+use crate::tcp::relay::{Carried, delivered, reset_after_delivery};
 use crate::upstream::queue::NoPlace;
 use crate::upstream::{Affinity, Backend, InFlight, Upstream};
 
@@ -45,20 +43,6 @@ pub(super) struct Session {
     last_backend: Option<Arc<str>>,
     /// What the first packet decided for all.
     first_key: Option<u64>,
-}
-
-/// A packet without a backend.
-struct Homeless {
-    number: u64,
-    affinity: Affinity,
-    packet: Box<[u8]>,
-    due: Instant,
-    tried: Vec<Arc<Backend>>,
-}
-
-struct Waiting {
-    packet: Homeless,
-    place: Pin<Box<dyn Future<Output = Result<InFlight, NoPlace>>>>,
 }
 
 impl Session {
@@ -111,9 +95,14 @@ impl Session {
             };
             // What has been asked must be listened for.
             moved |= self.poll_sends(cx, desk);
+            let held = self.outbox.waiting();
             match self.outbox.poll_flush(cx, &mut self.client) {
                 Poll::Ready(Err(_)) => return Some((Why::ClientReset, None)),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            // There is room again for what was not read meanwhile.
+            if self.outbox.waiting() < held {
+                (moved, self.active) = (true, Instant::now());
             }
             if let Some(over) = self.is_over() {
                 return Some(over);
@@ -403,12 +392,15 @@ impl Session {
     /// harm.
     fn lose_lane(&mut self, mut lane: Lane, lost: &Lost, desk: &PacketDesk<'_>) {
         let now = Instant::now();
-        if !matches!(lost.why, Why::ResponseTimeout) && !lane.owed.is_empty() {
+        // Connecting notes its own failures.
+        let is_its_doing =
+            matches!(lost.why, Why::BackendGone | Why::BackendReset | Why::BadResponse);
+        if is_its_doing && !lane.owed.is_empty() {
             desk.upstream.note_traffic(&lane.backend, false);
         }
         for mut owed in std::mem::take(&mut lane.owed) {
             let again = lane.again(&mut owed);
-            let Owed { number, due, .. } = owed;
+            let (number, due) = (owed.number, now + desk.upstream.rules.response_timeout);
             owed.tried.push(Arc::clone(&lane.backend));
             let has_tries = owed.tried.len() as u32 <= desk.upstream.rules.retries;
             let (Some(packet), true) = (again, has_tries) else {
@@ -461,8 +453,9 @@ impl Session {
         if let Some(end) = self.slots.lost() {
             return Some(end);
         }
-        if self.slots.is_empty() {
+        if self.slots.is_empty() && self.lanes.is_empty() {
             self.outbox.rest();
+            self.slots.rest();
             return self.over.take();
         }
         None
@@ -471,11 +464,20 @@ impl Session {
     /// Ends the connection with the client as its reason demands.
     pub(super) async fn end(&mut self, why: Why) {
         self.lanes.clear();
+        self.waiting = None;
+        let is_between = self.slots.is_empty() && self.outbox.waiting() == 0;
         match why {
-            Why::ClientFinished | Why::IdleTimeout | Why::MaxDuration | Why::DrainCut => {
+            Why::ClientReset => {}
+            Why::ClientFinished | Why::IdleTimeout | Why::MaxDuration | Why::DrainCut
+                if is_between =>
+            {
                 self.client.finish_writing();
             }
-            Why::ClientReset => {}
+            // The replies before it are delivered first.
+            Why::BadPacket => {
+                delivered(self.client.socket()).await;
+                self.client.finish_writing();
+            }
             // A packet without its reply: an end in order would say that there is none.
             _ => reset_after_delivery(self.client.socket()).await,
         }

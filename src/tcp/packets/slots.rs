@@ -1,8 +1,15 @@
 //! What becomes of one client's packets, in the order in which it sent them.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use crate::observe::ended::Why;
+use crate::upstream::queue::NoPlace;
+use crate::upstream::{Affinity, Backend, InFlight};
 
 /// An end, and what is said of it.
 pub(super) type End = (Why, Option<String>);
@@ -17,6 +24,20 @@ pub(super) enum Slot {
     Lost(End),
 }
 
+/// A packet without a backend.
+pub(super) struct Homeless {
+    pub(super) number: u64,
+    pub(super) affinity: Affinity,
+    pub(super) packet: Box<[u8]>,
+    pub(super) due: Instant,
+    pub(super) tried: Vec<Arc<Backend>>,
+}
+
+pub(super) struct Waiting {
+    pub(super) packet: Homeless,
+    pub(super) place: Pin<Box<dyn Future<Output = Result<InFlight, NoPlace>>>>,
+}
+
 /// The packets of a client that have no reply yet, and those whose replies wait for theirs.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
@@ -26,6 +47,13 @@ pub(super) struct Slots {
 }
 
 impl Slots {
+    /// Gives back all room.
+    pub(super) fn rest(&mut self) {
+        if self.slots.is_empty() {
+            self.slots = VecDeque::new();
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
