@@ -131,7 +131,8 @@ pub(crate) fn serve<'a>(
             }
         })
         .await;
-        session.end(why).await;
+        // Boxed, so that an idle client does not carry the room for it.
+        Box::pin(session.end(why)).await;
         Outcome {
             why,
             detail,

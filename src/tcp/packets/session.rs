@@ -33,7 +33,7 @@ pub(super) struct Session {
     #[expect(clippy::vec_box, reason = "they move from the idle ones and back, whole")]
     lanes: Vec<Box<Lane>>,
     /// A packet for which no backend has a place.
-    waiting: Option<Waiting>,
+    waiting: Option<Box<Waiting>>,
     /// A whole packet stays in the inbox.
     is_full: bool,
     /// No more packets come, for this reason.
@@ -218,7 +218,7 @@ impl Session {
         let (upstream, tried) = (Arc::clone(desk.upstream), packet.tried.clone());
         let affinity = packet.affinity;
         let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
-        self.waiting = Some(Waiting { packet, place });
+        self.waiting = Some(Box::new(Waiting { packet, place }));
     }
 
     fn send(
@@ -252,8 +252,8 @@ impl Session {
     fn poll_waiting(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> bool {
         let Some(waiting) = &mut self.waiting else { return false };
         let Poll::Ready(outcome) = waiting.place.as_mut().poll(cx) else { return false };
-        let Some(Waiting { packet, .. }) = self.waiting.take() else { return false };
-        let Homeless { number, packet, due, tried, .. } = packet;
+        let Some(waiting) = self.waiting.take() else { return false };
+        let Homeless { number, packet, due, tried, .. } = waiting.packet;
         match outcome {
             Ok(place) => {
                 self.send(None, (&packet, place), (number, due, tried), desk, Instant::now());
