@@ -236,10 +236,10 @@ async fn serve_tcp(
     let told = told(upstream, record, &link, agreed.as_deref());
     let client = tcp::Client { link, key, told, address: ip(record.client) };
     match &site.rules.packets {
-        None => tcp::serve(client, &site.rules, upstream, &desk.scratch, cut).await,
+        // Each is boxed, so that none carries the room for the other.
+        None => Box::pin(tcp::serve(client, &site.rules, upstream, &desk.scratch, cut)).await,
         Some(packets) => {
             let (rules, worker) = ((&site.rules, &**packets), (&desk.scratch, &desk.packets));
-            // Boxed, so that relays do not carry the room for it.
             Box::pin(tcp::packets::serve(client, rules, upstream, worker, cut)).await
         }
     }
