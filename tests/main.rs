@@ -48,6 +48,7 @@ mod listeners;
 mod many;
 mod names;
 mod packets;
+mod packets_model;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod readme;
