@@ -15,6 +15,7 @@ use crate::support::backend::{Backend, dead};
 use crate::support::client::{Last, connect, read_to_last};
 use crate::support::packets::{BY_PACKET, answering, count, dying, exchange, frame, next, three};
 use crate::support::program::Program;
+use crate::support::tls::Certificates;
 use crate::support::{config, serve, until, until_ended};
 
 fn quiet(stream: TcpStream, running: &Running, why: Why) {
@@ -461,4 +462,26 @@ fn connect_and_send(door: SocketAddr) -> TcpStream {
     let mut client = connect(door);
     client.write_all(&frame(b"x")).unwrap();
     client
+}
+
+#[test]
+fn packets_pass_through_tls_on_both_sides_and_behind_a_proxy_header() {
+    let certificates = Certificates::new();
+    let (_backends, addresses) = three(Duration::ZERO);
+    let ends_tls = |next: &[SocketAddr]| {
+        let tls = format!("tls = {{ {} }}", certificates.pair());
+        serve(&config(next, "", &format!("{BY_PACKET}\n{tls}")))
+    };
+    let (_ending, door) = ends_tls(&addresses);
+    // One of us in front that speaks TLS to it, by packet too, and is told of its client.
+    let upstream = "tls = { verify = \"off\" }";
+    let trusted = "accept-proxy = { from = \"127.0.0.1\" }";
+    let (running, front) = serve(&config(&[door], upstream, &format!("{BY_PACKET}\n{trusted}")));
+    let mut client = connect(front);
+    client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n").unwrap();
+    let names = exchange(&mut client, 0..900);
+    assert_eq!(["A", "B", "C"].map(|name| names.matches(name).count()), [300; 3]);
+    client.write_all(&frame(&[7; 1_000_000])).unwrap();
+    assert_eq!(next(&mut client).unwrap().map(|reply| reply.len()), Some(1_000_001));
+    quiet(client, &running, Why::ClientFinished);
 }

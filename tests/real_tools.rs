@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::http::{Recorder, ok, read_body, read_head, serve};
-use crate::support::noise;
 use crate::support::servers::{self, Server, program, run};
 use crate::support::tls::Certificates;
+use crate::support::{config, noise};
 
 /// How long one tool may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -289,4 +289,30 @@ fn wrk_sees_neither_socket_errors_nor_failures_over_nginx_and_python() {
         let requests = requests.and_then(|(count, _)| count.parse::<u64>().ok());
         assert!(requests.is_some_and(|count| count > 100), "{said}");
     }
+}
+
+#[test]
+fn a_client_in_python_is_answered_by_services_in_python_packet_by_packet() {
+    const CLIENT: &str = r#"
+import socket, struct, sys
+
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as server:
+    stream = server.makefile("rwb")
+    for number in range(300):
+        body = f"packet {number}".encode()
+        stream.write(struct.pack(">I", len(body)) + body)
+        if number % 10 == 9:
+            stream.flush()
+            for answered in range(number - 9, number + 1):
+                reply = stream.read(struct.unpack(">I", stream.read(4))[0])
+                assert reply[1:] == f"PACKET {answered}".encode(), reply
+                print(reply[:1].decode(), end="")
+"#;
+    let (one, two) = (servers::python_packets("A"), servers::python_packets("B"));
+    let rules = "packet = { length = \"u32be\", max = \"2MB\" }\nbalance-per = \"packet\"";
+    let rules = config(&[one.address, two.address], "", rules);
+    let (_running, door) = crate::support::serve(&rules);
+    let mut client = Command::new(program("python3"));
+    client.args(["-c", CLIENT, &door.port().to_string()]);
+    assert_eq!(run(&mut client, Duration::from_secs(20)), "AB".repeat(150));
 }

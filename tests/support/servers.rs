@@ -169,6 +169,41 @@ pub(crate) fn python(name: &str, big: &[u8]) -> Server {
     Server::start(kind, folder)
 }
 
+/// A service in Python, as somebody would write it who knows no more than `docs/packets.md`: four bytes of length, most
+/// significant first, and a body, which comes back in capitals behind the name.
+pub(crate) fn python_packets(name: &str) -> Server {
+    const SERVICE: &str = r#"
+import socketserver, struct, sys
+
+class Packets(socketserver.StreamRequestHandler):
+    def handle(self):
+        while len(head := self.rfile.read(4)) == 4:
+            body = self.rfile.read(struct.unpack(">I", head)[0])
+            reply = NAME + body.upper()
+            self.wfile.write(struct.pack(">I", len(reply)) + reply)
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+
+NAME = open(sys.argv[1] + "/name", "rb").read()
+Server(("127.0.0.1", int(sys.argv[2])), Packets).serve_forever()
+"#;
+    let folder = folder();
+    std::fs::write(folder.path().join("name"), name).expect("write");
+    std::fs::write(folder.path().join("service.py"), SERVICE).expect("write");
+    let kind = Kind {
+        program: "python3",
+        command: |folder, port| {
+            let mut command = Command::new(program("python3"));
+            command.arg(folder.join("service.py")).arg(folder).arg(port.to_string());
+            command
+        },
+        answers: |address| TcpStream::connect(address).is_ok(),
+        end: Signal::KILL,
+    };
+    Server::start(kind, folder)
+}
+
 /// The driver of Chromium, which starts browsers and steers them for whoever asks over HTTP.
 pub(crate) fn chromedriver() -> Server {
     let kind = Kind {
