@@ -49,6 +49,7 @@ mod many;
 mod names;
 mod packets;
 mod packets_model;
+mod packets_rules;
 mod proxy_protocol;
 mod proxy_protocol_out;
 mod readme;

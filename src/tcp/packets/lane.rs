@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::PacketDesk;
 use super::buffers::{Inbox, Outbox};
+use super::slots::{Course, End};
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::tcp::flow::Scratch;
@@ -39,8 +40,7 @@ impl fmt::Debug for Lane {
 
 /// A packet that has no reply yet.
 pub(super) struct Owed {
-    /// Which of the client's it is.
-    pub(super) number: u64,
+    pub(super) course: Course,
     /// What its reply is known by; nothing where replies are in order.
     pub(super) id: Box<[u8]>,
     pub(super) place: InFlight,
@@ -50,9 +50,6 @@ pub(super) struct Owed {
     /// The packet, where it may be sent again after it has gone.
     pub(super) packet: Option<Box<[u8]>>,
     pub(super) sent: Instant,
-    pub(super) due: Instant,
-    /// Backends that have failed it.
-    pub(super) tried: Vec<Arc<Backend>>,
 }
 
 /// A connection in use.
@@ -64,6 +61,8 @@ pub(super) struct Lane {
     /// In the order in which they were sent.
     pub(super) owed: VecDeque<Owed>,
     carried: u32,
+    /// It was opened a while ago, and nothing has come over it since it was taken out of its rest.
+    may_be_stale: bool,
 }
 
 enum Way {
@@ -81,18 +80,23 @@ impl Lost {
     fn new(why: Why, detail: impl Into<String>) -> Lost {
         Lost { why, detail: Some(detail.into()) }
     }
+
+    pub(super) fn end(&self) -> End {
+        (self.why, self.detail.clone())
+    }
 }
 
 impl Lane {
     /// To the backend of a place: what was kept for it, or a connection that is being opened.
     pub(super) fn to(place: &InFlight, desk: &PacketDesk<'_>, now: Instant) -> Box<Lane> {
         let kept = desk.pool.0.borrow_mut().take(&place.backend, now);
-        if let Some(Kept { connection, .. }) = kept {
-            return connection.0;
+        if let Some(Kept { connection: Rested(mut lane), .. }) = kept {
+            lane.may_be_stale = true;
+            return lane;
         }
         let (inbox, outbox, owed) = Default::default();
         let (way, backend) = (Way::Opening(open(place, desk)), Arc::clone(&place.backend));
-        Box::new(Lane { backend, way, inbox, outbox, owed, carried: 0 })
+        Box::new(Lane { backend, way, inbox, outbox, owed, carried: 0, may_be_stale: false })
     }
 
     /// Takes a packet to be sent: at once, if a context is given, as no other follows.
@@ -160,6 +164,7 @@ impl Lane {
                 return Err(Lost::new(Why::BackendReset, error.to_string()));
             }
         };
+        self.may_be_stale = false;
         let owed = &mut self.owed;
         let mut unasked = false;
         let cut = self.inbox.cut(&desk.rules.replies, &bytes[..count], |reply, is_last| {
@@ -182,6 +187,11 @@ impl Lane {
             Ok(()) if unasked => Err(Lost::new(Why::BadResponse, "a reply to nothing")),
             Ok(()) => Ok(true),
         }
+    }
+
+    /// Whether its backend may have ended it before it could see a packet on it, which is nobody's fault.
+    pub(super) fn may_be_stale(&self) -> bool {
+        self.may_be_stale
     }
 
     /// Whether nothing is under way.

@@ -1,5 +1,6 @@
-//! One client's packets, from the read to the reply: what is under way, in which order, and what becomes of it when a
-//! backend is lost.
+//! One client's packets, from the read to the reply: what is under way, in which order, and what is written when.
+
+mod losses;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,16 +8,16 @@ use std::task::{Context, Poll};
 use evenkeel_wire::PacketRefusal;
 use tokio::time::Instant;
 
+use super::PacketDesk;
 use super::buffers::{Inbox, Outbox};
-use super::lane::{Lane, Lost, Owed};
-use super::slots::{End, Homeless, Slot, Slots, Waiting};
-use super::{PacketDesk, Times};
+use super::lane::{Lane, Owed};
+use super::slots::{Course, End, Homeless, Slot, Slots, Waiting};
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::tcp::flow::Scratch;
 use crate::tcp::relay::{Carried, delivered, reset_after_delivery};
 use crate::upstream::queue::NoPlace;
-use crate::upstream::{Affinity, Backend, InFlight, Upstream};
+use crate::upstream::{Affinity, InFlight, Upstream};
 
 /// Rounds in one turn before other connections of the worker get theirs.
 const ROUNDS_PER_TURN: usize = 16;
@@ -79,8 +80,9 @@ impl Session {
 
     /// When the first packet under way must have its reply.
     pub(super) fn earliest_due(&self) -> Option<Instant> {
-        let under_way = self.lanes.iter().filter_map(|lane| lane.owed.front()).map(|owed| owed.due);
-        under_way.chain(self.waiting.iter().map(|waiting| waiting.packet.due)).min()
+        let under_way =
+            self.lanes.iter().filter_map(|lane| lane.owed.front()).map(|owed| owed.course.due);
+        under_way.chain(self.waiting.iter().map(|waiting| waiting.packet.course.due)).min()
     }
 
     /// Moves what can be moved. An end is given once there is one.
@@ -193,15 +195,14 @@ impl Session {
         }
         let number = self.slots.begin(Slot::UnderWay);
         let due = now + desk.upstream.rules.response_timeout;
+        let course = Course { number, due, tried: Vec::new(), losses: 0 };
         let affinity = self.affinity(packet, desk);
         match desk.upstream.place_now(affinity, &[]) {
             Some(place) => {
-                self.send(cx, (packet, place), (number, due, Vec::new()), desk, now);
+                self.send(cx, (packet, place), course, desk, now);
             }
             None => {
-                let (packet, tried) = (packet.into(), Vec::new());
-                let packet = Homeless { number, affinity, packet, due, tried };
-                self.wait(packet, desk);
+                self.wait(Homeless { course, affinity, packet: packet.into() }, desk);
             }
         }
     }
@@ -215,7 +216,7 @@ impl Session {
     }
 
     fn wait(&mut self, packet: Homeless, desk: &PacketDesk<'_>) {
-        let (upstream, tried) = (Arc::clone(desk.upstream), packet.tried.clone());
+        let (upstream, tried) = (Arc::clone(desk.upstream), packet.course.tried.clone());
         let affinity = packet.affinity;
         let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
         self.waiting = Some(Box::new(Waiting { packet, place }));
@@ -225,7 +226,7 @@ impl Session {
         &mut self,
         cx: Option<&mut Context<'_>>,
         (packet, place): (&[u8], InFlight),
-        (number, due, tried): (u64, Instant, Vec<Arc<Backend>>),
+        course: Course,
         desk: &PacketDesk<'_>,
         now: Instant,
     ) {
@@ -245,7 +246,7 @@ impl Session {
         let kept = desk.rules.idempotent.then(|| packet.into());
         let (start, end) = (0, 0);
         let id = desk.rules.matching.map(|part| part.of(packet).into()).unwrap_or_default();
-        let owed = Owed { number, id, place, start, end, packet: kept, sent: now, due, tried };
+        let owed = Owed { course, id, place, start, end, packet: kept, sent: now };
         lane.send(cx, packet, owed);
     }
 
@@ -253,10 +254,10 @@ impl Session {
         let Some(waiting) = &mut self.waiting else { return false };
         let Poll::Ready(outcome) = waiting.place.as_mut().poll(cx) else { return false };
         let Some(waiting) = self.waiting.take() else { return false };
-        let Homeless { number, packet, due, tried, .. } = waiting.packet;
+        let Homeless { course, packet, .. } = waiting.packet;
         match outcome {
             Ok(place) => {
-                self.send(None, (&packet, place), (number, due, tried), desk, Instant::now());
+                self.send(None, (&packet, place), course, desk, Instant::now());
             }
             Err(no_place) => {
                 let why = match no_place {
@@ -264,7 +265,7 @@ impl Session {
                     NoPlace::QueueFull => Why::QueueFull,
                     NoPlace::QueueTimeout => Why::QueueTimeout,
                 };
-                self.lose(number, (why, None), desk);
+                self.lose(course.number, (why, None), desk);
             }
         }
         true
@@ -314,15 +315,17 @@ impl Session {
         self.last_backend = Some(Arc::clone(&place.backend.name));
         match cx {
             // It goes as it is, without a copy.
-            Some(cx) if owed.id.is_empty() && self.slots.is_alone_at_front(owed.number) => {
+            Some(cx) if owed.id.is_empty() && self.slots.is_alone_at_front(owed.course.number) => {
                 self.slots.pop();
                 self.outbox.put_last(cx, &mut self.client, reply);
                 self.carried.down += reply.len() as u64;
             }
-            _ if owed.id.is_empty() => self.slots.settle(owed.number, Slot::Reply(reply.into())),
+            _ if owed.id.is_empty() => {
+                self.slots.settle(owed.course.number, Slot::Reply(reply.into()))
+            }
             // It says itself what it answers.
             _ => {
-                self.slots.settle(owed.number, Slot::Reply(Box::default()));
+                self.slots.settle(owed.course.number, Slot::Reply(Box::default()));
                 self.outbox.put(reply);
                 self.carried.down += reply.len() as u64;
             }
@@ -336,17 +339,6 @@ impl Session {
             self.outbox.put(&reply);
             self.carried.down += reply.len() as u64;
         }
-    }
-
-    /// A packet will have no reply of a backend's.
-    fn lose(&mut self, number: u64, end: End, desk: &PacketDesk<'_>) {
-        if let Some(reply) = &desk.rules.error_reply {
-            self.slots.settle(number, Slot::Reply(reply.as_slice().into()));
-            return self.pass_on();
-        }
-        self.slots.settle(number, Slot::Lost(end));
-        // What would follow it could not be told from its reply.
-        self.over.get_or_insert((Why::ClientFinished, None));
     }
 
     /// Writes what is to go to backends, and gives back the connections that have nothing more to do.
@@ -383,66 +375,9 @@ impl Session {
         {
             let Some(owed) = lane.owed.pop_front() else { break };
             self.last_backend = Some(Arc::clone(&lane.backend.name));
-            self.slots.settle(owed.number, Slot::Reply(Box::default()));
+            self.slots.settle(owed.course.number, Slot::Reply(Box::default()));
         }
         self.pass_on();
-    }
-
-    /// A connection to a backend is lost: what it has not had goes to another one, and so does the rest if that does no
-    /// harm.
-    fn lose_lane(&mut self, mut lane: Lane, lost: &Lost, desk: &PacketDesk<'_>) {
-        let now = Instant::now();
-        // Connecting notes its own failures.
-        let is_its_doing =
-            matches!(lost.why, Why::BackendGone | Why::BackendReset | Why::BadResponse);
-        if is_its_doing && !lane.owed.is_empty() {
-            desk.upstream.note_traffic(&lane.backend, false);
-        }
-        for mut owed in std::mem::take(&mut lane.owed) {
-            let again = lane.again(&mut owed);
-            let (number, due) = (owed.number, now + desk.upstream.rules.response_timeout);
-            owed.tried.push(Arc::clone(&lane.backend));
-            let has_tries = owed.tried.len() as u32 <= desk.upstream.rules.retries;
-            let (Some(packet), true) = (again, has_tries) else {
-                self.lose(number, (lost.why, lost.detail.clone()), desk);
-                continue;
-            };
-            drop(owed.place);
-            let affinity = self.affinity(&packet, desk);
-            match desk.upstream.place_now(affinity, &owed.tried) {
-                Some(place) => {
-                    self.send(None, (&packet, place), (number, due, owed.tried), desk, now);
-                }
-                None => self.lose(number, (lost.why, lost.detail.clone()), desk),
-            }
-        }
-    }
-
-    /// Some limit of time is over. An end is given if it is that of the session.
-    pub(super) fn late(
-        &mut self,
-        now: Instant,
-        times: &Times,
-        desk: &PacketDesk<'_>,
-    ) -> Option<End> {
-        if times.deadline.is_some_and(|deadline| now >= deadline) {
-            return Some((Why::MaxDuration, None));
-        }
-        if self.earliest_due().is_none() {
-            let idle = times.idle.is_some_and(|idle| now >= self.active + idle);
-            return idle.then_some((Why::IdleTimeout, None));
-        }
-        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.packet.due <= now) {
-            self.lose(waiting.packet.number, (Why::ResponseTimeout, None), desk);
-        }
-        let is_late = |lane: &mut Box<Lane>| lane.owed.front().is_some_and(|owed| owed.due <= now);
-        let late: Vec<_> = self.lanes.extract_if(.., is_late).collect();
-        for lane in late {
-            let detail = Some(format!("no reply from {}", lane.backend.name));
-            let lost = Lost { why: Why::ResponseTimeout, detail };
-            self.lose_lane(*lane, &lost, desk);
-        }
-        self.is_over()
     }
 
     /// The end, once everything before it has been passed on.

@@ -24,13 +24,24 @@ pub(super) enum Slot {
     Lost(End),
 }
 
+/// A packet on its way to a reply.
+#[derive(Debug)]
+pub(super) struct Course {
+    /// Which of the client's it is.
+    pub(super) number: u64,
+    /// When it must have its reply.
+    pub(super) due: Instant,
+    /// Backends that have failed it.
+    pub(super) tried: Vec<Arc<Backend>>,
+    /// How often it has been lost.
+    pub(super) losses: u32,
+}
+
 /// A packet without a backend.
 pub(super) struct Homeless {
-    pub(super) number: u64,
+    pub(super) course: Course,
     pub(super) affinity: Affinity,
     pub(super) packet: Box<[u8]>,
-    pub(super) due: Instant,
-    pub(super) tried: Vec<Arc<Backend>>,
 }
 
 pub(super) struct Waiting {
