@@ -21,6 +21,7 @@ use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
 use crate::proxied::{self, Whose};
 use crate::route::StreamAsk;
 use crate::socket::Socket;
+use crate::tcp::packets::PacketRules;
 use crate::tcp::{self, Cut, Outcome, Scratch};
 use crate::tls::{Acceptor, Agreed, Pace, Shown};
 use crate::upstream::Upstream;
@@ -119,9 +120,16 @@ impl Guest {
                     match (turned_away, &service.job) {
                         (Some((why, detail)), _) => Outcome::without_backend(why, detail),
                         // Each is boxed, so that none carries the room for another.
-                        (None, Job::Tcp(site)) => {
-                            Box::pin(serve_tcp(socket, site, &mut self.record, &desk, &cut)).await
-                        }
+                        (None, Job::Tcp(site)) => match site.rules.packets.as_deref() {
+                            None => {
+                                let record = &mut self.record;
+                                Box::pin(serve_tcp(socket, site, record, &desk, &cut)).await
+                            }
+                            Some(packets) => {
+                                let (site, record) = ((site, packets), &mut self.record);
+                                Box::pin(serve_packets(socket, site, record, &desk, &cut)).await
+                            }
+                        },
                         (None, Job::Http(site)) => {
                             Box::pin(serve_http(socket, site, &mut self.record, &desk, &cut)).await
                         }
@@ -187,14 +195,14 @@ fn told(
     Some(how.header(&known))
 }
 
-/// Finds out where a connection goes, and carries its bytes there.
-async fn serve_tcp(
+/// Finds out where a connection goes.
+async fn lead<'s>(
     socket: Socket,
-    site: &tcp::Site,
+    site: &'s tcp::Site,
     record: &mut Record,
     desk: &Desk,
     cut: &Cut,
-) -> Outcome {
+) -> Result<(tcp::Client, &'s Arc<Upstream>), Box<Outcome>> {
     let tls = record.service.tls.clone();
     let mut agreed = None;
     let (link, upstream) = if tls.is_none() && !site.looks_first() {
@@ -223,25 +231,51 @@ async fn serve_tcp(
                 };
                 let Some(upstream @ Some(_)) = goes_on else {
                     let detail = Some("it does not speak TLS".to_owned());
-                    return Outcome::without_backend(Why::TlsFailed, detail);
+                    return Err(Box::new(Outcome::without_backend(Why::TlsFailed, detail)));
                 };
                 (Link::Plain(socket), upstream)
             }
-            Err(Not::Alive(outcome)) => return *outcome,
+            Err(Not::Alive(outcome)) => return Err(outcome),
         }
     };
-    let Some(upstream) = upstream else { return Outcome::without_backend(Why::NoRoute, None) };
+    let Some(upstream) = upstream else {
+        return Err(Box::new(Outcome::without_backend(Why::NoRoute, None)));
+    };
     record.upstream = Some(Arc::clone(&upstream.rules.name));
     let key = upstream.stream_key(ip(record.client), record.name.as_deref());
     let told = told(upstream, record, &link, agreed.as_deref());
     let client = tcp::Client { link, key, told, address: ip(record.client) };
-    match &site.rules.packets {
-        // Each is boxed, so that none carries the room for the other.
-        None => Box::pin(tcp::serve(client, &site.rules, upstream, &desk.scratch, cut)).await,
-        Some(packets) => {
-            let (rules, worker) = ((&site.rules, &**packets), (&desk.scratch, &desk.packets));
-            Box::pin(tcp::packets::serve(client, rules, upstream, worker, cut)).await
+    Ok((client, upstream))
+}
+
+/// Carries the bytes of a connection to where it goes.
+async fn serve_tcp(
+    socket: Socket,
+    site: &tcp::Site,
+    record: &mut Record,
+    desk: &Desk,
+    cut: &Cut,
+) -> Outcome {
+    match lead(socket, site, record, desk, cut).await {
+        Ok((client, to)) => tcp::serve(client, &site.rules, to, &desk.scratch, cut).await,
+        Err(outcome) => *outcome,
+    }
+}
+
+/// The same packet by packet.
+async fn serve_packets(
+    socket: Socket,
+    (site, packets): (&tcp::Site, &PacketRules),
+    record: &mut Record,
+    desk: &Desk,
+    cut: &Cut,
+) -> Outcome {
+    match lead(socket, site, record, desk, cut).await {
+        Ok((client, to)) => {
+            let (rules, worker) = ((&site.rules, packets), (&desk.scratch, &desk.packets));
+            tcp::packets::serve(client, rules, to, worker, cut).await
         }
+        Err(outcome) => *outcome,
     }
 }
 
