@@ -19,10 +19,6 @@ mod secured;
 pub(crate) use handshake::Handshake;
 pub(crate) use secured::Secured;
 
-/// Bytes that TLS may hold, encrypted, for a peer that does not take them.
-#[cfg(test)]
-const HELD: usize = secured::BATCH;
-
 /// A connection, in clear or through TLS.
 #[derive(Debug)]
 pub(crate) enum Link {

@@ -3,25 +3,22 @@
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use evenkeel::{Running, Why};
+use evenkeel::Why;
 use rustix::process::Signal;
 
 use crate::support::backend::{Backend, dead};
 use crate::support::client::{Last, connect, read_to_last};
-use crate::support::packets::{BY_PACKET, answering, count, dying, exchange, frame, next, three};
+use crate::support::packets::{
+    BY_PACKET, answering, count, dying, exchange, frame, leave, next, three,
+};
 use crate::support::program::Program;
 use crate::support::tls::Certificates;
 use crate::support::{config, serve, until, until_ended};
-
-fn quiet(stream: TcpStream, running: &Running, why: Why) {
-    drop(stream);
-    until_ended(running, why, 1);
-}
 
 #[test]
 fn nine_thousand_packets_of_one_connection_are_answered_in_order_by_three_backends_alike() {
@@ -33,7 +30,7 @@ fn nine_thousand_packets_of_one_connection_are_answered_in_order_by_three_backen
     for name in ['A', 'B', 'C'] {
         assert_eq!(count(&names, name), 3000);
     }
-    quiet(client, &running, Why::ClientFinished);
+    leave(client, &running, Why::ClientFinished);
 }
 
 #[test]
@@ -164,6 +161,15 @@ fn a_backend_that_never_answers_is_too_late() {
 }
 
 #[test]
+fn where_packets_may_be_repeated_one_that_is_too_late_is_tried_elsewhere() {
+    let (good, silent) = (answering("G", Duration::ZERO), Backend::never_reading());
+    let rules = format!("{BY_PACKET}\nretry = \"idempotent\"");
+    let upstream = "response-timeout = \"200ms\"\nhealth = \"off\"";
+    let (_running, door) = serve(&config(&[good.address, silent.address], upstream, &rules));
+    assert_eq!(exchange(&mut connect(door), 0..20), "G".repeat(20));
+}
+
+#[test]
 fn an_answer_that_is_no_packet_is_never_passed_on() {
     let bad = Backend::serving(|mut stream| {
         next(&mut stream)?;
@@ -214,7 +220,7 @@ fn packets_without_replies_are_spread_too() {
     }
     until("all are heard", || heard.lock().unwrap().values().sum::<usize>() == 300);
     assert!(heard.lock().unwrap().values().all(|count| *count == 100), "{heard:?}");
-    quiet(client, &running, Why::ClientFinished);
+    leave(client, &running, Why::ClientFinished);
 }
 
 #[test]
@@ -238,7 +244,7 @@ fn a_client_that_does_not_read_is_not_read_from_for_ever() {
         }
     }
     assert!(sent < 20_000_000, "{sent} bytes were taken");
-    quiet(client, &running, Why::ClientReset);
+    leave(client, &running, Why::ClientReset);
 }
 
 #[test]
@@ -266,7 +272,7 @@ fn a_client_that_reads_late_gets_every_reply() {
             assert_eq!((&reply[..4], reply.len()), (&number.to_be_bytes()[..], 60_004));
         }
     }
-    quiet(client, &running, Why::ClientFinished);
+    leave(client, &running, Why::ClientFinished);
 }
 
 #[test]
@@ -336,7 +342,7 @@ fn packets_pass_through_tls_on_both_sides_and_behind_a_proxy_header() {
     assert_eq!(["A", "B", "C"].map(|name| names.matches(name).count()), [300; 3]);
     client.write_all(&frame(&[7; 1_000_000])).unwrap();
     assert_eq!(next(&mut client).unwrap().map(|reply| reply.len()), Some(1_000_001));
-    quiet(client, &running, Why::ClientFinished);
+    leave(client, &running, Why::ClientFinished);
 }
 
 #[test]
@@ -350,5 +356,5 @@ fn a_kept_connection_that_its_backend_has_just_ended_is_no_failure_of_the_backen
         assert_eq!(exchange(&mut client, number..number + 1), "D");
     }
     assert_eq!(running.backends()[0].state, "healthy");
-    quiet(client, &running, Why::ClientFinished);
+    leave(client, &running, Why::ClientFinished);
 }

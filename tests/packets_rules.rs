@@ -5,17 +5,12 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use evenkeel::{Running, Why};
+use evenkeel::Why;
 
 use crate::support::backend::{Backend, dead};
 use crate::support::client::{connect, read_to_last};
-use crate::support::packets::{BY_PACKET, answering, dying, exchange, frame, next, three};
+use crate::support::packets::{BY_PACKET, answering, dying, exchange, frame, leave, next, three};
 use crate::support::{config, serve, until_ended};
-
-fn quiet(stream: TcpStream, running: &Running, why: Why) {
-    drop(stream);
-    until_ended(running, why, 1);
-}
 
 /// Answers each packet with what it got, the later ones first, so many at a time.
 fn answering_backwards(together: usize) -> Backend {
@@ -47,7 +42,7 @@ fn replies_that_carry_an_id_come_as_they_come() {
     let replies: Vec<_> = (0..8).map(|_| next(&mut client).unwrap().unwrap()).collect();
     let order = [3, 2, 1, 0, 7, 6, 5, 4].map(|number: usize| bodies[number].clone());
     assert_eq!(replies, order);
-    quiet(client, &running, Why::ClientFinished);
+    leave(client, &running, Why::ClientFinished);
 }
 
 #[test]
@@ -152,7 +147,7 @@ fn a_reply_that_cannot_be_had_may_be_a_word_of_ours_and_the_client_goes_on() {
     let of = |word: &[u8]| seen.iter().filter(|reply| *reply == word).count();
     assert_eq!((of(b"Gx"), of(b"Gx") + of(b"Dx") + of(b"lost")), (15, 30), "{seen:?}");
     assert!(of(b"lost") > 0);
-    quiet(client, &running, Why::ClientFinished);
+    leave(client, &running, Why::ClientFinished);
     let (running, door) = serve(&config(&[dead()], "", &rules));
     assert_eq!(next(&mut { connect_and_send(door) }).unwrap().as_deref(), Some(&b"lost"[..]));
     until_ended(&running, Why::ClientFinished, 1);

@@ -20,7 +20,7 @@ use rustls::{
 
 use super::kept::Kept;
 use super::records::record_length;
-use super::secured::{Beginning, Secured};
+use super::secured::Secured;
 use crate::socket::Socket;
 
 /// Bytes that may have come and not be done with: the longest message of a handshake that rustls takes, 64 KiB, in
@@ -167,8 +167,8 @@ impl<S: Side> Handshake<S> {
         let protocol = session.alpn_protocol().map(Box::from);
         let suite = session.negotiated_cipher_suite().ok_or(io::ErrorKind::InvalidData)?;
         let (secrets, successors) = session.into_keys().map_err(io::Error::other)?;
-        let beginning = Beginning { arrived, protocol };
-        Secured::new(socket, suite, &secrets, successors, beginning).map_err(io::Error::other)
+        let rest = (arrived, protocol);
+        Secured::new(socket, suite, &secrets, successors, rest).map_err(io::Error::other)
     }
 
     /// Goes on with what has come, record by record.
@@ -245,10 +245,6 @@ impl<S: Side> Handshake<S> {
 
     /// Hands everything that was said to the kernel.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.leaving.is_empty() {
-            let count = ready!(self.socket.poll_write(cx, self.leaving.left()))?;
-            self.leaving.take(count);
-        }
-        Poll::Ready(Ok(()))
+        self.leaving.poll_flush(cx, &self.socket)
     }
 }

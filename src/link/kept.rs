@@ -1,5 +1,10 @@
 //! Bytes that wait for somebody. An empty one holds no memory.
 
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use crate::socket::Socket;
+
 /// Bytes that wait, and how many of them are gone already.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -29,6 +34,15 @@ impl Kept {
         if self.gone >= self.bytes.len() {
             *self = Kept::default();
         }
+    }
+
+    /// Hands all of them to the kernel.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>, to: &Socket) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let count = ready!(to.poll_write(cx, self.left()))?;
+            self.take(count);
+        }
+        Poll::Ready(Ok(()))
     }
 
     #[cfg(test)]

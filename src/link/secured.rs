@@ -1,6 +1,6 @@
 //! A connection through TLS whose keys are agreed on. What is read and written passes through buffers of the thread, and
 //! a connection holds only what must wait, so that an idle one holds nothing.
-//! It must never hold more than [`HELD`](super::HELD) bytes for a peer that does not read, nor take a cut for an end.
+//! It must never hold more than [`BATCH`] bytes of records for a peer that does not read, nor take a cut for an end.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -83,12 +83,6 @@ pub(crate) struct Secured {
     failed: Option<Box<(io::ErrorKind, String)>>,
 }
 
-/// What the end of a handshake leaves.
-pub(super) struct Beginning {
-    pub(super) arrived: Vec<u8>,
-    pub(super) protocol: Option<Box<[u8]>>,
-}
-
 impl fmt::Debug for Secured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Secured").field("socket", &self.socket).finish_non_exhaustive()
@@ -96,14 +90,14 @@ impl fmt::Debug for Secured {
 }
 
 impl Secured {
+    /// What a handshake came to: what has arrived behind it, and what ALPN agreed on.
     pub(super) fn new(
         socket: Socket,
         suite: SupportedCipherSuite,
         secrets: &ExtractedSecrets,
         successors: Successors,
-        beginning: Beginning,
+        (arrived, protocol): (Vec<u8>, Option<Box<[u8]>>),
     ) -> Result<Secured, Error> {
-        let Beginning { arrived, protocol } = beginning;
         let has_successors = suite.version().version == ProtocolVersion::TLSv1_3;
         Ok(Secured {
             socket,
@@ -462,11 +456,7 @@ impl Secured {
 
     /// Hands everything that was encrypted to the kernel.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.leaving.is_empty() {
-            let count = ready!(self.socket.poll_write(cx, self.leaving.left()))?;
-            self.leaving.take(count);
-        }
-        Poll::Ready(Ok(()))
+        self.leaving.poll_flush(cx, &self.socket)
     }
 
     pub(crate) fn poll_close_notify(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -15,6 +15,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use super::secured::BATCH as HELD;
 use super::*;
 
 mod keys;

@@ -4,7 +4,10 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use evenkeel::{Running, Why};
+
 use super::backend::{Backend, fresh_loopback};
+use super::until_ended;
 
 /// A listener that balances them.
 pub(crate) const BY_PACKET: &str =
@@ -86,4 +89,10 @@ pub(crate) fn dying_at(at: SocketAddr, name: &'static str, after: usize) -> Back
         next(&mut stream)?;
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))
     })
+}
+
+/// Closes a client's connection, and waits until the proxy says that it has ended so.
+pub(crate) fn leave(stream: TcpStream, running: &Running, why: Why) {
+    drop(stream);
+    until_ended(running, why, 1);
 }

@@ -45,6 +45,12 @@ fn a_tcp_listener_is_warned_of_what_only_requests_have() {
     one_says(&said(hash, ""), "a TCP connection has no \"path\" for the hash of \"app\"");
     one_says(&said(hash, web), "a TCP connection has no \"path\" for the hash of \"app\"");
     assert_eq!(said("balance = \"hash\"", ""), [""; 0]);
+    let (hash, by_packet) =
+        ("balance = { hash = \"packet:0:4\" }", "packet = \"lines\"\nbalance-per = \"packet\"");
+    assert_eq!(said(hash, by_packet), [""; 0]);
+    one_says(&said(hash, ""), "a TCP connection has no \"packet:0:4\" for the hash of \"app\"");
+    let both = format!("{by_packet}\n{web}");
+    one_says(&said(hash, &both), "a request has no \"packet:0:4\" for the hash of \"app\"");
     for key in ["sticky = \"s\"", "eject-errors = 50", "eject-latency = 3"] {
         one_says(&said(key, ""), "counts only for HTTP, and no HTTP listener uses this upstream");
         assert_eq!(said(key, web), [""; 0]);

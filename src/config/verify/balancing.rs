@@ -79,6 +79,24 @@ pub(super) fn tcp_use(
     }
 }
 
+/// The same of an upstream that requests go to.
+pub(super) fn http_use(
+    config: &Config,
+    upstream: &str,
+    keys: &[&str],
+    complaints: &mut Complaints,
+) {
+    let found = config.upstream.get(upstream).map(|found| &found.balance);
+    if let Some(Balance::Hash { by: by @ (HashBy::Packet(_) | HashBy::FirstPacket(_)), .. }) = found
+    {
+        let (by, name) = (by.to_string(), shown(upstream));
+        let message = format!("a request has no \"{by}\" for the hash of \"{name}\"");
+        let advice =
+            "its client's address is hashed instead; write hash = \"source\" if that is meant";
+        complaints.warning(keys, message, advice);
+    }
+}
+
 fn sticky(sticky: &Sticky, complaints: &mut Complaints) {
     let name = &sticky.cookie;
     if name.len() > 64 || !evenkeel_wire::is_name(name.as_bytes()) {

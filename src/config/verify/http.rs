@@ -20,6 +20,7 @@ pub(super) fn http_listener(config: &Config, listener: &HttpListener, complaints
     }
     if let Some(upstream) = &listener.upstream {
         names_upstream(config, &["upstream"], upstream, complaints);
+        balancing::http_use(config, upstream, &["upstream"], complaints);
     }
     if listener.http.is_empty() {
         let advice = "write [\"1.1\", \"2\"]";
@@ -108,6 +109,7 @@ fn route(config: &Config, route: &Route, complaints: &mut Complaints) {
     target(route, complaints);
     if let Some(upstream) = &route.upstream {
         names_upstream(config, &["upstream"], upstream, complaints);
+        balancing::http_use(config, upstream, &["upstream"], complaints);
     }
     for (index, method) in route.method.iter().enumerate() {
         if method.is_empty()
@@ -194,6 +196,7 @@ fn target(route: &Route, complaints: &mut Complaints) {
 fn files(config: &Config, route: &Route, complaints: &mut Complaints) {
     if let Some(tried) = &route.r#try {
         names_upstream(config, &["try"], &tried.0, complaints);
+        balancing::http_use(config, &tried.0, &["try"], complaints);
     }
     for (index, name) in route.index.iter().enumerate() {
         let is_plain = !name.contains(|c: char| c.is_control() || c == '/' || c == '\\');

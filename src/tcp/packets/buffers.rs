@@ -2,6 +2,7 @@
 //! two packets neither holds anything.
 
 use std::io;
+use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use evenkeel_wire::{PacketProgress, PacketRead, PacketRefusal, Packets};
@@ -106,9 +107,9 @@ impl Outbox {
     }
 
     /// Bytes that have been put and not all written: they stand here until they are.
-    pub(super) fn slice(&self, start: u64, end: u64) -> Option<&[u8]> {
-        let place = |at: u64| usize::try_from(at.checked_sub(self.before)?).ok();
-        self.bytes.get(place(start)?..place(end)?)
+    pub(super) fn slice(&self, place: &Range<u64>) -> Option<&[u8]> {
+        let here = |at: u64| usize::try_from(at.checked_sub(self.before)?).ok();
+        self.bytes.get(here(place.start)?..here(place.end)?)
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -45,8 +46,7 @@ pub(super) struct Owed {
     pub(super) id: Box<[u8]>,
     pub(super) place: InFlight,
     /// Where it stands among all bytes of the lane.
-    pub(super) start: u64,
-    pub(super) end: u64,
+    pub(super) place_in_lane: Range<u64>,
     /// The packet, where it may be sent again after it has gone.
     pub(super) packet: Option<Box<[u8]>>,
     pub(super) sent: Instant,
@@ -99,30 +99,29 @@ impl Lane {
         Box::new(Lane { backend, way, inbox, outbox, owed, carried: 0, may_be_stale: false })
     }
 
-    /// Takes a packet to be sent: at once, if a context is given, as no other follows.
-    pub(super) fn send(&mut self, cx: Option<&mut Context<'_>>, packet: &[u8], owed: Owed) {
+    /// Takes a packet to be sent: at once, if a context is given, as no other follows. Gives where it stands.
+    pub(super) fn put(&mut self, cx: Option<&mut Context<'_>>, packet: &[u8]) -> Range<u64> {
         let start = self.outbox.end();
         match (cx, &mut self.way) {
             (Some(cx), Way::Open(link)) => self.outbox.put_last(cx, link, packet),
             _ => self.outbox.put(packet),
         }
         self.carried = self.carried.saturating_add(1);
-        self.owed.push_back(Owed { start, end: start + packet.len() as u64, ..owed });
+        start..start + packet.len() as u64
     }
 
     /// A packet that can be sent again: one that has not all gone, or may be repeated.
     pub(super) fn again(&self, owed: &mut Owed) -> Option<Box<[u8]>> {
-        let unsent =
-            || if self.has_gone(owed) { None } else { self.outbox.slice(owed.start, owed.end) };
-        match owed.packet.is_some() {
-            true => owed.packet.take(),
-            false => unsent().map(Box::from),
-        }
+        let kept = owed.packet.take();
+        kept.or_else(|| {
+            let unsent = (!self.has_gone(owed)).then(|| self.outbox.slice(&owed.place_in_lane));
+            unsent.flatten().map(Box::from)
+        })
     }
 
     /// Whether all of a packet has gone to the backend's kernel: it may have had it.
     pub(super) fn has_gone(&self, owed: &Owed) -> bool {
-        owed.end <= self.outbox.gone()
+        owed.place_in_lane.end <= self.outbox.gone()
     }
 
     /// Writes what waits, once it is open. Whether anything was written.

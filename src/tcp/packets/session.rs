@@ -5,7 +5,6 @@ mod losses;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use evenkeel_wire::PacketRefusal;
 use tokio::time::Instant;
 
 use super::PacketDesk;
@@ -127,8 +126,8 @@ impl Session {
         desk: &PacketDesk<'_>,
         scratch: &mut Scratch,
     ) -> Result<bool, End> {
-        let is_full = self.slots.len() >= desk.rules.in_flight_max;
-        if self.over.is_some() || self.waiting.is_some() || is_full {
+        let at_limit = self.slots.len() >= desk.rules.in_flight_max;
+        if self.over.is_some() || self.waiting.is_some() || at_limit {
             // Nobody reads from it: a reset would go unnoticed.
             let may_look = self.over.is_none() && self.outbox.waiting() == 0;
             if may_look && self.client.poll_broken(cx) {
@@ -176,7 +175,7 @@ impl Session {
         });
         self.inbox = inbox;
         if let Err(refusal) = outcome {
-            self.over = Some((Why::BadPacket, Some(PacketRefusal::as_str(refusal).to_owned())));
+            self.over = Some((Why::BadPacket, Some(refusal.to_string())));
         }
         true
     }
@@ -243,11 +242,10 @@ impl Session {
                 &mut self.lanes[last]
             }
         };
+        let place_in_lane = lane.put(cx, packet);
         let kept = desk.rules.idempotent.then(|| packet.into());
-        let (start, end) = (0, 0);
         let id = desk.rules.matching.map(|part| part.of(packet).into()).unwrap_or_default();
-        let owed = Owed { course, id, place, start, end, packet: kept, sent: now };
-        lane.send(cx, packet, owed);
+        lane.owed.push_back(Owed { course, id, place, place_in_lane, packet: kept, sent: now });
     }
 
     fn poll_waiting(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> bool {
