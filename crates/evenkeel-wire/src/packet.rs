@@ -2,6 +2,8 @@
 //! It must never want more bytes than the largest packet allowed has, nor look at a byte again that it has looked at. A
 //! packet that cannot be is refused as soon as its header shows it, whatever of its body has come.
 
+mod write;
+
 use std::fmt;
 
 /// How a stream is cut into packets, and how large one may be.

@@ -311,3 +311,75 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_body_becomes_the_packet_that_the_field_describes() {
+    let written = |packets: &Packets, body: &[u8], template: &[u8]| {
+        let mut to = b"before".to_vec();
+        packets.write(body, template, &mut to).map(|()| to.split_off(6))
+    };
+    let cases: [(Packets, &[u8]); 9] = [
+        (by_length("u32be", 0, None, 100), b"\0\0\0\x02hi"),
+        (by_length("u16le", 0, Some(0), 100), b"\x04\0hi"),
+        (by_length("u8", 2, None, 100), b"MA\x02hi"),
+        (by_length("u8", 0, Some(4), 100), b"\x02AGIhi"),
+        (by_length("u8", 1, Some(1), 100), b"M\x03hi"),
+        (by_length("varint", 0, None, 100), b"\x02hi"),
+        (by_length("decimal", 0, None, 100), b"2:hi"),
+        (by_length("decimal4", 0, Some(0), 100), b"0006hi"),
+        (by_end("\r\n", 100), b"hi\r\n"),
+    ];
+    for (packets, wanted) in cases {
+        assert_eq!(written(&packets, b"hi", b"MAGIC").unwrap(), wanted, "{packets:?}");
+        assert_eq!(packets.body_of(wanted), b"hi", "{packets:?}");
+    }
+    // 127 and its own byte are one too many for one byte of a varint.
+    let counts_itself = by_length("varint", 0, Some(0), 1000);
+    assert_eq!(written(&counts_itself, &[7; 126], &[]).unwrap()[..2], [127, 7]);
+    assert_eq!(written(&counts_itself, &[7; 127], &[]).unwrap()[..3], [129, 1, 7]);
+}
+
+#[test]
+fn what_would_not_be_read_as_one_packet_is_not_written() {
+    let refused = |packets: &Packets, body: &[u8]| {
+        let mut to = b"before".to_vec();
+        let refusal = packets.write(body, &[], &mut to).unwrap_err();
+        assert_eq!(to, b"before");
+        refusal
+    };
+    assert_eq!(refused(&by_length("u32be", 0, None, 10), b"1234567"), PacketRefusal::TooLong);
+    assert_eq!(refused(&by_length("u8", 0, None, 1000), &[0; 256]), PacketRefusal::TooLong);
+    assert_eq!(refused(&by_length("i8", 0, None, 1000), &[0; 128]), PacketRefusal::TooLong);
+    assert_eq!(refused(&by_length("decimal2", 0, None, 1000), &[0; 100]), PacketRefusal::TooLong);
+    assert_eq!(refused(&by_end("\r\n", 100), b"two\r\nlines"), PacketRefusal::Malformed);
+    // The end would begin within the body.
+    assert_eq!(refused(&by_end("aa", 100), b"xa"), PacketRefusal::Malformed);
+    let mqtt = Packets { cut: PacketCut::Mqtt, max: 100 };
+    assert_eq!(mqtt.is_one(&[0xc0, 0]), Ok(()));
+    assert_eq!(refused(&mqtt, &[0xc0, 0, 0xc0, 0]), PacketRefusal::Malformed);
+    assert_eq!(refused(&mqtt, &[0xc0]), PacketRefusal::Malformed);
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_back_as_its_body(
+        kind in proptest::sample::select(LengthKind::names().collect::<Vec<_>>()),
+        offset in 0_usize..5,
+        body_offset in proptest::option::of(0_usize..30),
+        body in proptest::collection::vec(any::<u8>(), 0..400),
+    ) {
+        let packets = by_length(kind, offset, body_offset, 1000);
+        let mut packet = Vec::new();
+        match packets.write(&body, b"\xffHEAD", &mut packet) {
+            Ok(()) => {
+                prop_assert_eq!(packets.is_one(&packet), Ok(()));
+                prop_assert_eq!(packets.body_of(&packet), &body[..]);
+            }
+            // One byte cannot count so many, nor a field without its digits' end be found, nor less than it has itself.
+            Err(refusal) => prop_assert!(
+                body.len() > 90 || matches!(refusal, PacketRefusal::Negative | PacketRefusal::Empty),
+                "{kind} {offset} {body_offset:?}: {refusal}"
+            ),
+        }
+    }
+}
