@@ -360,6 +360,26 @@ fn what_would_not_be_read_as_one_packet_is_not_written() {
     assert_eq!(refused(&mqtt, &[0xc0]), PacketRefusal::Malformed);
 }
 
+#[test]
+fn what_is_put_before_a_body_is_counted_and_the_rest_of_the_header_stays() {
+    let prefixed = |packets: &Packets, packet: &[u8]| {
+        let mut to = Vec::new();
+        packets.write_prefixed(packet, b"oh ", &mut to).map(|()| to)
+    };
+    let magic = by_length("u8", 2, Some(4), 8);
+    assert_eq!(prefixed(&magic, b"MA\x02Ghi").unwrap(), b"MA\x05Goh hi");
+    let counts_itself = by_length("varint", 0, Some(0), 1000);
+    let long = [&[127][..], &[7; 126]].concat();
+    assert_eq!(prefixed(&counts_itself, &long).unwrap()[..6], [131, 1, b'o', b'h', b' ', 7]);
+    // The largest may become larger: it is the field that must be able to say so.
+    let byte = by_length("u8", 0, None, 256);
+    let largest = [&[252][..], &[7; 252]].concat();
+    assert_eq!(prefixed(&byte, &largest).unwrap().len(), 256);
+    let largest = [&[253][..], &[7; 253]].concat();
+    assert_eq!(prefixed(&byte, &largest), Err(PacketRefusal::TooLong));
+    assert_eq!(prefixed(&by_end("\n", 100), b"hi\n"), Err(PacketRefusal::Malformed));
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read_back_as_its_body(

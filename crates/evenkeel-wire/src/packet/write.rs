@@ -31,11 +31,36 @@ impl Packets {
         to: &mut Vec<u8>,
     ) -> Result<(), PacketRefusal> {
         let start = to.len();
-        let written = self.append(body, template, to).and_then(|()| self.is_one(&to[start..]));
+        let whole = if body.len() > self.max { Err(PacketRefusal::TooLong) } else { Ok(()) };
+        let written = whole.and_then(|()| self.append(&[body], template, to));
+        let written = written.and_then(|()| self.is_one(&to[start..]));
         if written.is_err() {
             to.truncate(start);
         }
         written
+    }
+
+    /// Appends a packet again, with more at the beginning of its body, which its length field counts too. It may become
+    /// longer than is allowed; it is refused only if its field cannot say so much, or if it has none.
+    ///
+    /// ```
+    /// use evenkeel_wire::{LengthField, PacketCut, Packets};
+    ///
+    /// let cut = PacketCut::Length(LengthField::new("u16be").unwrap());
+    /// let mut to = Vec::new();
+    /// Packets { cut, max: 100 }.write_prefixed(b"\0\x05hello", b"oh, ", &mut to).unwrap();
+    /// assert_eq!(to, b"\0\x09oh, hello");
+    /// ```
+    pub fn write_prefixed(
+        &self,
+        packet: &[u8],
+        prefix: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<(), PacketRefusal> {
+        match self.cut {
+            PacketCut::Length(_) => self.append(&[prefix, self.body_of(packet)], packet, to),
+            _ => Err(PacketRefusal::Malformed),
+        }
     }
 
     /// Whether these bytes are exactly one packet.
@@ -57,22 +82,20 @@ impl Packets {
         packet.get(from..to).unwrap_or_default()
     }
 
-    fn append(&self, body: &[u8], template: &[u8], to: &mut Vec<u8>) -> Result<(), PacketRefusal> {
-        if body.len() > self.max {
-            return Err(PacketRefusal::TooLong);
+    fn append(
+        &self,
+        body: &[&[u8]],
+        template: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<(), PacketRefusal> {
+        if let PacketCut::Length(field) = &self.cut {
+            field.append_header(body.iter().map(|part| part.len()).sum(), template, to)?;
         }
-        match &self.cut {
-            PacketCut::Length(field) => {
-                field.append_header(body.len(), template, to)?;
-                to.extend_from_slice(body);
-            }
-            PacketCut::End(end) => {
-                to.extend_from_slice(body);
-                to.extend_from_slice(end);
-            }
-            PacketCut::Mqtt | PacketCut::RedisCommands | PacketCut::Redis => {
-                to.extend_from_slice(body);
-            }
+        for part in body {
+            to.extend_from_slice(part);
+        }
+        if let PacketCut::End(end) = &self.cut {
+            to.extend_from_slice(end);
         }
         Ok(())
     }
