@@ -21,7 +21,7 @@ use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
 use crate::proxied::{self, Whose};
 use crate::route::StreamAsk;
 use crate::socket::Socket;
-use crate::tcp::packets::PacketRules;
+use crate::tcp::packets::Framed;
 use crate::tcp::{self, Cut, Outcome, Scratch};
 use crate::tls::{Acceptor, Agreed, Pace, Shown};
 use crate::upstream::Upstream;
@@ -125,8 +125,8 @@ impl Guest {
                                 let record = &mut self.record;
                                 Box::pin(serve_tcp(socket, site, record, &desk, &cut)).await
                             }
-                            Some(packets) => {
-                                let (site, record) = ((site, packets), &mut self.record);
+                            Some(framed) => {
+                                let (site, record) = ((site, framed), &mut self.record);
                                 Box::pin(serve_packets(socket, site, record, &desk, &cut)).await
                             }
                         },
@@ -244,7 +244,8 @@ async fn lead<'s>(
     record.upstream = Some(Arc::clone(&upstream.rules.name));
     let key = upstream.stream_key(ip(record.client), record.name.as_deref());
     let told = told(upstream, record, &link, agreed.as_deref());
-    let client = tcp::Client { link, key, told, address: ip(record.client) };
+    let port = record.client.address().map_or(0, |address| address.port());
+    let client = tcp::Client { link, key, told, address: ip(record.client), port };
     Ok((client, upstream))
 }
 
@@ -265,16 +266,22 @@ async fn serve_tcp(
 /// The same packet by packet.
 async fn serve_packets(
     socket: Socket,
-    (site, packets): (&tcp::Site, &PacketRules),
+    (site, framed): (&tcp::Site, &Framed),
     record: &mut Record,
     desk: &Desk,
     cut: &Cut,
 ) -> Outcome {
     match lead(socket, site, record, desk, cut).await {
-        Ok((client, to)) => {
-            let (rules, worker) = ((&site.rules, packets), (&desk.scratch, &desk.packets));
-            tcp::packets::serve(client, rules, to, worker, cut).await
-        }
+        Ok((client, to)) => match framed {
+            Framed::ByPacket(packets) => {
+                let (rules, worker) = ((&site.rules, packets), (&desk.scratch, &desk.packets));
+                tcp::packets::serve(client, rules, to, worker, cut).await
+            }
+            Framed::ByConnection(whole) => {
+                let rules = (&site.rules, whole);
+                Box::pin(tcp::packets::whole::serve(client, rules, to, &desk.scratch, cut)).await
+            }
+        },
         Err(outcome) => *outcome,
     }
 }

@@ -282,11 +282,11 @@ fn tcp_listener(name: &str, config: &config::TcpListener) -> ListenerPlan {
             plain: config.plain_upstream.as_deref().map(Arc::from),
             rules: tcp::Rules {
                 idle_timeout: config.idle_timeout.0,
-                only_client_counts: config.idle_counts == value::IdleCounts::Client,
+                only_client_counts: config.idle_counts != value::IdleCounts::Both,
                 max_duration: config.max_duration.map(|most| most.0),
                 buffer_max: usize::try_from(config.buffer_max.0).unwrap_or(usize::MAX),
                 hello_timeout: config.hello_timeout.0,
-                packets: packet::rules(config).map(Box::new),
+                packets: packet::framed(config).map(Box::new),
             },
         },
     }

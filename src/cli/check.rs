@@ -63,7 +63,14 @@ fn summary(config: &Config, file: &str) -> String {
     if by_regex > 0 {
         parts.push(format!("{by_regex} of them by regular expression"));
     }
-    format!("{file} is fine: {}", parts.join(", "))
+    let mut said = format!("{file} is fine: {}", parts.join(", "));
+    for (name, listener) in &config.tcp {
+        if let Some(most) = listener.packets_held_max() {
+            let most = most.0.div_ceil(1024 * 1024);
+            said += &format!("\ntcp.{name}: a connection holds {most} MiB of packets at most");
+        }
+    }
+    said
 }
 
 #[cfg(test)]
@@ -79,5 +86,25 @@ mod tests {
         let said = summary(&config.unwrap(), "a.toml");
         let routes = "2 routes, 1 of them by regular expression";
         assert_eq!(said, format!("a.toml is fine: 1 listener, 0 upstreams, 0 backends, {routes}"));
+    }
+
+    #[test]
+    fn what_a_connection_holds_of_packets_is_said() {
+        let said = |lines: &str| {
+            let text = "[upstream.a]\nbackends = \"127.0.0.1:1\"\n[tcp.t]\nlisten = \":1\"\n";
+            let config = Config::parse(&format!("{text}upstream = \"a\"\n{lines}\n")).unwrap();
+            summary(&config, "a.toml").lines().nth(1).map(str::to_owned)
+        };
+        assert_eq!(said(""), None);
+        let mib =
+            |count: u32| Some(format!("tcp.t: a connection holds {count} MiB of packets at most"));
+        let packet = "packet = { length = \"N\", max = \"8MiB\", reply-max = \"4MiB\"";
+        assert_eq!(said(&format!("{packet} }}")), mib(13));
+        assert_eq!(said(&format!("{packet}, stream-large = true }}")), mib(1));
+        let by_packet = format!("{packet} }}\nbalance-per = \"packet\"");
+        assert_eq!(said(&by_packet), mib(25));
+        assert_eq!(said(&format!("{by_packet}\nretry = \"idempotent\"")), mib(33));
+        let ids = format!("{by_packet}\nmatch = {{ offset = 4, size = 4 }}\nin-flight-max = 8");
+        assert_eq!(said(&ids), mib(49));
     }
 }

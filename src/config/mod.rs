@@ -29,7 +29,7 @@ pub use http::{
     ClientCertificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections,
     Reply, Route, RouteRetry,
 };
-pub use packet::{Packet, PacketId, Ping};
+pub use packet::{LastReply, Packet, PacketId, Ping, Prologue};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
 pub use section::{Field, Section};
@@ -248,12 +248,18 @@ section! {
         hello_timeout: Time = Time::seconds(10),
         /// Take clients through TLS: a table with a certificate and its key. Absent: bytes pass as they are.
         tls: Option<Tls> = None,
-        /// How the stream is cut into packets: a protocol's name, or a table with `length` or `end`. It takes `balance-per = "packet"`.
+        /// How the stream is cut into packets: a protocol's name, or a table with `length` or `end`. Only whole packets are passed on, and none that is too long.
         packet: Option<Packet> = None,
         /// Whether a backend is picked for each connection, or for each packet of it.
         balance_per: BalancePer = BalancePer::Connection,
+        /// A packet that a backend gets before those of a client, and that names the client. With `packet`, by connection.
+        prologue: Option<Prologue> = None,
+        /// Put 26 bytes before the body of every packet to a backend: the client's address (16 bytes, IPv4 mapped into IPv6), its port (2) and a number of the connection (8). With a `length` field, which counts them.
+        client_prefix: bool = false,
         /// By packet: what comes back for each. Replies go to the client in the order of its packets.
         replies: Replies = Replies::One,
+        /// With `replies = "many"`: what the last reply to a packet has in it.
+        last_reply: Option<LastReply> = None,
         /// By packet: the id by which replies are matched to packets. Then they go to the client as they come, in any order.
         r#match: Option<PacketId> = None,
         /// By packet: a packet of clients, such as a heartbeat, that is answered here in its turn.
@@ -274,7 +280,7 @@ section! {
         heartbeat_check_interval: Option<Time> = None,
         /// End a connection after this long in any case.
         max_duration: Option<Time> = None,
-        /// The most that is kept for a reader that is slower than its sender, per direction.
+        /// The most that is kept for a reader that is slower than its sender, per direction. By packet: of packets of one client that are under way, and of replies that wait for others.
         buffer_max: Bytes = Bytes::kib(256),
         /// Proxies in front that say for whom they connect (PROXY protocol). Absent: nobody is asked.
         accept_proxy: Option<AcceptProxy> = None,

@@ -62,6 +62,8 @@ impl Config {
         section::<Packet>("`packet` of a TCP listener", &mut page);
         section::<PacketId>("`match` of a TCP listener", &mut page);
         section::<Ping>("`ping` of a TCP listener", &mut page);
+        section::<LastReply>("`last-reply` of a TCP listener", &mut page);
+        section::<Prologue>("`prologue` of a TCP listener", &mut page);
         section::<TcpRoute>("`[[tcp.NAME.route]]`", &mut page);
         section::<AcceptProxy>("`accept-proxy` of a listener", &mut page);
         section::<KeepaliveProbes>("`keepalive` as a table", &mut page);

@@ -227,7 +227,7 @@ macro_rules! section {
     (@shorthand $name:ident, $node:ident, $reader:ident, $needed:tt, []) => {};
     (@shorthand $name:ident, $node:ident, $reader:ident, $needed:tt, [$short:ident]) => {
         let node = $node.get_ref();
-        if node.is_str() || node.is_integer() || node.is_float() {
+        if node.is_str() || node.is_integer() || node.is_float() || node.is_array() {
             let value = $crate::config::read::Value::read($node, $reader);
             let value = value.or_else($crate::config::read::Value::blank)?;
             return Some(section!(@of_short $name, $short, value, $needed));

@@ -38,11 +38,14 @@ pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
-pub use packet::{BalancePer, PacketLength, PacketProtocol, PacketRetry, Replies};
+pub use packet::{
+    BalancePer, PacketLength, PacketProtocol, PacketRetry, PrologueVariable, Replies,
+};
 pub use page::{Page, PageKind, PageVariable, error_statuses};
 pub use pattern::{HostPattern, PathPattern};
 pub use retry_on::RetryOn;
 pub use size::{Bytes, Percent};
+pub(crate) use template::read_among_braces;
 pub use template::{Part, Placeholder, Template, Variable};
 pub use time::{Limit, Time};
 pub use tls::{

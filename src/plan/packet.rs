@@ -2,29 +2,57 @@
 
 use evenkeel_wire::{LengthField, PacketCut, Packets};
 
-use crate::config::{self, BalancePer, PacketPart, PacketProtocol, PacketRetry, Replies};
-use crate::tcp::packets::PacketRules;
+use crate::config::value::{self, PrologueVariable};
+use crate::config::{
+    self, BalancePer, IdleCounts, PacketPart, PacketProtocol, PacketRetry, Replies,
+};
+use crate::tcp::packets::who::{Piece, Prologue};
+use crate::tcp::packets::whole::WholeRules;
+use crate::tcp::packets::{Framed, LastReply, PacketRules, Reply};
 use crate::upstream::key::Part;
 
-/// What a listener does with packets; none where it balances connections.
-pub(super) fn rules(listener: &config::TcpListener) -> Option<PacketRules> {
+/// What a listener does with packets; nothing where it does not know them.
+pub(super) fn framed(listener: &config::TcpListener) -> Option<Framed> {
     let packet = listener.packet.as_ref()?;
-    if listener.balance_per != BalancePer::Packet {
-        return None;
-    }
     let size = |bytes: config::Bytes| usize::try_from(bytes.0).unwrap_or(usize::MAX);
     let cut = cut(packet)?;
+    let by_packet = listener.balance_per == BalancePer::Packet;
     let asked = match cut {
-        PacketCut::Redis => PacketCut::RedisCommands,
+        // What Redis would not answer once can only be passed by connection.
+        PacketCut::Redis if by_packet => PacketCut::RedisCommands,
         _ => cut.clone(),
     };
-    let reply_max = size(packet.reply_max.unwrap_or(packet.max));
-    Some(PacketRules {
-        replies: Packets { cut, max: reply_max },
-        packets: Packets { cut: asked, max: size(packet.max) },
-        replied: listener.replies == Replies::One,
-        ping: listener.ping.as_ref().map(|ping| (ping.packet.0.clone(), ping.reply.0.clone())),
-        error_reply: listener.error_reply.as_ref().map(|reply| reply.0.clone()),
+    let replies = Packets { cut, max: size(packet.reply_max.unwrap_or(packet.max)) };
+    let packets = Packets { cut: asked, max: size(packet.max) };
+    let idle_by_packet = listener.idle_counts == IdleCounts::Packets;
+    if !by_packet {
+        return Some(Framed::ByConnection(WholeRules {
+            packets,
+            replies,
+            stream_large: packet.stream_large,
+            prefixed: listener.client_prefix,
+            prologue: listener.prologue.as_ref().map(prologue),
+            idle_by_packet,
+        }));
+    }
+    let bytes = |bytes: &config::Bytestring| bytes.0.clone();
+    Some(Framed::ByPacket(PacketRules {
+        replies,
+        packets,
+        reply: match listener.replies {
+            Replies::None => Reply::Never,
+            Replies::One => Reply::Once,
+            Replies::Many => {
+                Reply::Until(listener.last_reply.as_ref().map_or_else(LastReply::default, |last| {
+                    LastReply {
+                        offset: last.offset as usize,
+                        bytes: last.bytes.iter().map(bytes).collect(),
+                    }
+                }))
+            }
+        },
+        ping: listener.ping.as_ref().map(|ping| (bytes(&ping.packet), bytes(&ping.reply))),
+        error_reply: listener.error_reply.as_ref().map(bytes),
         in_flight_max: listener.in_flight_max as usize,
         pipeline_max: listener.backend_in_flight_max as usize,
         matching: listener
@@ -32,7 +60,23 @@ pub(super) fn rules(listener: &config::TcpListener) -> Option<PacketRules> {
             .as_ref()
             .map(|id| Part { offset: id.offset as usize, size: id.size as usize }),
         idempotent: listener.retry == PacketRetry::Idempotent,
-    })
+        prefixed: listener.client_prefix,
+        idle_by_packet,
+    }))
+}
+
+fn prologue(prologue: &config::Prologue) -> Prologue {
+    let piece = |part: value::Part<PrologueVariable>| match part {
+        value::Part::Text(text) => Piece::Text(text),
+        value::Part::Variable(PrologueVariable::ClientIp) => Piece::ClientIp,
+        value::Part::Variable(PrologueVariable::ClientPort) => Piece::ClientPort,
+        value::Part::Variable(PrologueVariable::ConnectionId) => Piece::ConnectionId,
+    };
+    let template = value::read_among_braces(&prologue.body);
+    Prologue {
+        body: template.parts.into_iter().map(piece).collect(),
+        header: prologue.header.as_ref().map(|header| header.0.clone()).unwrap_or_default(),
+    }
 }
 
 /// Some bytes of each packet.

@@ -31,8 +31,8 @@ pub(crate) struct Rules {
     pub(crate) buffer_max: usize,
     /// How long a ClientHello may take that is only looked at.
     pub(crate) hello_timeout: Duration,
-    /// How packets are balanced; none where connections are.
-    pub(crate) packets: Option<Box<packets::PacketRules>>,
+    /// What is known of packets; none where bytes pass as they are.
+    pub(crate) packets: Option<Box<packets::Framed>>,
 }
 
 /// What all connections of one TCP listener share.
@@ -130,6 +130,8 @@ pub(crate) struct Client {
     /// What its backend wants to hear first.
     pub(crate) told: Option<Box<[u8]>>,
     pub(crate) address: Option<IpAddr>,
+    /// The port that it comes from; 0 where that is not known.
+    pub(crate) port: u16,
 }
 
 /// Serves one client from its first byte to its last.
@@ -142,29 +144,18 @@ pub(crate) fn serve(
     cut: &Cut,
 ) -> impl Future<Output = Outcome> {
     async move {
-        let Client { link, key, told, address } = client;
+        let Client { link, key, told, address, .. } = client;
         let accepted = Instant::now();
         let affinity = Affinity { key, session: None };
         let call = Call { affinity, told: told.as_deref(), client: address };
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
-        let connecting = async {
-            tokio::select! {
-                connected = upstream.connect(call) => Some(connected),
-                () = cut.asked() => None,
-            }
-        };
-        let (backend, place, efforts) = match Box::pin(connecting).await {
-            None => return Outcome::without_backend(Why::DrainCut, None),
-            Some(Err(failed)) => return Outcome::not_connected(failed),
-            Some(Ok(Connected { link, place, efforts })) => (link, place, efforts),
+        let connecting = Box::pin(connect(upstream, call, cut));
+        let (backend, place, efforts) = match connecting.await {
+            Ok(Connected { link, place, efforts }) => (link, place, efforts),
+            Err(outcome) => return outcome,
         };
         let connected_at = Instant::now();
-        let times = Times {
-            idle: rules.idle_timeout,
-            only_client_counts: rules.only_client_counts,
-            deadline: rules.max_duration.map(|most| accepted + most),
-        };
-        let turns = Turns { scratch, keep: rules.buffer_max, times, cut };
+        let turns = Turns::new(rules, scratch, accepted, cut);
         let (end, carried) = match (link, backend) {
             (Link::Plain(client), Link::Plain(backend)) => {
                 turns.of(Relay::new(client, backend)).await
@@ -192,11 +183,41 @@ struct Turns<'a> {
     cut: &'a Cut,
 }
 
-impl Turns<'_> {
-    async fn of<C: Side, B: Side>(&self, mut relay: Relay<C, B>) -> (End, Carried) {
-        let end = relay.run(self.scratch, self.keep, &self.times, self.cut).await;
-        (end, relay.carried())
+impl<'a> Turns<'a> {
+    fn new(
+        rules: &Rules,
+        scratch: &'a RefCell<Scratch>,
+        accepted: Instant,
+        cut: &'a Cut,
+    ) -> Turns<'a> {
+        let times = Times {
+            idle: rules.idle_timeout,
+            only_client_counts: rules.only_client_counts,
+            deadline: rules.max_duration.map(|most| accepted + most),
+        };
+        Turns { scratch, keep: rules.buffer_max, times, cut }
     }
+
+    async fn run<C: Side, B: Side>(&self, relay: &mut Relay<C, B>) -> End {
+        relay.run(self.scratch, self.keep, &self.times, self.cut).await
+    }
+
+    async fn of<C: Side, B: Side>(&self, mut relay: Relay<C, B>) -> (End, Carried) {
+        (self.run(&mut relay).await, relay.carried())
+    }
+}
+
+/// Connects to a backend, unless the end is asked for first.
+async fn connect(
+    upstream: &Arc<Upstream>,
+    call: Call<'_>,
+    cut: &Cut,
+) -> Result<Connected, Outcome> {
+    let connected = tokio::select! {
+        connected = upstream.connect(call) => connected,
+        () = cut.asked() => return Err(Outcome::without_backend(Why::DrainCut, None)),
+    };
+    connected.map_err(Outcome::not_connected)
 }
 
 /// A backend that resets at once is failing, one that served is not.

@@ -6,6 +6,8 @@ mod buffers;
 mod lane;
 mod session;
 mod slots;
+pub(crate) mod who;
+pub(crate) mod whole;
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -26,6 +28,17 @@ use crate::upstream::key::Part;
 use crate::upstream::{Affinity, Upstream};
 use lane::Rested;
 use session::Session;
+use who::{PREFIX_BYTES, Who};
+use whole::WholeRules;
+
+/// What is done with packets on a listener that knows them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Framed {
+    /// All of one connection go to one backend.
+    ByConnection(WholeRules),
+    /// Each goes to the backend whose turn it is.
+    ByPacket(PacketRules),
+}
 
 /// What was configured for a listener that balances by packet.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,8 +47,8 @@ pub(crate) struct PacketRules {
     pub(crate) packets: Packets,
     /// How replies are.
     pub(crate) replies: Packets,
-    /// Whether each packet has one reply, or none has any.
-    pub(crate) replied: bool,
+    /// What comes back for each packet.
+    pub(crate) reply: Reply,
     /// The id that a packet and its reply have in common; none where replies are in order.
     pub(crate) matching: Option<Part>,
     /// A packet that is answered here, and its reply.
@@ -48,6 +61,44 @@ pub(crate) struct PacketRules {
     pub(crate) pipeline_max: usize,
     /// Whether a packet may be sent again when its backend was lost after it had it.
     pub(crate) idempotent: bool,
+    /// Whether every packet says who sent it.
+    pub(crate) prefixed: bool,
+    /// Whether only whole packets keep a client from being idle.
+    pub(crate) idle_by_packet: bool,
+}
+
+/// What comes back for a packet.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Reply {
+    Never,
+    Once,
+    /// Up to the one that is known as the last.
+    Until(LastReply),
+}
+
+/// What the last reply is known by: any of these bytes at this place.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct LastReply {
+    pub(crate) offset: usize,
+    pub(crate) bytes: Vec<Vec<u8>>,
+}
+
+impl Reply {
+    /// Whether no other reply comes after this one.
+    fn ends_with(&self, reply: &[u8]) -> bool {
+        let Reply::Until(last) = self else { return true };
+        let rest = reply.get(last.offset..).unwrap_or_default();
+        last.bytes.iter().any(|bytes| rest.starts_with(bytes))
+    }
+}
+
+impl PacketRules {
+    /// Packets that may be under way on one connection to a backend. Many replies to one packet would be held back with
+    /// nobody to take them, if those before it waited behind them.
+    fn pipeline_max(&self) -> usize {
+        let takes_turns = matches!(self.reply, Reply::Until(_)) && self.matching.is_none();
+        if takes_turns { 1 } else { self.pipeline_max }
+    }
 }
 
 /// One worker's idle connections to backends that take packets.
@@ -77,6 +128,12 @@ pub(crate) struct PacketDesk<'a> {
     affinity: Affinity,
     told: Option<&'a [u8]>,
     client: Option<IpAddr>,
+    /// What the bodies of packets begin with, that say who sent them.
+    prefix: Option<[u8; PREFIX_BYTES]>,
+    /// The most that may be under way of one client, and wait for it, unless it is a single packet.
+    buffer_max: usize,
+    /// Whether what backends send does not keep a client from being idle.
+    only_client_counts: bool,
 }
 
 /// Serves one client from its first packet to its last.
@@ -89,7 +146,7 @@ pub(crate) fn serve<'a>(
     cut: &'a Cut,
 ) -> impl Future<Output = Outcome> + 'a {
     async move {
-        let Client { link, key, told, address } = client;
+        let Client { link, key, told, address, port } = client;
         let desk = PacketDesk {
             rules: rules.1,
             upstream,
@@ -99,6 +156,9 @@ pub(crate) fn serve<'a>(
             affinity: Affinity { key, session: None },
             told: told.as_deref(),
             client: address,
+            prefix: rules.1.prefixed.then(|| Who::new(address, port).prefix()),
+            buffer_max: rules.0.buffer_max,
+            only_client_counts: rules.0.only_client_counts,
         };
         let mut session = Session::new(link);
         let times = Times {

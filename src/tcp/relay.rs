@@ -19,6 +19,9 @@ use crate::socket::Socket;
 /// How long bytes sent before a reset may take to arrive, before the reset is passed on.
 const DELIVERY_BEFORE_RESET: Duration = Duration::from_secs(1);
 
+/// How long a backend may take to finish, after its client has been refused.
+const REPLIES_AFTER_REFUSAL: Duration = Duration::from_secs(5);
+
 /// When a relay ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Times {
@@ -85,6 +88,16 @@ pub(crate) trait Side {
 
     /// What the bytes pass through in the end.
     fn socket(&self) -> &Socket;
+
+    /// Bytes that count against an idle limit although they may not have been passed on yet.
+    fn come(&self) -> u64 {
+        0
+    }
+
+    /// Whether it has sent what it may not send: it is not read from any longer, and what it is owed has little time.
+    fn is_refused(&self) -> bool {
+        false
+    }
 }
 
 impl Side for Socket {
@@ -157,6 +170,14 @@ impl<C: Side, B: Side> Relay<C, B> {
         Relay { up, down, ..Relay::new(client, backend) }
     }
 
+    pub(crate) fn client(&self) -> &C {
+        &self.client
+    }
+
+    pub(crate) fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// What has been carried so far.
     pub(crate) fn carried(&self) -> Carried {
         Carried { up: self.up.carried, down: self.down.carried, first_byte: self.first_byte }
@@ -175,13 +196,21 @@ impl<C: Side, B: Side> Relay<C, B> {
         let mut active = started;
         let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(times.due(started)));
         let mut timer_is_set = false;
+        let mut times = *times;
+        let mut was_refused = false;
         let end = poll_fn(|cx| {
             let before = self.up.carried + self.down.carried;
-            if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, times, &mut active) {
+            if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, &times, &mut active) {
                 return Poll::Ready(end);
             }
             if cut.is_asked(cx) {
                 return Poll::Ready(End::Cut);
+            }
+            if self.client.is_refused() && !was_refused {
+                (was_refused, timer_is_set) = (true, false);
+                let last = Instant::now() + REPLIES_AFTER_REFUSAL;
+                times.deadline = Some(times.deadline.map_or(last, |deadline| deadline.min(last)));
+                timer.as_mut().reset(times.due(active));
             }
             // A timer that runs wakes this task by itself; looking at it for each message would cost more than the message.
             let moved = self.up.carried + self.down.carried != before;
@@ -216,11 +245,14 @@ impl<C: Side, B: Side> Relay<C, B> {
         active: &mut Instant,
     ) -> Option<End> {
         let before = (self.up.carried, self.down.carried);
+        let come = (self.client.come(), self.backend.come());
         let up = self.up.advance(cx, &mut self.client, &mut self.backend, scratch, keep);
         let down = self.down.advance(cx, &mut self.backend, &mut self.client, scratch, keep);
-        if (self.up.carried, self.down.carried) != before {
+        let from_client = self.up.carried != before.0 || self.client.come() != come.0;
+        let from_backend = self.down.carried != before.1 || self.backend.come() != come.1;
+        if from_client || from_backend {
             let now = Instant::now();
-            if self.up.carried != before.0 || !times.only_client_counts {
+            if from_client || !times.only_client_counts {
                 *active = now;
             }
             if before.1 == 0 && self.down.carried > 0 {

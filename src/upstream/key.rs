@@ -24,6 +24,12 @@ pub(crate) enum KeyPart {
     FirstPacket(Part),
 }
 
+impl KeyPart {
+    pub(crate) fn is_first_packet(&self) -> bool {
+        matches!(self, KeyPart::FirstPacket(_))
+    }
+}
+
 /// Some bytes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Part {

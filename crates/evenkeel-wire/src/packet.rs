@@ -177,6 +177,14 @@ pub struct PacketProgress {
     total: Option<usize>,
 }
 
+impl PacketProgress {
+    /// Bytes of the whole packet, once they are known.
+    #[must_use]
+    pub fn total(&self) -> Option<usize> {
+        self.total
+    }
+}
+
 /// What came of looking for the end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PacketRead {

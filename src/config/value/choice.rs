@@ -117,6 +117,8 @@ choice! {
         Both = "both",
         /// Those of the client alone.
         Client = "client",
+        /// Those of whole packets of the client, where `packet` says what one is.
+        Packets = "packets",
     }
 }
 

@@ -36,6 +36,8 @@ choice! {
     pub enum Replies ("a word of replies") {
         /// One packet.
         One = "one",
+        /// One or more, of which `last-reply` tells the last.
+        Many = "many",
         /// Nothing, ever.
         None = "none",
     }
@@ -48,6 +50,18 @@ choice! {
         Unsent = "unsent",
         /// Also when a backend was lost that may have had it: doing it twice does no harm.
         Idempotent = "idempotent",
+    }
+}
+
+choice! {
+    /// Something that is known of a client.
+    pub enum PrologueVariable ("a variable of a prologue") {
+        /// Its address.
+        ClientIp = "client.ip",
+        /// The port that it comes from; 0 where it is not known.
+        ClientPort = "client.port",
+        /// A number that no other connection has.
+        ConnectionId = "connection.id",
     }
 }
 

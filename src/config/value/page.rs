@@ -5,9 +5,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::Spelled as _;
 use super::choice::choice;
-use super::template::{Part, Template};
+use super::template::{Template, read_among_braces};
 use crate::config::problem::{Misread, shown};
 
 choice! {
@@ -74,7 +73,7 @@ impl Page {
         let text = String::from_utf8(bytes).map_err(|_| {
             Misread::new(format!("page {name} is not UTF-8")).advise("save it as UTF-8")
         })?;
-        Ok(Page { kind, template: taken_apart(&text) })
+        Ok(Page { kind, template: read_among_braces(&text) })
     }
 }
 
@@ -101,48 +100,9 @@ fn kind(path: &Path) -> Option<PageKind> {
     }
 }
 
-/// Styles, scripts and JSON are full of braces of their own: only a variable that is known is one.
-fn taken_apart(text: &str) -> Template<PageVariable> {
-    let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
-    while let Some((before, after)) = rest.split_once('{') {
-        plain.push_str(before);
-        let found = PageVariable::CHOICES.iter().find_map(|name| {
-            let behind = after.strip_prefix(name)?.strip_prefix('}')?;
-            Some((name.parse().ok()?, behind))
-        });
-        match found {
-            Some((variable, behind)) => {
-                if !plain.is_empty() {
-                    parts.push(Part::Text(std::mem::take(&mut plain)));
-                }
-                parts.push(Part::Variable(variable));
-                rest = behind;
-            }
-            None => {
-                plain.push('{');
-                rest = after;
-            }
-        }
-    }
-    plain.push_str(rest);
-    if !plain.is_empty() {
-        parts.push(Part::Text(plain));
-    }
-    Template { parts }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn braces_that_are_no_variable_stay() {
-        let text = |text: &str| Part::Text(text.to_owned());
-        let parts = taken_apart("a{b}{status}{{cause}{request.id").parts;
-        let status = Part::Variable(PageVariable::Status);
-        let cause = Part::Variable(PageVariable::Cause);
-        assert_eq!(parts, [text("a{b}"), status, text("{"), cause, text("{request.id")]);
-    }
 
     #[test]
     fn what_cannot_be_a_page_is_refused() {
@@ -160,20 +120,5 @@ mod tests {
         std::fs::create_dir(folder.path().join("folder.html")).unwrap();
         assert!(said(&folder.path().join("folder.html")).contains("is no file"));
         assert_eq!(Page::read(&file("fine.JSON", &[b'a'; 65_536])).unwrap().kind, PageKind::Json);
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn nothing_of_a_page_is_lost(text in "[{}a.]*|\\PC*|(\\{status\\}|[{}s])*") {
-            let whole: String = taken_apart(&text)
-                .parts
-                .into_iter()
-                .map(|part| match part {
-                    Part::Text(text) => text,
-                    Part::Variable(variable) => format!("{{{variable}}}"),
-                })
-                .collect();
-            assert_eq!(whole, text);
-        }
     }
 }

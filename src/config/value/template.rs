@@ -1,8 +1,10 @@
 //! Text with variables in braces: `https://{host}{uri}`. It is taken apart once, when a config is verified or
 //! compiled, so that what a client sends is only ever put in and never read for variables itself.
 
+use std::str::FromStr;
+
 use super::choice::choice;
-use super::chosen;
+use super::{Spelled, chosen};
 use crate::config::problem::{Misread, shown};
 
 choice! {
@@ -163,6 +165,37 @@ impl<V> Template<V> {
     }
 }
 
+/// Takes text apart that is full of braces of its own, such as styles, scripts and JSON: only a variable that is known is
+/// one.
+pub(crate) fn read_among_braces<V: Spelled + FromStr>(text: &str) -> Template<V> {
+    let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
+    while let Some((before, after)) = rest.split_once('{') {
+        plain.push_str(before);
+        let found = V::CHOICES.iter().find_map(|name| {
+            let behind = after.strip_prefix(name)?.strip_prefix('}')?;
+            Some((name.parse().ok()?, behind))
+        });
+        match found {
+            Some((variable, behind)) => {
+                if !plain.is_empty() {
+                    parts.push(Part::Text(std::mem::take(&mut plain)));
+                }
+                parts.push(Part::Variable(variable));
+                rest = behind;
+            }
+            None => {
+                plain.push('{');
+                rest = after;
+            }
+        }
+    }
+    plain.push_str(rest);
+    if !plain.is_empty() {
+        parts.push(Part::Text(plain));
+    }
+    Template { parts }
+}
+
 fn variable(name: &str, known: &[Variable]) -> Result<Placeholder, Misread> {
     type Named = fn(String) -> Placeholder;
     let named: [(Variable, &str, Named); 2] = [
@@ -230,7 +263,28 @@ mod tests {
         assert!(Template::read("{header.a}", Template::IN_REDIRECTS).is_err());
     }
 
+    #[test]
+    fn braces_that_are_no_variable_may_stay() {
+        let text = |text: &str| Part::Text(text.to_owned());
+        let parts = read_among_braces("a{b}{host}{{method}{request.id").parts;
+        let (host, method) = (Part::Variable(Variable::Host), Part::Variable(Variable::Method));
+        assert_eq!(parts, [text("a{b}"), host, text("{"), method, text("{request.id")]);
+    }
+
     proptest::proptest! {
+        #[test]
+        fn nothing_among_braces_is_lost(text in "[{}a.]*|\\PC*|(\\{host\\}|[{}s])*") {
+            let whole: String = read_among_braces::<Variable>(&text)
+                .parts
+                .into_iter()
+                .map(|part| match part {
+                    Part::Text(text) => text,
+                    Part::Variable(variable) => format!("{{{variable}}}"),
+                })
+                .collect();
+            assert_eq!(whole, text);
+        }
+
         #[test]
         fn no_text_makes_a_template_panic(text in "[{}a.h]*|\\PC*") {
             let _ = Template::read(&text, Template::IN_HEADERS);

@@ -58,7 +58,7 @@ pub(super) fn without_http(upstream: &Upstream, complaints: &mut Complaints) {
 pub(super) fn tcp_use(
     config: &Config,
     upstream: &str,
-    by_packet: bool,
+    (knows_packets, by_packet): (bool, bool),
     keys: &[&str],
     complaints: &mut Complaints,
 ) {
@@ -66,8 +66,13 @@ pub(super) fn tcp_use(
     else {
         return;
     };
-    let is_of_packets = matches!(by, HashBy::Packet(_) | HashBy::FirstPacket(_));
-    if !(matches!(by, HashBy::Source | HashBy::Sni) || is_of_packets && by_packet) {
+    let has = match by {
+        HashBy::Source | HashBy::Sni => true,
+        HashBy::Packet(_) => by_packet,
+        HashBy::FirstPacket(_) => knows_packets,
+        _ => false,
+    };
+    if !has {
         let name = shown(upstream);
         let message = format!(
             "a TCP connection has no \"{}\" for the hash of \"{name}\"",

@@ -3,7 +3,12 @@
 use evenkeel_wire::{DELIMITER_MAX, LengthField};
 
 use super::Complaints;
-use crate::config::{BalancePer, Bytes, Packet, PacketRetry, Replies, TcpListener};
+use crate::config::problem::shown;
+use crate::config::value::Spelled as _;
+use crate::config::{
+    BalancePer, Bytes, IdleCounts, Packet, PacketProtocol, PacketRetry, Prologue, PrologueVariable,
+    Replies, TcpListener,
+};
 
 /// The largest packet that may be allowed: each is held whole.
 const LARGEST: Bytes = Bytes::kib(1024 * 1024);
@@ -15,25 +20,23 @@ pub(super) fn listener(listener: &TcpListener, complaints: &mut Complaints) {
     let by_packet = listener.balance_per == BalancePer::Packet;
     match &listener.packet {
         Some(packet) => {
-            complaints.below(&["packet"], |complaints| self::packet(packet, complaints));
-            if !by_packet {
-                let advice = "add balance-per = \"packet\", or leave packet out";
-                complaints.error(
-                    &["packet"],
-                    "connections are balanced, and bytes pass as they are",
-                    advice,
-                );
+            complaints.below(&["packet"], |complaints| {
+                self::packet(packet, complaints);
+                streaming(packet, by_packet, complaints);
+            });
+            if listener.tls.is_none() && !listener.route.is_empty() {
+                let message = "routes without tls pass TLS through, and nobody can cut that";
+                complaints.error(&["packet"], message, "add tls, or leave one of them out");
             }
         }
-        None if by_packet => {
-            let advice = "say how: packet = { length = \"u32be\" }, for instance";
-            complaints.error(&["balance-per"], "nobody knows how packets are cut", advice);
-        }
-        None => {}
+        None => without_packets(listener, complaints),
     }
-    if !by_packet {
+    if by_packet {
+        replies(listener, complaints);
+    } else {
         for (key, is_set) in [
             ("replies", listener.replies != Replies::One),
+            ("last-reply", listener.last_reply.is_some()),
             ("retry", listener.retry != PacketRetry::Unsent),
             ("match", listener.r#match.is_some()),
             ("ping", listener.ping.is_some()),
@@ -45,6 +48,38 @@ pub(super) fn listener(listener: &TcpListener, complaints: &mut Complaints) {
             }
         }
     }
+    for (key, most) in [
+        ("in-flight-max", listener.in_flight_max),
+        ("backend-in-flight-max", listener.backend_in_flight_max),
+    ] {
+        if most == 0 {
+            complaints.error(&[key], "nothing would ever pass", "write 1 for one after the other");
+        }
+    }
+    if let (Some(packet), Some(prologue)) = (&listener.packet, &listener.prologue) {
+        self::prologue(packet, prologue, by_packet, complaints);
+    }
+    if let (Some(packet), true) = (&listener.packet, listener.client_prefix) {
+        prefix(packet, complaints);
+    }
+}
+
+/// What needs to know packets.
+fn without_packets(listener: &TcpListener, complaints: &mut Complaints) {
+    for (key, is_set) in [
+        ("balance-per", listener.balance_per == BalancePer::Packet),
+        ("prologue", listener.prologue.is_some()),
+        ("client-prefix", listener.client_prefix),
+        ("idle-counts", listener.idle_counts == IdleCounts::Packets),
+    ] {
+        if is_set {
+            let advice = "say how: packet = { length = \"u32be\" }, for instance";
+            complaints.error(&[key], "nobody knows how packets are cut", advice);
+        }
+    }
+}
+
+fn replies(listener: &TcpListener, complaints: &mut Complaints) {
     if let Some(id) = &listener.r#match {
         complaints.below(&["match"], |complaints| {
             complaints.within("size", id.size, 1..=16);
@@ -54,6 +89,24 @@ pub(super) fn listener(listener: &TcpListener, complaints: &mut Complaints) {
             let advice = "leave it out";
             complaints.error(&["match"], "there are no replies to match", advice);
         }
+    }
+    match (&listener.last_reply, listener.replies) {
+        (None, Replies::Many) => {
+            let advice = "say what the last has in it: last-reply = \"END\", for instance";
+            complaints.error(&["replies"], "nobody knows which reply is the last", advice);
+        }
+        (Some(_), Replies::One | Replies::None) => {
+            let advice = "add replies = \"many\", or leave it out";
+            complaints.error(&["last-reply"], "there are not several replies", advice);
+        }
+        (Some(last), Replies::Many) => complaints.below(&["last-reply"], |complaints| {
+            complaints.within("offset", last.offset, 0..=OFFSET_MAX);
+            if last.bytes.is_empty() || last.bytes.iter().any(|bytes| bytes.0.is_empty()) {
+                let message = "every reply has no bytes at any place";
+                complaints.error(&["bytes"], message, "write what only the last one has");
+            }
+        }),
+        (None, _) => {}
     }
     if listener.error_reply.is_some()
         && (listener.r#match.is_some() || listener.replies == Replies::None)
@@ -65,13 +118,60 @@ pub(super) fn listener(listener: &TcpListener, complaints: &mut Complaints) {
             advice,
         );
     }
-    for (key, most) in [
-        ("in-flight-max", listener.in_flight_max),
-        ("backend-in-flight-max", listener.backend_in_flight_max),
-    ] {
-        if most == 0 {
-            complaints.error(&[key], "nothing would ever pass", "write 1 for one after the other");
-        }
+}
+
+fn streaming(packet: &Packet, by_packet: bool, complaints: &mut Complaints) {
+    if !packet.stream_large {
+        return;
+    }
+    if by_packet {
+        let advice = "leave it out, or balance-per";
+        complaints.error(&["stream-large"], "by packet, each is held until it is whole", advice);
+    }
+    let is_known_early = packet.length.is_some() || packet.protocol == Some(PacketProtocol::Mqtt);
+    if !is_known_early {
+        let message = "only a length field says how long a packet is before it is whole";
+        complaints.error(&["stream-large"], message, "leave it out");
+    }
+}
+
+fn prologue(packet: &Packet, prologue: &Prologue, by_packet: bool, complaints: &mut Complaints) {
+    if by_packet {
+        let message = "connections to backends carry packets of all clients, one after the other";
+        let advice = "write client-prefix = true, which is for every packet";
+        complaints.error(&["prologue"], message, advice);
+    }
+    let unknown = |name: &&str| {
+        let is_variable = |byte: u8| byte.is_ascii_lowercase() || byte == b'.';
+        name.contains('.')
+            && name.bytes().all(is_variable)
+            && !PrologueVariable::CHOICES.contains(name)
+    };
+    let names = prologue.body.split('{').skip(1).filter_map(|part| part.split_once('}'));
+    if let Some(name) = names.map(|(name, _)| name).find(unknown) {
+        let message = format!("\"{{{}}}\" is not a variable here", shown(name));
+        let advice = format!("those are {{{}}}", PrologueVariable::CHOICES.join("}, {"));
+        complaints.error(&["prologue"], message, advice);
+    }
+    if packet.length.is_none() && prologue.header.is_some() {
+        let advice = "leave header out";
+        complaints.error(&["prologue"], "packets without a length have no header", advice);
+    }
+}
+
+fn prefix(packet: &Packet, complaints: &mut Complaints) {
+    let Some(length) = &packet.length else {
+        let message = "bytes before a body need a length that counts them";
+        complaints.error(&["client-prefix"], message, "leave it out");
+        return;
+    };
+    if packet.stream_large {
+        let advice = "leave one of them out";
+        complaints.error(&["client-prefix"], "with stream-large, packets are not held", advice);
+    }
+    if length.kind.width().is_none() && packet.body_offset.is_some_and(|offset| offset > 0) {
+        let message = "a header moves whose length has no fixed size";
+        complaints.error(&["client-prefix"], message, "leave one of them, or body-offset, out");
     }
 }
 
@@ -192,12 +292,54 @@ mod tests {
 
     #[test]
     fn packets_and_their_balancing_belong_together() {
-        assert!(complaint("packet = \"mqtt\"").contains("bytes pass as they are"));
+        assert_eq!(complaint("packet = \"mqtt\""), "");
         assert!(complaint("balance-per = \"packet\"").contains("how packets are cut"));
         for line in ["replies = \"none\"", "retry = \"idempotent\""] {
             assert!(complaint(line).contains("for balancing by packet"), "{line}");
         }
+        for line in ["prologue = \"x\"", "client-prefix = true", "idle-counts = \"packets\""] {
+            assert!(complaint(line).contains("how packets are cut"), "{line}");
+        }
+        let routes = "packet = \"mqtt\"\n[[tcp.t.route]]\nupstream = \"a\"\nsni = \"x\"";
+        assert!(complaint(routes).contains("nobody can cut that"));
         let zero = "packet = \"mqtt\"\nbalance-per = \"packet\"\nin-flight-max = 0";
         assert!(complaint(zero).contains("nothing would ever pass"));
+    }
+    #[test]
+    fn many_replies_have_a_last_one() {
+        let many = |lines: &str| by_packet(&format!("\"lines\"\n{lines}"));
+        assert_eq!(many("replies = \"many\"\nlast-reply = [\"END\\r\\n\", \"ERROR\"]"), "");
+        assert_eq!(many("replies = \"many\"\nlast-reply = { bytes = \"hex:01\", offset = 4 }"), "");
+        assert!(many("replies = \"many\"").contains("which reply is the last"));
+        assert!(many("last-reply = \"END\"").contains("not several replies"));
+        assert!(many("replies = \"many\"\nlast-reply = \"\"").contains("at any place"));
+        assert!(complaint("packet = \"lines\"\nlast-reply = \"x\"").contains("by packet"));
+    }
+
+    #[test]
+    fn clients_are_told_of_in_ways_that_can_be() {
+        let by_connection = |lines: &str| complaint(&format!("packet = {lines}"));
+        let json = "prologue = '{\"ip\":\"{client.ip}\"}'";
+        assert_eq!(by_connection(&format!("{{ length = \"N\" }}\n{json}")), "");
+        assert_eq!(by_connection(&format!("\"lines\"\n{json}")), "");
+        let unknown = by_connection("\"lines\"\nprologue = \"{client.name}\"");
+        assert!(unknown.contains("\"{client.name}\" is not a variable here"), "{unknown}");
+        assert!(by_packet(&format!("\"lines\"\n{json}")).contains("client-prefix = true"));
+        let header = "{ end = \"x\" }\n[tcp.t.prologue]\nbody = \"x\"\nheader = \"y\"";
+        assert!(by_connection(header).contains("have no header"));
+        let prefix = |packet: &str| by_packet(&format!("{packet}\nclient-prefix = true"));
+        assert_eq!(prefix("{ length = \"N\" }"), "");
+        assert_eq!(prefix("{ length = \"varint\", body-offset = 0 }"), "");
+        assert!(prefix("\"mqtt\"").contains("a length that counts them"));
+        assert!(prefix("{ length = \"varint\", body-offset = 5 }").contains("a header moves"));
+    }
+
+    #[test]
+    fn only_what_is_known_early_is_passed_on_early() {
+        let large = |cut: &str| complaint(&format!("packet = {{ {cut}, stream-large = true }}"));
+        assert_eq!(large("length = \"N\""), "");
+        assert_eq!(large("protocol = \"mqtt\""), "");
+        assert!(large("end = \"x\"").contains("only a length field"));
+        assert!(by_packet("{ length = \"N\", stream-large = true }").contains("until it is whole"));
     }
 }

@@ -21,8 +21,8 @@ pub(super) fn listener(config: &Config, listener: &TcpListener, complaints: &mut
     for (keys, name) in upstreams(listener) {
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
         names_upstream(config, &keys, name, complaints);
-        let by_packet = listener.balance_per == BalancePer::Packet;
-        balancing::tcp_use(config, name, by_packet, &keys, complaints);
+        let knows = (listener.packet.is_some(), listener.balance_per == BalancePer::Packet);
+        balancing::tcp_use(config, name, knows, &keys, complaints);
     }
     if listener.upstream.is_none() && listener.route.is_empty() {
         let advice = "add upstream = \"NAME\", or routes";

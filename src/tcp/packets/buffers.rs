@@ -27,6 +27,11 @@ impl Inbox {
         self.bytes.is_empty()
     }
 
+    /// Bytes of it.
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.done
+    }
+
     /// Cuts what was there and what has come into packets, for as long as `take` takes them; it is told whether nothing
     /// stands behind. What it does not take stays.
     pub(super) fn cut(
@@ -38,7 +43,7 @@ impl Inbox {
         // Whole packets pass from the read to the write without a stop here.
         let is_first = self.bytes.is_empty();
         if !is_first {
-            self.bytes.extend_from_slice(fresh);
+            self.extend(fresh);
         }
         let all = if is_first { fresh } else { &self.bytes };
         let mut from = self.done;
@@ -69,6 +74,23 @@ impl Inbox {
             self.done = from;
         }
         outcome
+    }
+
+    /// Takes out the beginning of a packet whose length is known; what is missing of it follows. Gives it with the length.
+    pub(super) fn take_begun(&mut self) -> Option<(Vec<u8>, usize)> {
+        let total = self.progress.total()?;
+        let Inbox { mut bytes, done, .. } = std::mem::take(self);
+        Some((bytes.split_off(done), total))
+    }
+
+    /// Grows as vectors do, but never beyond what is known to come.
+    fn extend(&mut self, fresh: &[u8]) {
+        if let Some(total) = self.progress.total() {
+            let held = self.bytes.len() - self.done;
+            let more = total.min(2 * held).saturating_sub(held);
+            self.bytes.reserve_exact(more.max(fresh.len()));
+        }
+        self.bytes.extend_from_slice(fresh);
     }
 }
 

@@ -42,14 +42,27 @@ impl fmt::Debug for Lane {
 /// A packet that has no reply yet.
 pub(super) struct Owed {
     pub(super) course: Course,
-    /// What its reply is known by; nothing where replies are in order.
-    pub(super) id: Box<[u8]>,
     pub(super) place: InFlight,
     /// Where it stands among all bytes of the lane.
     pub(super) place_in_lane: Range<u64>,
     /// The packet, where it may be sent again after it has gone.
     pub(super) packet: Option<Box<[u8]>>,
     pub(super) sent: Instant,
+}
+
+impl Owed {
+    /// Bytes of the packet.
+    pub(super) fn size(&self) -> usize {
+        usize::try_from(self.place_in_lane.end - self.place_in_lane.start).unwrap_or(usize::MAX)
+    }
+}
+
+/// A packet to which a reply has come.
+pub(super) enum Answered<'a> {
+    /// It was the last.
+    Whole(Owed),
+    /// More will come.
+    Begun(&'a Owed),
 }
 
 /// A connection in use.
@@ -143,13 +156,14 @@ impl Lane {
         }
     }
 
-    /// Reads once, and hands every reply to `take`, with what it answers. Whether anything has come.
+    /// Reads once, and hands every reply to `take`, with what it answers and whether no other stands behind it: as its
+    /// own, if it is the last to its packet. Whether anything has come.
     pub(super) fn poll_replies(
         &mut self,
         cx: &mut Context<'_>,
         desk: &PacketDesk<'_>,
         scratch: &mut Scratch,
-        mut take: impl FnMut(&mut Context<'_>, Owed, &[u8], bool),
+        mut take: impl FnMut(&mut Context<'_>, Answered<'_>, &[u8], bool),
     ) -> Result<bool, Lost> {
         let Way::Open(link) = &mut self.way else { return Ok(false) };
         let bytes = scratch.bytes();
@@ -167,17 +181,30 @@ impl Lane {
         let owed = &mut self.owed;
         let mut unasked = false;
         let cut = self.inbox.cut(&desk.rules.replies, &bytes[..count], |reply, is_last| {
-            let asked = match desk.rules.matching {
-                None => owed.pop_front(),
+            let at = match desk.rules.matching {
+                None => 0,
                 Some(part) => {
                     let id = part.of(reply);
-                    let at = owed.iter().position(|owed| *owed.id == *id);
-                    at.and_then(|at| owed.remove(at))
+                    let at = owed.iter().position(|owed| *owed.course.id == *id);
+                    at.unwrap_or(usize::MAX)
                 }
             };
-            match asked {
-                Some(answered) => take(cx, answered, reply, is_last),
+            let is_all = desk.rules.reply.ends_with(reply);
+            match owed.get_mut(at) {
                 None => unasked = true,
+                Some(asked) if !is_all => {
+                    // What comes shows that more may come.
+                    asked.course.due = Instant::now() + desk.upstream.rules.response_timeout;
+                    take(cx, Answered::Begun(asked), reply, is_last);
+                    // The first is always the first that is due.
+                    let renewed = owed.remove(at);
+                    owed.extend(renewed);
+                }
+                Some(_) => {
+                    if let Some(asked) = owed.remove(at) {
+                        take(cx, Answered::Whole(asked), reply, is_last);
+                    }
+                }
             }
             true
         });
@@ -193,6 +220,17 @@ impl Lane {
         self.may_be_stale
     }
 
+    /// It was not read from, and has as much time as if it had just been asked.
+    pub(super) fn give_time(&mut self, desk: &PacketDesk<'_>) {
+        let due = Instant::now() + desk.upstream.rules.response_timeout;
+        self.owed.iter_mut().for_each(|owed| owed.course.due = due);
+    }
+
+    /// Bytes of a reply that is not whole.
+    pub(super) fn held(&self) -> usize {
+        self.inbox.len()
+    }
+
     /// Whether nothing is under way.
     pub(super) fn is_done(&self) -> bool {
         let holds_back = matches!(&self.way, Way::Open(link) if link.holds_back());
@@ -201,7 +239,7 @@ impl Lane {
 
     /// Whether another packet may be sent before the first is answered.
     pub(super) fn has_room(&self, desk: &PacketDesk<'_>) -> bool {
-        self.owed.len() < desk.rules.pipeline_max
+        self.owed.len() < desk.rules.pipeline_max()
     }
 
     /// Gives the connection back for the next packet of whichever client.

@@ -1,16 +1,17 @@
 //! One client's packets, from the read to the reply: what is under way, in which order, and what is written when.
 
 mod losses;
+mod replies;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::time::Instant;
 
-use super::PacketDesk;
 use super::buffers::{Inbox, Outbox};
 use super::lane::{Lane, Owed};
 use super::slots::{Course, End, Homeless, Slot, Slots, Waiting};
+use super::{PacketDesk, Reply};
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::tcp::flow::Scratch;
@@ -43,6 +44,10 @@ pub(super) struct Session {
     last_backend: Option<Arc<str>>,
     /// What the first packet decided for all.
     first_key: Option<u64>,
+    /// Bytes of packets that backends have, or are to get.
+    under_way: usize,
+    /// Backends are not read from, as the client does not take what they sent.
+    is_stuck: bool,
 }
 
 impl Session {
@@ -61,6 +66,8 @@ impl Session {
             carried: Carried::default(),
             last_backend: None,
             first_key: None,
+            under_way: 0,
+            is_stuck: false,
         }
     }
 
@@ -79,6 +86,10 @@ impl Session {
 
     /// When the first packet under way must have its reply.
     pub(super) fn earliest_due(&self) -> Option<Instant> {
+        // Their replies may have come long ago.
+        if self.is_stuck {
+            return None;
+        }
         let under_way =
             self.lanes.iter().filter_map(|lane| lane.owed.front()).map(|owed| owed.course.due);
         under_way.chain(self.waiting.iter().map(|waiting| waiting.packet.course.due)).min()
@@ -103,7 +114,10 @@ impl Session {
             }
             // There is room again for what was not read meanwhile.
             if self.outbox.waiting() < held {
-                (moved, self.active) = (true, Instant::now());
+                moved = true;
+                if !desk.only_client_counts {
+                    self.active = Instant::now();
+                }
             }
             if let Some(over) = self.is_over() {
                 return Some(over);
@@ -155,7 +169,9 @@ impl Session {
             self.over = Some((Why::ClientFinished, detail));
             return Ok(true);
         }
-        self.active = Instant::now();
+        if !desk.rules.idle_by_packet {
+            self.active = Instant::now();
+        }
         self.carried.up += count as u64;
         let fresh = &scratch.bytes()[..count];
         Ok(self.take_packets(cx, desk, fresh))
@@ -166,7 +182,9 @@ impl Session {
         let now = Instant::now();
         self.is_full = false;
         let outcome = inbox.cut(&desk.rules.packets, fresh, |packet, is_last| {
-            let has_room = self.slots.len() < desk.rules.in_flight_max && self.waiting.is_none();
+            let is_at_limit = self.slots.len() >= desk.rules.in_flight_max
+                || self.under_way > 0 && self.under_way + packet.len() > desk.buffer_max;
+            let has_room = !is_at_limit && self.waiting.is_none() && self.over.is_none();
             if has_room {
                 self.begin(is_last.then_some(&mut *cx), packet, desk, now);
             }
@@ -188,20 +206,34 @@ impl Session {
         desk: &PacketDesk<'_>,
         now: Instant,
     ) {
+        self.active = now;
         if let Some((_, reply)) = desk.rules.ping.as_ref().filter(|(ping, _)| *ping == packet) {
             self.slots.begin(Slot::Reply(reply.as_slice().into()));
             return self.pass_on();
         }
+        let affinity = self.affinity(packet, desk);
+        let id = desk.rules.matching.map(|part| part.of(packet).into()).unwrap_or_default();
+        let mut prefixed = Vec::new();
+        let packet = match &desk.prefix {
+            None => packet,
+            Some(prefix) => {
+                let packets = &desk.rules.packets;
+                if let Err(refusal) = packets.write_prefixed(packet, prefix, &mut prefixed) {
+                    self.over = Some((Why::BadPacket, Some(refusal.to_string())));
+                    return;
+                }
+                &prefixed
+            }
+        };
         let number = self.slots.begin(Slot::UnderWay);
         let due = now + desk.upstream.rules.response_timeout;
-        let course = Course { number, due, tried: Vec::new(), losses: 0 };
-        let affinity = self.affinity(packet, desk);
+        let course = Course { number, affinity, id, due, tried: Vec::new(), losses: 0 };
         match desk.upstream.place_now(affinity, &[]) {
             Some(place) => {
                 self.send(cx, (packet, place), course, desk, now);
             }
             None => {
-                self.wait(Homeless { course, affinity, packet: packet.into() }, desk);
+                self.wait(Homeless { course, packet: packet.into() }, desk);
             }
         }
     }
@@ -216,7 +248,7 @@ impl Session {
 
     fn wait(&mut self, packet: Homeless, desk: &PacketDesk<'_>) {
         let (upstream, tried) = (Arc::clone(desk.upstream), packet.course.tried.clone());
-        let affinity = packet.affinity;
+        let affinity = packet.course.affinity;
         let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
         self.waiting = Some(Box::new(Waiting { packet, place }));
     }
@@ -244,15 +276,15 @@ impl Session {
         };
         let place_in_lane = lane.put(cx, packet);
         let kept = desk.rules.idempotent.then(|| packet.into());
-        let id = desk.rules.matching.map(|part| part.of(packet).into()).unwrap_or_default();
-        lane.owed.push_back(Owed { course, id, place, place_in_lane, packet: kept, sent: now });
+        self.under_way += packet.len();
+        lane.owed.push_back(Owed { course, place, place_in_lane, packet: kept, sent: now });
     }
 
     fn poll_waiting(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> bool {
         let Some(waiting) = &mut self.waiting else { return false };
         let Poll::Ready(outcome) = waiting.place.as_mut().poll(cx) else { return false };
         let Some(waiting) = self.waiting.take() else { return false };
-        let Homeless { course, packet, .. } = waiting.packet;
+        let Homeless { course, packet } = waiting.packet;
         match outcome {
             Ok(place) => {
                 self.send(None, (&packet, place), course, desk, Instant::now());
@@ -269,76 +301,6 @@ impl Session {
         true
     }
 
-    /// Takes the replies that have come.
-    fn poll_lanes(
-        &mut self,
-        cx: &mut Context<'_>,
-        desk: &PacketDesk<'_>,
-        scratch: &mut Scratch,
-    ) -> bool {
-        if self.outbox.waiting() > REPLIES_HELD {
-            return false;
-        }
-        let (mut moved, mut at) = (false, 0);
-        let mut lanes = std::mem::take(&mut self.lanes);
-        let mut lost = Vec::new();
-        while let Some(lane) = lanes.get_mut(at) {
-            let outcome = lane.poll_replies(cx, desk, scratch, |cx, owed, reply, is_last| {
-                self.answer(is_last.then_some(cx), &owed, reply);
-            });
-            match outcome {
-                Ok(some) => moved |= some,
-                Err(why) => {
-                    lost.push((lanes.swap_remove(at), why));
-                    continue;
-                }
-            }
-            at += 1;
-        }
-        self.lanes = lanes;
-        let any_lost = !lost.is_empty();
-        for (lane, why) in lost {
-            self.lose_lane(*lane, &why, desk);
-        }
-        moved || any_lost
-    }
-
-    /// Passes a reply on, or keeps it until those before it have come.
-    fn answer(&mut self, cx: Option<&mut Context<'_>>, owed: &Owed, reply: &[u8]) {
-        let now = Instant::now();
-        self.active = now;
-        self.carried.first_byte.get_or_insert(now);
-        let Owed { place, sent, .. } = owed;
-        place.upstream.note_reply(&place.backend, now - *sent);
-        self.last_backend = Some(Arc::clone(&place.backend.name));
-        match cx {
-            // It goes as it is, without a copy.
-            Some(cx) if owed.id.is_empty() && self.slots.is_alone_at_front(owed.course.number) => {
-                self.slots.pop();
-                self.outbox.put_last(cx, &mut self.client, reply);
-                self.carried.down += reply.len() as u64;
-            }
-            _ if owed.id.is_empty() => {
-                self.slots.settle(owed.course.number, Slot::Reply(reply.into()))
-            }
-            // It says itself what it answers.
-            _ => {
-                self.slots.settle(owed.course.number, Slot::Reply(Box::default()));
-                self.outbox.put(reply);
-                self.carried.down += reply.len() as u64;
-            }
-        }
-        self.pass_on();
-    }
-
-    /// Passes on the replies that waited for the one before them.
-    fn pass_on(&mut self) {
-        while let Some(reply) = self.slots.take_reply() {
-            self.outbox.put(&reply);
-            self.carried.down += reply.len() as u64;
-        }
-    }
-
     /// Writes what is to go to backends, and gives back the connections that have nothing more to do.
     fn poll_sends(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>) -> bool {
         let (mut moved, mut at) = (false, 0);
@@ -353,7 +315,7 @@ impl Session {
                     continue;
                 }
             }
-            if !desk.rules.replied {
+            if desk.rules.reply == Reply::Never {
                 self.forget_sent(at);
             }
             if self.lanes[at].is_done() {
@@ -372,6 +334,7 @@ impl Session {
             && lane.has_gone(owed)
         {
             let Some(owed) = lane.owed.pop_front() else { break };
+            self.under_way -= owed.size();
             self.last_backend = Some(Arc::clone(&lane.backend.name));
             self.slots.settle(owed.course.number, Slot::Reply(Box::default()));
         }

@@ -18,6 +18,11 @@ pub(super) type End = (Why, Option<String>);
 #[derive(Debug)]
 pub(super) enum Slot {
     UnderWay,
+    /// Some of its replies have come: these wait, and those before them may have been passed on.
+    Begun {
+        replies: Vec<u8>,
+        are_passed: bool,
+    },
     /// Its reply has come, and waits for those before it.
     Reply(Box<[u8]>),
     /// It was lost, and with it all that come after.
@@ -29,6 +34,10 @@ pub(super) enum Slot {
 pub(super) struct Course {
     /// Which of the client's it is.
     pub(super) number: u64,
+    /// Where it belongs.
+    pub(super) affinity: Affinity,
+    /// What its reply is known by; nothing where replies are in order.
+    pub(super) id: Box<[u8]>,
     /// When it must have its reply.
     pub(super) due: Instant,
     /// Backends that have failed it.
@@ -40,7 +49,6 @@ pub(super) struct Course {
 /// A packet without a backend.
 pub(super) struct Homeless {
     pub(super) course: Course,
-    pub(super) affinity: Affinity,
     pub(super) packet: Box<[u8]>,
 }
 
@@ -55,6 +63,18 @@ pub(super) struct Slots {
     slots: VecDeque<Slot>,
     /// The number of the first.
     oldest: u64,
+    /// Bytes of replies in them.
+    held: usize,
+}
+
+impl Slot {
+    fn held(&self) -> usize {
+        match self {
+            Slot::Reply(reply) => reply.len(),
+            Slot::Begun { replies, .. } => replies.len(),
+            Slot::UnderWay | Slot::Lost(_) => 0,
+        }
+    }
 }
 
 impl Slots {
@@ -73,17 +93,34 @@ impl Slots {
         self.slots.is_empty()
     }
 
+    /// Bytes of replies that wait for those before them.
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// The number of the packet whose replies are the next to be passed on.
+    pub(super) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
     /// Takes in the next packet; gives its number.
     pub(super) fn begin(&mut self, slot: Slot) -> u64 {
+        self.held += slot.held();
         self.slots.push_back(slot);
         self.oldest + self.slots.len() as u64 - 1
     }
 
     pub(super) fn settle(&mut self, number: u64, slot: Slot) {
-        let at = number.checked_sub(self.oldest).and_then(|at| usize::try_from(at).ok());
-        if let Some(found) = at.and_then(|at| self.slots.get_mut(at)) {
+        if let Some(found) = self.find(number) {
+            let (before, now) = (found.held(), slot.held());
             *found = slot;
+            self.held = self.held + now - before;
         }
+    }
+
+    fn find(&mut self, number: u64) -> Option<&mut Slot> {
+        let at = number.checked_sub(self.oldest).and_then(|at| usize::try_from(at).ok())?;
+        self.slots.get_mut(at)
     }
 
     /// Whether it is the first, and no reply waits for its own.
@@ -96,11 +133,61 @@ impl Slots {
         match self.slots.front_mut() {
             Some(Slot::Reply(reply)) => {
                 let reply = std::mem::take(reply);
+                self.held -= reply.len();
                 self.pop();
                 Some(reply)
             }
             _ => None,
         }
+    }
+
+    /// Takes a reply that is not the last one to its packet; gives it back if it may be passed on at once.
+    pub(super) fn begin_reply<'r>(&mut self, number: u64, reply: &'r [u8]) -> Option<&'r [u8]> {
+        let is_front = number == self.oldest;
+        let slot = self.find(number)?;
+        if !matches!(slot, Slot::Begun { .. }) {
+            *slot = Slot::Begun { replies: Vec::new(), are_passed: false };
+        }
+        let Slot::Begun { replies, are_passed } = slot else { return None };
+        if is_front {
+            *are_passed = true;
+            return Some(reply);
+        }
+        replies.extend_from_slice(reply);
+        self.held += reply.len();
+        None
+    }
+
+    /// Notes that a reply has been passed on whose packet has more to come, in whatever order.
+    pub(super) fn note_passed(&mut self, number: u64) {
+        self.settle(number, Slot::Begun { replies: Vec::new(), are_passed: true });
+    }
+
+    /// Takes the replies that wait of those to the first packet, which has more to come.
+    pub(super) fn take_begun(&mut self) -> Option<Vec<u8>> {
+        match self.slots.front_mut() {
+            Some(Slot::Begun { replies, are_passed }) if !replies.is_empty() => {
+                *are_passed = true;
+                self.held -= replies.len();
+                Some(std::mem::take(replies))
+            }
+            _ => None,
+        }
+    }
+
+    /// What waits of its replies, before the last one is added to them.
+    pub(super) fn take_waiting(&mut self, number: u64) -> Vec<u8> {
+        let replies = match self.find(number) {
+            Some(Slot::Begun { replies, .. }) => std::mem::take(replies),
+            _ => Vec::new(),
+        };
+        self.held -= replies.len();
+        replies
+    }
+
+    /// Whether the client has had a part of its replies.
+    pub(super) fn has_passed(&mut self, number: u64) -> bool {
+        matches!(self.find(number), Some(Slot::Begun { are_passed: true, .. }))
     }
 
     /// The end, if the first was lost.
@@ -113,8 +200,9 @@ impl Slots {
 
     /// The first is done with.
     pub(super) fn pop(&mut self) {
-        if self.slots.pop_front().is_some() {
+        if let Some(slot) = self.slots.pop_front() {
             self.oldest += 1;
+            self.held -= slot.held();
         }
     }
 }
@@ -140,7 +228,28 @@ mod tests {
         assert_eq!(slots.lost(), Some((Why::BackendGone, None)));
         // What is over, or was never begun, changes nothing.
         slots.settle(0, Slot::UnderWay);
-        slots.settle(9, Slot::UnderWay);
-        assert_eq!(slots.len(), 1);
+        slots.settle(9, Slot::Reply((*b"c").into()));
+        assert_eq!((slots.len(), slots.held()), (1, 0));
+    }
+
+    #[test]
+    fn many_replies_wait_for_those_before_them_and_then_pass_as_they_come() {
+        let mut slots = Slots::default();
+        for _ in 0..2 {
+            slots.begin(Slot::UnderWay);
+        }
+        assert_eq!(slots.begin_reply(1, b"one"), None);
+        assert_eq!(slots.begin_reply(1, b"two"), None);
+        assert_eq!((slots.held(), slots.has_passed(1)), (6, false));
+        assert_eq!(slots.begin_reply(0, b"now"), Some(&b"now"[..]));
+        assert!(slots.has_passed(0) && slots.take_begun().is_none());
+        slots.settle(0, Slot::Reply((*b"end").into()));
+        assert_eq!(slots.take_reply().as_deref(), Some(&b"end"[..]));
+        assert_eq!(slots.take_begun().as_deref(), Some(&b"onetwo"[..]));
+        assert!(slots.has_passed(1) && slots.held() == 0);
+        assert_eq!(slots.begin_reply(1, b"three"), Some(&b"three"[..]));
+        assert_eq!(slots.take_waiting(1), b"");
+        slots.settle(1, Slot::Lost((Why::BackendGone, None)));
+        assert!(slots.lost().is_some());
     }
 }

@@ -14,7 +14,8 @@ use crate::tcp::packets::{PacketDesk, Times};
 impl Session {
     /// A packet will have no reply of a backend's.
     pub(super) fn lose(&mut self, number: u64, end: End, desk: &PacketDesk<'_>) {
-        if let Some(reply) = &desk.rules.error_reply {
+        let is_begun = self.slots.has_passed(number);
+        if let (Some(reply), false) = (&desk.rules.error_reply, is_begun) {
             self.slots.settle(number, Slot::Reply(reply.as_slice().into()));
             return self.pass_on();
         }
@@ -37,6 +38,7 @@ impl Session {
             desk.upstream.note_traffic(&lane.backend, false);
         }
         for mut owed in std::mem::take(&mut lane.owed) {
+            self.under_way -= owed.size();
             let again = lane.again(&mut owed);
             let Owed { mut course, place, .. } = owed;
             drop(place);
@@ -45,8 +47,11 @@ impl Session {
             if !is_stale {
                 course.tried.push(Arc::clone(&lane.backend));
             }
+            // Of what the client has had a part of, it must not get another beginning.
+            let is_begun = self.slots.has_passed(course.number);
             match again {
-                Some(packet) if course.losses <= desk.upstream.rules.retries => {
+                Some(packet) if course.losses <= desk.upstream.rules.retries && !is_begun => {
+                    self.slots.settle(course.number, Slot::UnderWay);
                     self.begin_again(packet, course, lost, desk);
                 }
                 _ => self.lose(course.number, lost.end(), desk),
@@ -62,12 +67,9 @@ impl Session {
         lost: &Lost,
         desk: &PacketDesk<'_>,
     ) {
-        let affinity = self.affinity(&packet, desk);
-        match desk.upstream.place_now(affinity, &course.tried) {
+        match desk.upstream.place_now(course.affinity, &course.tried) {
             Some(place) => self.send(None, (&packet, place), course, desk, Instant::now()),
-            None if self.waiting.is_none() => {
-                self.wait(Homeless { course, affinity, packet }, desk);
-            }
+            None if self.waiting.is_none() => self.wait(Homeless { course, packet }, desk),
             None => self.lose(course.number, lost.end(), desk),
         }
     }
@@ -89,6 +91,7 @@ impl Session {
         if let Some(waiting) = self.waiting.take_if(|waiting| waiting.packet.course.due <= now) {
             self.lose(waiting.packet.course.number, (Why::ResponseTimeout, None), desk);
         }
+        self.give_time_to_unread(desk);
         let is_late =
             |lane: &mut Box<Lane>| lane.owed.front().is_some_and(|owed| owed.course.due <= now);
         let late: Vec<_> = self.lanes.extract_if(.., is_late).collect();
