@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH  := $(wildcard bench/Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint check-format clippy check-samples deny testssl bench bench-http bench-tls bench-pick fuzz soak docs clean
+.PHONY: help demo test fmt lint check-format clippy check-samples deny testssl bench bench-http bench-tls bench-pick fuzz model soak docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -80,6 +80,9 @@ bench-pick: ## measure the pickers alone
 fuzz: ## fuzz one parser for a while: make fuzz T=request_head ARGS='-- -max_total_time=60' (needs cargo-fuzz and nightly)
 	mkdir -p fuzz/corpus/$(T)
 	$(CARGO) +nightly fuzz run $(T) fuzz/corpus/$(T) fuzz/seeds/$(T) $(ARGS)
+
+model: ## packets against their model, many times over: make model SEEDS=4000
+	EVENKEEL_SEEDS=$(or $(SEEDS),4000) $(CARGO) test --test promises packets_model
 
 soak: ## run for long under load and watch for leaks (ARGS)
 	bench/soak.sh $(ARGS)
