@@ -57,7 +57,7 @@ impl Plan {
         let mut progress = Progress::new(self.planned_seconds());
         for &threads in &self.threads {
             let launcher = Launcher::new(self.pin, threads)?;
-            if self.suite != Suite::Tcp {
+            if self.suite.is_http() {
                 site::write(&launcher.folder)?;
             }
             let outcome = Block::start(self, threads, &launcher)
@@ -82,7 +82,13 @@ impl Plan {
 
     /// Whether a peer can take part in a measure.
     fn takes_part(&self, peer: Peer, measure: Measure) -> bool {
-        peer.has(measure.facts().door) && !(peer == Peer::Direct && measure.is_idle())
+        let is_alien = match peer {
+            Peer::Direct => measure.is_idle(),
+            // What many packets at a time are held against is the relay.
+            Peer::Haproxy | Peer::Nginx => measure.is_pipelined(),
+            _ => false,
+        };
+        peer.has(measure.facts().door) && !is_alien
     }
 
     fn versions(&self) -> BTreeMap<Peer, String> {

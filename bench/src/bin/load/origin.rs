@@ -26,7 +26,7 @@ pub fn serve(address: SocketAddr) -> io::Result<()> {
         answer.resize(answer.len() + size, b'd');
         answer
     });
-    guests::serve::<Proxy>(address, Shared { scratch: vec![0; PIECE], answers })
+    guests::serve::<Proxy>(&[address], Shared { scratch: vec![0; PIECE], answers })
 }
 
 struct Shared {
