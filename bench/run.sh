@@ -5,7 +5,10 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-bench/setup.sh
+case " $* " in
+*" --packets "*) bench/setup.sh --packets ;;
+*) bench/setup.sh ;;
+esac
 target="${CARGO_TARGET_DIR:-bench/target}"
 cargo build --release --locked
 cargo build --release --locked --manifest-path bench/Cargo.toml
