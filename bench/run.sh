@@ -1,11 +1,14 @@
 #!/bin/sh
 # Installs the peers, builds Evenkeel and the benchmark, runs it, and writes docs/benchmarks.md, or
-# with --http docs/benchmarks-http.md.
+# with --http, --tls or --packets docs/benchmarks-http.md and so on.
 # Options go to the benchmark: `bench/run.sh --quick`, `bench/run.sh --help`.
 set -eu
 cd "$(dirname "$0")/.."
 
-bench/setup.sh
+case " $* " in
+*" --packets "*) bench/setup.sh --packets ;;
+*) bench/setup.sh ;;
+esac
 target="${CARGO_TARGET_DIR:-bench/target}"
 cargo build --release --locked
 cargo build --release --locked --manifest-path bench/Cargo.toml

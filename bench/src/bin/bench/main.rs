@@ -32,7 +32,7 @@ use crate::suite::Suite;
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// Runs Evenkeel beside haproxy, nginx, Envoy, Traefik and no proxy at all; with --http also beside
-/// Caddy and Pingora, and with --tls all of that through TLS.
+/// Caddy and Pingora, with --tls all of that through TLS, and with --packets beside its own relay.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -42,6 +42,9 @@ struct Arguments {
     /// Measure them through TLS: handshakes, requests, bulk, memory.
     #[arg(long)]
     tls: bool,
+    /// Measure balancing by packet beside relaying connections.
+    #[arg(long, conflicts_with_all = ["http", "tls"])]
+    packets: bool,
     /// Rounds, 5 without it; every figure is the median of them.
     #[arg(long)]
     rounds: Option<usize>,
@@ -52,7 +55,7 @@ struct Arguments {
     peers: Vec<Peer>,
     /// Names such as messages-64, or a whole group: messages, bulk, connects, idle, latency; with
     /// --http requests, visits, uploads, streams, files, idle, latency; with --tls handshakes, resumed,
-    /// requests, streams, bulk, idle.
+    /// requests, streams, bulk, idle, crowd; with --packets single, pipeline, idle, latency.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
     /// Threads, or worker processes, of each proxy.
@@ -105,10 +108,11 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 
 fn measure_all(arguments: &Arguments, root: &Path) -> Result<Results, String> {
     process::raise_descriptor_limit();
-    let suite = match (arguments.http, arguments.tls) {
-        (_, true) => Suite::Tls,
-        (true, false) => Suite::Http,
-        (false, false) => Suite::Tcp,
+    let suite = match arguments {
+        Arguments { packets: true, .. } => Suite::Packets,
+        Arguments { tls: true, .. } => Suite::Tls,
+        Arguments { http: true, .. } => Suite::Http,
+        _ => Suite::Tcp,
     };
     let mut asked = suite.peers();
     asked.retain(|peer| arguments.peers.is_empty() || arguments.peers.contains(peer));

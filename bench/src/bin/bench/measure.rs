@@ -37,6 +37,20 @@ pub enum Measure {
     SecureBulk,
     SecureIdle,
     Crowd,
+    SingleSmallOne,
+    SingleSmallMany,
+    SingleSmallCrowd,
+    SingleLargeOne,
+    SingleLargeMany,
+    SingleLargeCrowd,
+    PipelineSmallOne,
+    PipelineSmallMany,
+    PipelineSmallCrowd,
+    PipelineLargeOne,
+    PipelineLargeMany,
+    PipelineLargeCrowd,
+    PacketIdle,
+    PacketLatency,
 }
 
 /// The listeners of a proxy.
@@ -133,6 +147,14 @@ const CROWD: &[Figure] = &[
     less("p99", "p99 µs among them").times(1e6),
     less("rate", "times as long").undrawn(),
 ];
+const SINGLE: &[Figure] = &[
+    less("cpu", "CPU µs per packet").times(1e6),
+    more("rate", "packets/s"),
+    less("p50", "p50 µs").times(1e6).undrawn(),
+    less("p99", "p99 µs").times(1e6).undrawn(),
+];
+const PIPELINE: &[Figure] =
+    &[less("cpu", "CPU µs per packet").times(1e6), more("rate", "packets/s")];
 const IDLE: &[Figure] = &[less("memory", "KB per idle connection").times(1e-3)];
 const LATENCY: &[Figure] = &[
     less("p50", "p50 µs").times(1e6),
@@ -242,6 +264,80 @@ pub const TLS: [Facts; 7] = [
         ["crowd", "1 KB at 2,000 a second, among 1,000 handshakes", "crowd"]),
 ];
 
+#[rustfmt::skip]
+pub const PACKETS: [Facts; 14] = [
+    facts(Measure::SingleSmallOne, SINGLE,
+        ["single-64-1", "64 B, 1 client, one at a time",
+         "messages --size 64 --connections 1 --packets 1"]),
+    facts(Measure::SingleSmallMany, SINGLE,
+        ["single-64-64", "64 B, 64 clients, one at a time",
+         "messages --size 64 --connections 64 --packets 1"]),
+    facts(Measure::SingleSmallCrowd, SINGLE,
+        ["single-64-512", "64 B, 512 clients, one at a time",
+         "messages --size 64 --connections 512 --packets 1"]),
+    facts(Measure::SingleLargeOne, SINGLE,
+        ["single-4k-1", "4 KB, 1 client, one at a time",
+         "messages --size 4096 --connections 1 --packets 1"]),
+    facts(Measure::SingleLargeMany, SINGLE,
+        ["single-4k-64", "4 KB, 64 clients, one at a time",
+         "messages --size 4096 --connections 64 --packets 1"]),
+    facts(Measure::SingleLargeCrowd, SINGLE,
+        ["single-4k-512", "4 KB, 512 clients, one at a time",
+         "messages --size 4096 --connections 512 --packets 1"]),
+    facts(Measure::PipelineSmallOne, PIPELINE,
+        ["pipeline-64-1", "64 B, 1 client, 32 at a time",
+         "messages --size 64 --connections 1 --packets 32"]),
+    facts(Measure::PipelineSmallMany, PIPELINE,
+        ["pipeline-64-64", "64 B, 64 clients, 32 at a time",
+         "messages --size 64 --connections 64 --packets 32"]),
+    facts(Measure::PipelineSmallCrowd, PIPELINE,
+        ["pipeline-64-512", "64 B, 512 clients, 32 at a time",
+         "messages --size 64 --connections 512 --packets 32"]),
+    facts(Measure::PipelineLargeOne, PIPELINE,
+        ["pipeline-4k-1", "4 KB, 1 client, 32 at a time",
+         "messages --size 4096 --connections 1 --packets 32"]),
+    facts(Measure::PipelineLargeMany, PIPELINE,
+        ["pipeline-4k-64", "4 KB, 64 clients, 32 at a time",
+         "messages --size 4096 --connections 64 --packets 32"]),
+    facts(Measure::PipelineLargeCrowd, PIPELINE,
+        ["pipeline-4k-512", "4 KB, 512 clients, 32 at a time",
+         "messages --size 4096 --connections 512 --packets 32"]),
+    facts(Measure::PacketIdle, IDLE,
+        ["idle", "5,000 idle clients", "idle --packet"]).run(Kind::Idle),
+    facts(Measure::PacketLatency, LATENCY,
+        ["latency", "64 B, 64 clients, at a fixed rate",
+         "messages --size 64 --connections 64 --packets 1"]).run(Kind::Latency),
+];
+
+pub const PACKET_GROUPS: [Group; 4] = [
+    (
+        "packets-single",
+        "One packet at a time",
+        &[
+            Measure::SingleSmallOne,
+            Measure::SingleSmallMany,
+            Measure::SingleSmallCrowd,
+            Measure::SingleLargeOne,
+            Measure::SingleLargeMany,
+            Measure::SingleLargeCrowd,
+        ],
+    ),
+    (
+        "packets-pipeline",
+        "32 packets at a time",
+        &[
+            Measure::PipelineSmallOne,
+            Measure::PipelineSmallMany,
+            Measure::PipelineSmallCrowd,
+            Measure::PipelineLargeOne,
+            Measure::PipelineLargeMany,
+            Measure::PipelineLargeCrowd,
+        ],
+    ),
+    ("packets-memory", "Memory", &[Measure::PacketIdle]),
+    ("packets-latency", "Latency", &[Measure::PacketLatency]),
+];
+
 pub const TLS_GROUPS: [Group; 6] = [
     ("tls-handshakes", "Handshakes", &[Measure::Handshakes, Measure::Resumed]),
     ("tls-requests", "HTTP/1.1 requests", &[Measure::Secure]),
@@ -284,7 +380,7 @@ pub const HTTP_GROUPS: [Group; 7] = [
 
 impl Measure {
     pub fn facts(self) -> &'static Facts {
-        let mut all = TCP.iter().chain(&HTTP).chain(&TLS);
+        let mut all = TCP.iter().chain(&HTTP).chain(&TLS).chain(&PACKETS);
         all.find(|facts| facts.measure == self).unwrap_or(&TCP[0])
     }
 
@@ -304,6 +400,11 @@ impl Measure {
         self.facts().kind == Kind::Idle
     }
 
+    /// Whether several packets are sent at a time.
+    pub fn is_pipelined(self) -> bool {
+        self.facts().name.starts_with("pipeline-")
+    }
+
     pub fn is_latency(self) -> bool {
         self.facts().kind == Kind::Latency
     }
@@ -313,7 +414,8 @@ impl Measure {
     pub fn choose(suite: Suite, names: &[String]) -> Result<Vec<Measure>, String> {
         let all = suite.measures();
         let fits = |facts: &Facts, name: &String| {
-            facts.name == name || facts.name.split('-').next() == Some(name)
+            let rest = facts.name.strip_prefix(name.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };
         if let Some(name) = names.iter().find(|name| !all.iter().any(|facts| fits(facts, name))) {
             let known: Vec<&str> = all.iter().map(|facts| facts.name).collect();
@@ -340,13 +442,17 @@ mod tests {
         assert_eq!(latency, [Measure::MessagesMany, Measure::Latency]);
         let latency = choose(Suite::Http, "latency").unwrap();
         assert_eq!(latency, [Measure::RequestsMany, Measure::RequestLatency]);
+        let small = choose(Suite::Packets, "pipeline-64").unwrap();
+        assert_eq!(small.first(), Some(&Measure::PipelineSmallOne));
+        assert_eq!(small.len(), 3);
         assert!(choose(Suite::Tcp, "speed").is_err());
+        assert!(choose(Suite::Tcp, "bul").is_err());
         assert!(choose(Suite::Tcp, "files").is_err());
     }
 
     #[test]
     fn every_measure_of_a_suite_stands_in_one_of_its_groups() {
-        for suite in [Suite::Tcp, Suite::Http, Suite::Tls] {
+        for suite in [Suite::Tcp, Suite::Http, Suite::Tls, Suite::Packets] {
             for facts in suite.measures() {
                 let groups = suite.groups().iter();
                 let holding = groups.filter(|(_, _, group)| group.contains(&facts.measure));

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::results::Results;
-use crate::suite::{Suite, Words};
+use crate::suite::Words;
 use crate::tables;
 
 /// Replaces what stands between the marks; a page without them is an error, a missing one is made.
@@ -116,7 +116,7 @@ fn versions(results: &Results) -> String {
 
 fn configs(results: &Results) -> String {
     let mut text = String::from("\n## Configs\n\nWith one thread; the ports differ in each run.\n");
-    if results.suite != Suite::Tcp {
+    if results.suite.is_http() {
         text +=
             "What stands in the folder above is the same for all: certificate, key and files.\n";
     }
@@ -135,6 +135,7 @@ fn configs(results: &Results) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suite::Suite;
 
     #[test]
     fn prose_around_the_marks_stays() {

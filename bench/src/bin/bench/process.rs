@@ -77,15 +77,14 @@ pub struct Started {
 }
 
 impl Started {
-    /// The echo server, or the HTTP server.
+    /// The echo server, or the HTTP server: one program, at each of its addresses.
     pub fn backend(launcher: &Launcher, suite: Suite) -> Result<Started, String> {
         let address = free_address()?;
         let mut command = launcher.tied(&launcher.load, &launcher.other_cpus);
-        let server = match suite {
-            Suite::Tcp => "echo",
-            Suite::Http | Suite::Tls => "origin",
-        };
-        command.arg(server).arg(address.to_string());
+        command.arg(if suite.is_http() { "origin" } else { "echo" });
+        for host in suite.backend_hosts() {
+            command.arg(format!("{host}:{}", address.port()));
+        }
         let (doors, log) = ([(Door::Clear, address)].into(), launcher.folder.join("backend.log"));
         Started::spawn(command, suite, doors, "the backend", &log)
     }
@@ -239,6 +238,7 @@ fn free_address() -> Result<SocketAddr, String> {
 fn answers(suite: Suite, door: Door, address: SocketAddr) -> bool {
     let (asked, answer): (&[u8], &[u8]) = match (suite, door) {
         (Suite::Tcp, _) => (b"e", b"e"),
+        (Suite::Packets, _) => (b"\0\0\0\x01e", b"\0\0\0\x01e"),
         (Suite::Http | Suite::Tls, Door::Tls) => (b"", b""),
         (Suite::Http | Suite::Tls, _) => {
             (b"GET /1k HTTP/1.1\r\nHost: localhost\r\n\r\n", b"HTTP/1.1 200")

@@ -57,7 +57,7 @@ impl Plan {
         let mut progress = Progress::new(self.planned_seconds());
         for &threads in &self.threads {
             let launcher = Launcher::new(self.pin, threads)?;
-            if self.suite != Suite::Tcp {
+            if self.suite.is_http() {
                 site::write(&launcher.folder)?;
             }
             let outcome = Block::start(self, threads, &launcher)
@@ -69,10 +69,12 @@ impl Plan {
         Ok(results)
     }
 
-    /// Which listeners the measures need; the one in clear text always, since it warms up.
+    /// Which listeners the measures need; the one in clear text always, and what warming up takes.
     fn doors(&self) -> Vec<Door> {
         let mut doors: Vec<Door> = self.measures.iter().map(|m| m.facts().door).collect();
         doors.push(Door::Clear);
+        // A measure may need one more than its own: the crowd's handshakes go where warming up goes.
+        doors.push(self.suite.base().facts().door);
         doors.sort();
         doors.dedup();
         doors
@@ -80,7 +82,13 @@ impl Plan {
 
     /// Whether a peer can take part in a measure.
     fn takes_part(&self, peer: Peer, measure: Measure) -> bool {
-        peer.has(measure.facts().door) && !(peer == Peer::Direct && measure.is_idle())
+        let is_alien = match peer {
+            Peer::Direct => measure.is_idle(),
+            // What many packets at a time are held against is the relay.
+            Peer::Haproxy | Peer::Nginx => measure.is_pipelined(),
+            _ => false,
+        };
+        peer.has(measure.facts().door) && !is_alien
     }
 
     fn versions(&self) -> BTreeMap<Peer, String> {
@@ -277,4 +285,23 @@ fn shown(suite: Suite, found: &Installed, doors: &[Door]) -> Option<ShownConfig>
     words.extend(configs::arguments(found.peer, setting));
     let files = files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
     Some(ShownConfig { peer: found.peer, command: words.join(" "), files })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_alone_finds_a_door_for_its_handshakes() {
+        let plan = Plan {
+            suite: Suite::Tls,
+            peers: Vec::new(),
+            measures: vec![Measure::Crowd],
+            threads: vec![1],
+            rounds: 1,
+            seconds: 1.0,
+            pin: false,
+        };
+        assert_eq!(plan.doors(), [Door::Clear, Door::Tls]);
+    }
 }

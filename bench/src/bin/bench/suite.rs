@@ -1,4 +1,5 @@
-//! Which benchmark is run: the proxies as plain TCP proxies, as HTTP proxies and file servers, or through TLS.
+//! Which benchmark is run: the proxies as plain TCP proxies, as HTTP proxies and file servers, through TLS, or Evenkeel by
+//! packet beside its own relay.
 //! Everything that differs between them and is no figure stands here, as data.
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ pub enum Suite {
     Http,
     /// The HTTP proxies again, all of it through TLS.
     Tls,
+    /// Evenkeel balancing each packet, beside proxies that balance connections.
+    Packets,
 }
 
 /// How the page of a suite is found, and what it calls things.
@@ -30,6 +33,8 @@ pub struct Words {
     pub counted: &'static str,
     /// What stands behind the proxies.
     pub backend: &'static str,
+    /// What a ratio is to.
+    pub rival: &'static str,
 }
 
 const TCP: Words = Words {
@@ -39,6 +44,7 @@ const TCP: Words = Words {
     samples: "target/bench-results.json",
     counted: "messages/s",
     backend: "echo server",
+    rival: "best peer",
 };
 
 const HTTP: Words = Words {
@@ -48,6 +54,7 @@ const HTTP: Words = Words {
     samples: "target/bench-results-http.json",
     counted: "requests/s",
     backend: "backend",
+    rival: "best peer",
 };
 
 const TLS: Words = Words {
@@ -57,6 +64,17 @@ const TLS: Words = Words {
     samples: "target/bench-results-tls.json",
     counted: "requests/s",
     backend: "backend",
+    rival: "best peer",
+};
+
+const PACKETS: Words = Words {
+    page: "docs/benchmarks-packets.md",
+    begin: "<!-- packet results -->",
+    end: "<!-- /packet results -->",
+    samples: "target/bench-results-packets.json",
+    counted: "packets/s",
+    backend: "echo servers",
+    rival: "relay",
 };
 
 impl Suite {
@@ -65,6 +83,7 @@ impl Suite {
             Suite::Tcp => &TCP,
             Suite::Http => &HTTP,
             Suite::Tls => &TLS,
+            Suite::Packets => &PACKETS,
         }
     }
 
@@ -73,6 +92,7 @@ impl Suite {
             Suite::Tcp => &measure::TCP,
             Suite::Http => &measure::HTTP,
             Suite::Tls => &measure::TLS,
+            Suite::Packets => &measure::PACKETS,
         }
     }
 
@@ -81,6 +101,7 @@ impl Suite {
             Suite::Tcp => &measure::TCP_GROUPS,
             Suite::Http => &measure::HTTP_GROUPS,
             Suite::Tls => &measure::TLS_GROUPS,
+            Suite::Packets => &measure::PACKET_GROUPS,
         }
     }
 
@@ -89,6 +110,7 @@ impl Suite {
             Suite::Tcp => &goals::TCP,
             Suite::Http => &goals::HTTP,
             Suite::Tls => &goals::TLS,
+            Suite::Packets => &goals::PACKETS,
         }
     }
 
@@ -98,6 +120,7 @@ impl Suite {
             Suite::Tcp => Measure::MessagesMany,
             Suite::Http => Measure::RequestsMany,
             Suite::Tls => Measure::Secure,
+            Suite::Packets => Measure::SingleSmallMany,
         }
     }
 
@@ -107,14 +130,47 @@ impl Suite {
             Suite::Tcp => "messages --connections 8",
             Suite::Http => "requests --connections 8 --path /1k",
             Suite::Tls => "secure --connections 8 --path /1k",
+            Suite::Packets => "messages --connections 8 --packets 1",
         }
     }
 
-    /// Caddy and Pingora are HTTP servers alone.
+    /// Whether what passes is HTTP.
+    pub fn is_http(self) -> bool {
+        matches!(self, Suite::Http | Suite::Tls)
+    }
+
+    /// Where the backend listens, at the same port each. Packets that all go to one backend would
+    /// say nothing about balancing them.
+    pub fn backend_hosts(self) -> &'static [&'static str] {
+        match self {
+            Suite::Packets => &["127.0.0.1", "127.0.0.2", "127.0.0.3"],
+            _ => &["127.0.0.1"],
+        }
+    }
+
+    /// Caddy and Pingora are HTTP servers alone. By packet, what counts is the relay; two proxies
+    /// more say how good that one is.
     pub fn peers(self) -> Vec<Peer> {
-        let all = Peer::ALL.into_iter();
-        all.filter(|peer| self != Suite::Tcp || !matches!(peer, Peer::Caddy | Peer::Pingora))
-            .filter(|peer| self != Suite::Tls || *peer != Peer::Direct)
-            .collect()
+        let has = |peer: &Peer| match self {
+            Suite::Tcp => !matches!(peer, Peer::Relay | Peer::Caddy | Peer::Pingora),
+            Suite::Http => *peer != Peer::Relay,
+            Suite::Tls => !matches!(peer, Peer::Relay | Peer::Direct),
+            Suite::Packets => {
+                matches!(
+                    peer,
+                    Peer::Evenkeel | Peer::Relay | Peer::Haproxy | Peer::Nginx | Peer::Direct
+                )
+            }
+        };
+        Peer::ALL.into_iter().filter(has).collect()
+    }
+
+    /// Those that Evenkeel is held against.
+    pub fn rivals(self) -> Vec<Peer> {
+        let counts = |peer: &Peer| match self {
+            Suite::Packets => *peer == Peer::Relay,
+            _ => !matches!(peer, Peer::Evenkeel | Peer::Direct),
+        };
+        self.peers().into_iter().filter(counts).collect()
     }
 }

@@ -50,9 +50,9 @@ impl<'a> Summary<'a> {
         Spread::of(samples.filter_map(|sample| sample.values.get(key).copied()).collect())
     }
 
-    /// The best of the other load balancers, and its median.
+    /// The best of those that Evenkeel is held against, and its median.
     pub fn best(&self, threads: usize, measure: Measure, figure: &Figure) -> Option<(Peer, f64)> {
-        let rivals = Peer::ALL.into_iter().filter(|peer| peer.is_rival());
+        let rivals = self.results.suite.rivals().into_iter();
         let medians = rivals.filter_map(|peer| {
             Some((peer, self.spread(threads, measure, figure.key, peer)?.median))
         });

@@ -90,7 +90,8 @@ pub fn threads_in_words(threads: usize) -> String {
 /// Each peer with median, spread and ratios, for each figure of a measure.
 pub fn detail(results: &Results, threads: usize, measure: Measure) -> Option<Table> {
     let summary = Summary::new(results);
-    let mut table = Table::new(&["", "median", "min..max", "to best peer", "to direct"]);
+    let to_rival = format!("to {}", results.suite.words().rival);
+    let mut table = Table::new(&["", "median", "min..max", &to_rival, "to direct"]);
     for figure in measure.figures() {
         let best = summary.best(threads, measure, figure).map(|(_, median)| median);
         let direct = summary.direct(threads, measure, figure.key);

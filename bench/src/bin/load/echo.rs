@@ -1,5 +1,6 @@
 //! The server behind every proxy: echoes, discards, sends for ever, or does both of the latter.
-//! The first byte of a connection picks, so one address, and one config of each proxy, is enough.
+//! The first byte of a connection picks, so one address, and one config of each proxy, is enough;
+//! a byte that picks nothing, such as the length of a packet, is echoed with all that follows.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,9 +14,9 @@ use crate::wire::{self, Watch};
 const PIECE: usize = 256 * 1024;
 
 /// Serves until killed.
-pub fn serve(address: SocketAddr) -> io::Result<()> {
+pub fn serve(addresses: &[SocketAddr]) -> io::Result<()> {
     let buffers = Buffers { scratch: vec![0; PIECE], source: vec![wire::SOURCE; PIECE] };
-    guests::serve::<Peer>(address, buffers)
+    guests::serve::<Peer>(addresses, buffers)
 }
 
 struct Buffers {
@@ -25,7 +26,7 @@ struct Buffers {
 
 struct Peer {
     stream: TcpStream,
-    /// The first byte that came, zero before that.
+    /// What the first byte picked, zero before it came.
     mode: u8,
     /// Echo that the other side has not taken yet.
     held: Vec<u8>,
@@ -65,7 +66,10 @@ impl Guest for Peer {
 impl Peer {
     fn take(&mut self, bytes: &[u8], watch: &Watch) -> io::Result<()> {
         if self.mode == 0 {
-            self.mode = bytes[0];
+            self.mode = match bytes[0] {
+                known @ (wire::DISCARD | wire::SOURCE | wire::BOTH) => known,
+                _ => wire::ECHO,
+            };
             if matches!(self.mode, wire::SOURCE | wire::BOTH) {
                 self.watch(watch, EventFlags::IN | EventFlags::OUT)?;
             }

@@ -33,8 +33,9 @@ pub struct Page {
 }
 
 impl Exchange {
-    pub fn echo(byte: u8, size: usize) -> Exchange {
-        Exchange { request: vec![byte; size], awaited: Awaited::Echo(size) }
+    pub fn echo(request: Vec<u8>) -> Exchange {
+        let awaited = Awaited::Echo(request.len());
+        Exchange { request, awaited }
     }
 
     pub fn http(page: &Page) -> Exchange {

@@ -11,7 +11,8 @@ use rustix::net::{AddressFamily, SocketType, bind, listen, socket, sockopt};
 
 use crate::wire::Watch;
 
-const LISTENER: u64 = u64::MAX;
+/// Tokens from here on are listeners, those below are descriptors of guests.
+const FIRST_LISTENER: u64 = 1 << 32;
 const BACKLOG: i32 = 4096;
 
 /// One accepted connection.
@@ -30,19 +31,23 @@ pub trait Guest {
     ) -> io::Result<bool>;
 }
 
-/// Serves until killed.
-pub fn serve<G: Guest>(address: SocketAddr, mut shared: G::Shared) -> io::Result<()> {
-    let listener = bind_listener(address)?;
+/// Serves at all these addresses until killed.
+pub fn serve<G: Guest>(addresses: &[SocketAddr], mut shared: G::Shared) -> io::Result<()> {
     let mut watch = Watch::new()?;
-    watch.add(&listener, LISTENER, EventFlags::IN)?;
-    println!("ready {}", listener.local_addr()?);
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for (&address, number) in addresses.iter().zip(0..) {
+        let listener = bind_listener(address)?;
+        watch.add(&listener, FIRST_LISTENER + number, EventFlags::IN)?;
+        println!("ready {}", listener.local_addr()?);
+        listeners.push(listener);
+    }
     // Indexed by descriptor number: small, dense, and free again exactly when it is closed.
     let mut guests: Vec<Option<G>> = Vec::new();
     loop {
         for index in 0..watch.wait(Duration::from_secs(3600))? {
             let (token, flags) = watch.take(index);
-            if token == LISTENER {
-                accept(&listener, &watch, &mut guests);
+            if token >= FIRST_LISTENER {
+                accept(&listeners[(token - FIRST_LISTENER) as usize], &watch, &mut guests);
             } else if let Some(slot) = guests.get_mut(token as usize) {
                 let goes_on = slot
                     .as_mut()

@@ -16,6 +16,7 @@ mod idle;
 mod messages;
 mod origin;
 mod pace;
+mod packets;
 mod requests;
 mod secure;
 mod streams;
@@ -44,7 +45,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Serve echo, discard, source and both; the first byte of a connection picks (e, d, s, b).
-    Echo { address: SocketAddr },
+    Echo {
+        #[arg(required = true)]
+        addresses: Vec<SocketAddr>,
+    },
     /// Serve HTTP/1.1: bodies at /1k and /100k, uploads at /upload.
     Origin { address: SocketAddr },
     /// Ping-pong on every connection, or with --rate an open loop at a fixed total rate.
@@ -56,6 +60,10 @@ enum Command {
         /// Bytes of a message.
         #[arg(long, default_value_t = 64)]
         size: usize,
+        /// Messages are packets with their length in front, as four bytes, and so many of them are
+        /// sent at a time and awaited together.
+        #[arg(long)]
+        packets: Option<usize>,
         /// Messages a second over all connections; latency counts from the intended sending time.
         #[arg(long)]
         rate: Option<f64>,
@@ -160,6 +168,9 @@ enum Command {
     Idle {
         #[arg(long)]
         to: SocketAddr,
+        /// The message is a packet with its length in front.
+        #[arg(long, conflicts_with = "path")]
+        packet: bool,
         #[command(flatten)]
         page: Page,
         #[arg(long, default_value_t = 5000)]
@@ -216,7 +227,7 @@ impl Page {
         let Page { path, body, upload } = self;
         match path {
             Some(path) => Exchange::http(&exchange::Page { path, body, upload, last }),
-            None => Exchange::echo(wire::ECHO, 64),
+            None => Exchange::echo(vec![wire::ECHO; 64]),
         }
     }
 }
@@ -233,7 +244,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> io::Result<()> {
     match command {
-        Command::Echo { address } => echo::serve(address),
+        Command::Echo { addresses } => echo::serve(&addresses),
         Command::Origin { address } => origin::serve(address),
         Command::Requests { target, connections, page, rate } => {
             let shape = requests::Shape { connections, exchange: page.exchange(false), rate };
@@ -273,8 +284,8 @@ fn run(command: Command) -> io::Result<()> {
             let (exchange, over) = (page.exchange(false), secure::Over::Kept);
             secure::hold(secure::Shape { to, concurrency: connections, exchange, over }, &root)
         }
-        Command::Messages { target, connections, size, rate } => {
-            let shape = messages::Shape { connections, size, rate };
+        Command::Messages { target, connections, size, packets, rate } => {
+            let shape = messages::Shape { connections, size, packets, rate };
             print(messages::run(target.to, shape, target.window())?)
         }
         Command::Bulk { target, connections, direction } => {
@@ -284,7 +295,10 @@ fn run(command: Command) -> io::Result<()> {
             let exchange = page.exchange(true);
             print(connects::run(target.to, concurrency, exchange, target.window())?)
         }
-        Command::Idle { to, page, connections } => {
+        Command::Idle { to, packet: true, connections, .. } => {
+            idle::hold(to, connections, &Exchange::echo(packets::several(1, 64)))
+        }
+        Command::Idle { to, page, connections, .. } => {
             idle::hold(to, connections, &page.exchange(false))
         }
         Command::Tied { cpus, program } => tied::become_program(&cpus, &program),

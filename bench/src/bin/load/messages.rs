@@ -1,5 +1,6 @@
 //! Messages there and back, as a closed loop with one message under way on each connection, or as
 //! an open loop at a fixed rate. In the open loop latency counts from the intended sending time.
+//! Messages may be packets, several of which are sent at a time and awaited together.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -10,6 +11,7 @@ use hdrhistogram::Histogram;
 use rustix::event::epoll::EventFlags;
 
 use crate::pace::{Pace, TIMER};
+use crate::packets;
 use crate::window::{self, Phase, Report, Window};
 use crate::wire::{self, Watch};
 
@@ -17,6 +19,8 @@ use crate::wire::{self, Watch};
 pub struct Shape {
     pub connections: usize,
     pub size: usize,
+    /// So many packets at a time, where messages are packets.
+    pub packets: Option<usize>,
     pub rate: Option<f64>,
 }
 
@@ -54,7 +58,9 @@ pub fn run(to: SocketAddr, shape: Shape, mut window: Window) -> io::Result<Repor
 struct Run {
     watch: Watch,
     talks: Vec<Talk>,
+    /// What is sent at a time, and how long each message within it is.
     payload: Vec<u8>,
+    size: usize,
     scratch: Vec<u8>,
     answered: u64,
     times: Histogram<u64>,
@@ -69,10 +75,15 @@ impl Run {
             watch.add(&stream, token as u64, EventFlags::IN)?;
             talks.push(Talk { stream, due: VecDeque::with_capacity(4), received: 0, owed: 0 });
         }
+        let payload = match shape.packets {
+            Some(count) => packets::several(count, shape.size),
+            None => vec![wire::ECHO; shape.size.max(1)],
+        };
         Ok(Run {
             watch,
             talks,
-            payload: vec![wire::ECHO; shape.size.max(1)],
+            size: payload.len() / shape.packets.unwrap_or(1).max(1),
+            payload,
             scratch: vec![0; 64 * 1024],
             answered: 0,
             times: window::times(),
@@ -95,11 +106,21 @@ impl Run {
         if read == 0 {
             return Err(wire::closed());
         }
-        talk.received += read;
         let now = Instant::now();
-        while talk.received >= self.payload.len() {
-            talk.received -= self.payload.len();
-            self.answered += 1;
+        let mut came = &self.scratch[..read];
+        while !came.is_empty() {
+            let (before, left) = (talk.received, self.payload.len() - talk.received);
+            let (now_came, later) = came.split_at(left.min(came.len()));
+            came = later;
+            talk.received += now_came.len();
+            if now_came != &self.payload[before..talk.received] {
+                return Err(wrong());
+            }
+            self.answered += (talk.received / self.size - before / self.size) as u64;
+            if talk.received < self.payload.len() {
+                break;
+            }
+            talk.received = 0;
             if let Some(due) = talk.due.pop_front() {
                 window::note(&mut self.times, now.saturating_duration_since(due));
             }
@@ -136,12 +157,18 @@ impl Talk {
 
     fn flush(&mut self, payload: &[u8]) -> io::Result<()> {
         while self.owed > 0 {
-            let piece = &payload[..payload.len().min(self.owed)];
-            match wire::ready(self.stream.write(piece))? {
+            // What is owed ends where a payload ends.
+            let begun = self.owed % payload.len();
+            let begin = if begun == 0 { 0 } else { payload.len() - begun };
+            match wire::ready(self.stream.write(&payload[begin..]))? {
                 Some(written) => self.owed -= written,
                 None => break,
             }
         }
         Ok(())
     }
+}
+
+fn wrong() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "what came back is not what was sent")
 }

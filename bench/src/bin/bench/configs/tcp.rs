@@ -2,7 +2,9 @@
 
 use super::{CONNECTIONS, NGINX_STREAM, Setting};
 
-pub fn evenkeel(Setting { threads, clear: listen_port, backend_port, .. }: Setting) -> String {
+pub fn evenkeel(setting: Setting) -> String {
+    let Setting { threads, clear: listen_port, .. } = setting;
+    let backends = setting.backends().join("\", \"");
     format!(
         r#"[process]
 workers = {threads}
@@ -13,7 +15,7 @@ level = "warn"
 access = "off"
 
 [upstream.echo]
-backends = ["127.0.0.1:{backend_port}"]
+backends = ["{backends}"]
 health = "off"
 
 [tcp.bench]
@@ -24,7 +26,20 @@ idle-timeout = "600s"
     )
 }
 
-pub fn haproxy(Setting { threads, clear: listen_port, backend_port, .. }: Setting) -> String {
+/// The same, and each packet to the backend whose turn it is.
+pub fn evenkeel_by_packet(setting: Setting) -> String {
+    let packet = "packet = { length = \"u32be\" }\nbalance-per = \"packet\"\n";
+    evenkeel(setting) + packet
+}
+
+pub fn haproxy(setting: Setting) -> String {
+    let Setting { threads, clear: listen_port, .. } = setting;
+    let servers: String = setting
+        .backends()
+        .iter()
+        .zip(1..)
+        .map(|(backend, number)| format!("    server echo{number} {backend}\n"))
+        .collect();
     format!(
         "global
     nbthread {threads}
@@ -40,16 +55,17 @@ defaults
 
 listen bench
     bind 127.0.0.1:{listen_port} backlog 4096
-    server echo 127.0.0.1:{backend_port}
-"
+{servers}"
     )
 }
 
 pub fn nginx(setting: Setting) -> String {
-    let Setting { threads, clear: listen_port, backend_port, nginx_needs_module, .. } = setting;
+    let Setting { threads, clear: listen_port, nginx_needs_module, .. } = setting;
     let module =
         if nginx_needs_module { format!("load_module {NGINX_STREAM};\n") } else { String::new() };
     let descriptors = 2 * CONNECTIONS;
+    let servers: String =
+        setting.backends().iter().map(|backend| format!("        server {backend};\n")).collect();
     format!(
         "{module}daemon off;
 worker_processes {threads};
@@ -64,8 +80,7 @@ stream {{
     access_log off;
 
     upstream echo {{
-        server 127.0.0.1:{backend_port};
-    }}
+{servers}    }}
 
     server {{
         listen 127.0.0.1:{listen_port} reuseport backlog=4096;
