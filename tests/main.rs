@@ -58,6 +58,7 @@ mod readme;
 mod real_browser;
 mod real_grpc;
 mod real_haproxy;
+mod real_mqtt;
 mod real_nginx;
 mod real_postgres;
 mod real_redis;

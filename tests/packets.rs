@@ -115,6 +115,27 @@ fn the_largest_packet_passes_and_a_larger_one_is_refused_after_the_replies_to_th
 }
 
 #[test]
+fn the_largest_reply_passes_and_a_larger_one_is_a_fault_of_the_backend() {
+    let sizes = [1000, 1001];
+    let backend = Backend::serving(move |mut stream| {
+        for size in sizes {
+            next(&mut stream)?;
+            stream.write_all(&frame(&vec![7; size]))?;
+        }
+        Ok(())
+    });
+    let rules =
+        "packet = { length = \"u32be\", max = 100, reply-max = 1004 }\nbalance-per = \"packet\"";
+    let (running, door) = serve(&config(&[backend.address], "retries = 0", rules));
+    let mut client = connect(door);
+    client.write_all(&frame(b"x")).unwrap();
+    assert_eq!(next(&mut client).unwrap().map(|reply| reply.len()), Some(1000));
+    client.write_all(&frame(b"x")).unwrap();
+    assert_eq!(read_to_last(&client), (Vec::new(), Last::Reset));
+    until_ended(&running, Why::BadResponse, 1);
+}
+
+#[test]
 fn a_backend_that_is_not_there_is_passed_over() {
     let (_backends, mut addresses) = three(Duration::ZERO);
     addresses[1] = dead();

@@ -129,7 +129,7 @@ fn run(seed: u64, many: bool, further: &str) -> Seen {
         "in-flight-max = {}\nbackend-in-flight-max = {}\nbuffer-max = {}",
         1 + numbers.next(70),
         1 + numbers.next(40),
-        1 + numbers.next(300_000),
+        4096 + numbers.next(300_000),
     );
     let health = "health = { send = \"hex:0000000168\", expect = \"hex:0000000168\", \
                   every = \"20ms\", timeout = \"20ms\", fall = 1, rise = 1 }";

@@ -293,7 +293,7 @@ section! {
 }
 
 section! {
-    /// `keep-alive` of an upstream: connections to its backends that stay open between two HTTP requests.
+    /// `keep-alive` of an upstream: connections to its backends that stay open between two HTTP requests, or between two packets where those are balanced.
     pub struct IdleConnections {
         /// Idle connections to one backend, over the whole process.
         max: u32 = 256,

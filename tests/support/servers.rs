@@ -92,6 +92,24 @@ pub(crate) fn redis() -> Server {
     Server::start(kind, folder())
 }
 
+/// A Mosquitto that lets everybody in, and knows no limit of message sizes.
+pub(crate) fn mosquitto() -> Server {
+    let kind = Kind {
+        program: "mosquitto",
+        command: |folder, port| {
+            let file = folder.join("mosquitto.conf");
+            let says = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\n");
+            std::fs::write(&file, says).expect("write");
+            let mut command = Command::new(program("mosquitto"));
+            command.arg("-c").arg(file);
+            command
+        },
+        answers: |address| TcpStream::connect(address).is_ok(),
+        end: Signal::KILL,
+    };
+    Server::start(kind, folder())
+}
+
 /// An nginx that serves the file `big`, its name at `/name` and 200 at `/healthz`. On the socket `h2` in its folder it
 /// speaks HTTP/2 without being asked; on `told` it wants a PROXY header, and says at `/who` whom that named.
 pub(crate) fn nginx(name: &str, big: &[u8]) -> Server {

@@ -73,7 +73,6 @@ pub(super) struct Lane {
     outbox: Outbox,
     /// In the order in which they were sent.
     pub(super) owed: VecDeque<Owed>,
-    carried: u32,
     /// It was opened a while ago, and nothing has come over it since it was taken out of its rest.
     may_be_stale: bool,
 }
@@ -109,7 +108,7 @@ impl Lane {
         }
         let (inbox, outbox, owed) = Default::default();
         let (way, backend) = (Way::Opening(open(place, desk)), Arc::clone(&place.backend));
-        Box::new(Lane { backend, way, inbox, outbox, owed, carried: 0, may_be_stale: false })
+        Box::new(Lane { backend, way, inbox, outbox, owed, may_be_stale: false })
     }
 
     /// Takes a packet to be sent: at once, if a context is given, as no other follows. Gives where it stands.
@@ -119,7 +118,6 @@ impl Lane {
             (Some(cx), Way::Open(link)) => self.outbox.put_last(cx, link, packet),
             _ => self.outbox.put(packet),
         }
-        self.carried = self.carried.saturating_add(1);
         start..start + packet.len() as u64
     }
 
@@ -250,8 +248,9 @@ impl Lane {
             link.finish_writing();
             return;
         };
-        let (requests, backend) = (self.carried, Arc::clone(&self.backend));
-        let kept = Kept { connection: Rested(self), requests };
+        let backend = Arc::clone(&self.backend);
+        // What limits requests on a connection would end one every few milliseconds.
+        let kept = Kept { connection: Rested(self), requests: 0 };
         desk.pool.0.borrow_mut().keep(&backend, kept, rules, now);
     }
 }
