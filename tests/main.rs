@@ -14,6 +14,7 @@ mod descriptors;
 mod docs_samples;
 mod drain;
 mod failover;
+mod from_swoole;
 mod half_close;
 mod health;
 mod http2;

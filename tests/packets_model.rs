@@ -95,10 +95,11 @@ fn is_answered(client: &mut impl std::io::Read, body: &[u8], many: bool, at: &st
     true
 }
 
-/// Seeds of a test: some, or as many as are asked for.
+/// Seeds of a test: some, or as many as are asked for, from one on if that is said: `4000`, or `525..526`.
 fn seeds(some: u64) -> Range<u64> {
-    let asked = std::env::var("EVENKEEL_SEEDS").ok().and_then(|seeds| seeds.parse().ok());
-    0..asked.unwrap_or(some)
+    let Ok(asked) = std::env::var("EVENKEEL_SEEDS") else { return 0..some };
+    let (first, end) = asked.split_once("..").unwrap_or(("0", &asked));
+    first.parse().expect("a seed")..end.parse().expect("a seed")
 }
 
 /// What was seen of one run.
@@ -132,7 +133,7 @@ fn run(seed: u64, many: bool, further: &str) -> Seen {
         4096 + numbers.next(300_000),
     );
     let health = "health = { send = \"hex:0000000168\", expect = \"hex:0000000168\", \
-                  every = \"20ms\", timeout = \"20ms\", fall = 1, rise = 1 }";
+                  every = \"20ms\", timeout = \"5s\", fall = 1, rise = 1 }";
     let rules = format!("{BY_PACKET}\n{further}\n{limits}");
     let (_running, door) = serve(&config(&addresses, &format!("retries = 3\n{health}"), &rules));
     let mut client = connect(door);
@@ -193,7 +194,7 @@ fn where_they_may_not_no_packet_reaches_two_backends_and_replies_end_in_order() 
         assert!(may_end || answered == PACKETS, "seed {seed}: {answered} with nobody dying");
         ended += u64::from(answered < PACKETS);
     }
-    assert!((1..seeds.end).contains(&ended), "{ended} met a backend that died");
+    assert!(ended > 0 || seeds.count() < 60, "nobody met a backend that died");
 }
 
 #[test]
@@ -207,5 +208,5 @@ fn many_replies_to_each_come_once_and_in_order_or_end_there() {
         ended += u64::from(answered < PACKETS);
     }
     // Most of what a dying backend had begun had not been passed on yet.
-    assert!(ended < seeds.end / 2, "{ended} ended");
+    assert!(2 * ended <= seeds.count() as u64, "{ended} ended");
 }

@@ -96,7 +96,7 @@ impl Program {
         self.until_said_times(text, 1);
     }
 
-    fn until_said_times(&self, text: &str, times: usize) {
+    pub(crate) fn until_said_times(&self, text: &str, times: usize) {
         until(&format!("the log says {text:?} {times} times"), || {
             self.diagnostics().matches(text).count() >= times
         });

@@ -42,9 +42,10 @@ impl Session {
             let again = lane.again(&mut owed);
             let Owed { mut course, place, .. } = owed;
             drop(place);
-            course.losses += 1;
             course.due = now + desk.upstream.rules.response_timeout;
+            // Each time one such connection is gone, so that they come to an end.
             if !is_stale {
+                course.losses += 1;
                 course.tried.push(Arc::clone(&lane.backend));
             }
             // Of what the client has had a part of, it must not get another beginning.
