@@ -63,7 +63,7 @@ impl Packets {
         }
         match &self.cut {
             PacketCut::Length(field) => {
-                field.append_header(body.len(), template, to)?;
+                field.append_header(body.len(), template, self.max, to)?;
                 to.extend_from_slice(body);
             }
             PacketCut::End(end) => {
@@ -94,13 +94,15 @@ impl LengthField {
         &self,
         body: usize,
         template: &[u8],
+        max: usize,
         to: &mut Vec<u8>,
     ) -> Result<(), PacketRefusal> {
         let mut field = [0; WIDTH_MAX + 1];
         // A length that counts its own field may need a wider one for it.
         for width in self.widths() {
             let header = self.header(width);
-            let total = header.checked_add(body).ok_or(PacketRefusal::TooLong)?;
+            let total = header.checked_add(body).filter(|total| *total <= max);
+            let total = total.ok_or(PacketRefusal::TooLong)?;
             let counted = self.body_offset.unwrap_or(self.offset + width);
             let value = total.checked_sub(counted).ok_or(PacketRefusal::Negative)?;
             let Some(field) = write_value(self.kind, value as u64, width, &mut field) else {
