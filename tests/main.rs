@@ -47,6 +47,7 @@ mod limits;
 mod listeners;
 mod many;
 mod names;
+mod packet_command;
 mod packets;
 mod packets_model;
 mod packets_rules;
