@@ -97,7 +97,7 @@ async fn calls_with_short_limits_get_on_with_connecting() {
         }
     };
     assert_eq!(received.unwrap(), "hello again");
-    assert!(given_up > 5, "{given_up}");
+    assert!(given_up > 0, "the backoff alone takes longer than one of them");
 }
 
 #[tokio::test]

@@ -130,6 +130,25 @@ async fn a_client_shows_its_certificate() {
 }
 
 #[tokio::test]
+async fn an_end_that_tls_does_not_vouch_for_is_a_loss() {
+    let pair = Pair::new("localhost");
+    let (listener, address) = listen().await;
+    let acceptor = pair.acceptor(None);
+    tokio::spawn(async move {
+        let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        stream.write_all(&packet("whole")).await.unwrap();
+        stream.flush().await.unwrap();
+        stream.get_mut().0.shutdown().await.unwrap();
+        next(&mut stream).await;
+    });
+    let tls = pair.trusted().server_name("localhost");
+    let mut connection = connector(framing()).tls(tls).connect(address).await.unwrap();
+    assert_eq!(connection.recv().await.unwrap().unwrap(), "whole");
+    let error = connection.recv().await.unwrap_err();
+    assert!(matches!(error, Error::Lost { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn the_time_limit_covers_the_handshake() {
     let pair = Pair::new("localhost");
     // The kernel accepts, and nobody answers.
