@@ -25,6 +25,8 @@ use crate::upstream::introduce::SendProxy;
 use crate::upstream::{BackendAddress, Entry, EntryPlace};
 use crate::{http, limits, listen, proxied, tcp, upstream};
 
+pub(crate) use packet::cut as packet_cut;
+
 /// A whole config, compiled.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {

@@ -48,6 +48,7 @@ mod limits;
 mod listeners;
 mod many;
 mod names;
+mod packet_command;
 mod packets;
 mod packets_many;
 mod packets_model;

@@ -4,6 +4,7 @@
 mod check;
 mod demo;
 mod http;
+mod packet;
 mod run;
 mod tcp;
 
@@ -18,12 +19,17 @@ pub(crate) mod exit {
     pub(crate) const FINE: u8 = 0;
     /// The config has errors.
     pub(crate) const BAD_CONFIG: u8 = 1;
+    /// The command line has errors; the same as clap has.
+    pub(crate) const BAD_LINE: u8 = 2;
     /// It could not start: an address is in use, a file cannot be opened.
     pub(crate) const NOT_STARTED: u8 = 3;
+    /// Not everything that was sent was answered.
+    pub(crate) const FAILED: u8 = 4;
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start.
+Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start,
+4 not everything that was sent was answered.
 Signals to a running process: TERM, QUIT or the first INT drain; a second TERM or INT cuts; USR1 reopens logs.
 More: https://github.com/evenkeel/evenkeel/tree/main/docs";
 
@@ -49,6 +55,10 @@ enum Command {
     ///
     /// Example: evenkeel http --listen :8080 --to ':9001,:9002' --files /srv/www
     Http(http::Arguments),
+    /// Try a framed protocol: send packets, or listen for them.
+    ///
+    /// Example: evenkeel packet send --length u32be 127.0.0.1:9000 hello
+    Packet(packet::Arguments),
     /// Show a load balancer at work, with built-in backends and clients: nothing else is needed.
     Demo(demo::Arguments),
     /// Print the JSON Schema of the config file, for editors and scripts.
@@ -64,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Tcp(arguments) => tcp::tcp(arguments),
         Command::Http(arguments) => http::http(arguments),
+        Command::Packet(arguments) => packet::packet(arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Schema => {
             let schema = crate::Config::schema();

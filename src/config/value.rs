@@ -37,6 +37,7 @@ pub use choice::{
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};
+pub(crate) use health::from_hex;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
 pub use packet::{
     BalancePer, PacketLength, PacketProtocol, PacketRetry, PrologueVariable, Replies,

@@ -85,7 +85,7 @@ pub(super) fn part(part: PacketPart) -> Part {
     Part { offset: part.offset as usize, size }
 }
 
-fn cut(packet: &config::Packet) -> Option<PacketCut> {
+pub(crate) fn cut(packet: &config::Packet) -> Option<PacketCut> {
     let by_end = |end: &[u8]| PacketCut::End(end.to_vec());
     match packet.protocol {
         Some(PacketProtocol::Mqtt) => return Some(PacketCut::Mqtt),

@@ -345,6 +345,7 @@ fn what_would_not_be_read_as_one_packet_is_not_written() {
         let mut to = b"before".to_vec();
         let refusal = packets.write(body, &[], &mut to).unwrap_err();
         assert_eq!(to, b"before");
+        assert!(to.capacity() < 4096, "it was built before it was refused");
         refusal
     };
     assert_eq!(refused(&by_length("u32be", 0, None, 10), b"1234567"), PacketRefusal::TooLong);
@@ -352,6 +353,8 @@ fn what_would_not_be_read_as_one_packet_is_not_written() {
     assert_eq!(refused(&by_length("i8", 0, None, 1000), &[0; 128]), PacketRefusal::TooLong);
     assert_eq!(refused(&by_length("decimal2", 0, None, 1000), &[0; 100]), PacketRefusal::TooLong);
     assert_eq!(refused(&by_end("\r\n", 100), b"two\r\nlines"), PacketRefusal::Malformed);
+    let far = by_length("u32be", 1 << 30, None, 10);
+    assert_eq!(refused(&far, b"x"), PacketRefusal::TooLong);
     // The end would begin within the body.
     assert_eq!(refused(&by_end("aa", 100), b"xa"), PacketRefusal::Malformed);
     let mqtt = Packets { cut: PacketCut::Mqtt, max: 100 };

@@ -166,7 +166,8 @@ impl FromStr for Bytestring {
     }
 }
 
-fn from_hex(digits: &str) -> Option<Vec<u8>> {
+/// Bytes from two digits each.
+pub(crate) fn from_hex(digits: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let pair = |pair: &[u8]| match pair {
         [high, low] => Some(digit(*high)? << 4 | digit(*low)?),

@@ -32,7 +32,7 @@ impl Packets {
     ) -> Result<(), PacketRefusal> {
         let start = to.len();
         let whole = if body.len() > self.max { Err(PacketRefusal::TooLong) } else { Ok(()) };
-        let written = whole.and_then(|()| self.append(&[body], template, to));
+        let written = whole.and_then(|()| self.append((&[body], template), self.max, to));
         let written = written.and_then(|()| self.is_one(&to[start..]));
         if written.is_err() {
             to.truncate(start);
@@ -58,7 +58,9 @@ impl Packets {
         to: &mut Vec<u8>,
     ) -> Result<(), PacketRefusal> {
         match self.cut {
-            PacketCut::Length(_) => self.append(&[prefix, self.body_of(packet)], packet, to),
+            PacketCut::Length(_) => {
+                self.append((&[prefix, self.body_of(packet)], packet), usize::MAX, to)
+            }
             _ => Err(PacketRefusal::Malformed),
         }
     }
@@ -84,12 +86,13 @@ impl Packets {
 
     fn append(
         &self,
-        body: &[&[u8]],
-        template: &[u8],
+        (body, template): (&[&[u8]], &[u8]),
+        max: usize,
         to: &mut Vec<u8>,
     ) -> Result<(), PacketRefusal> {
         if let PacketCut::Length(field) = &self.cut {
-            field.append_header(body.iter().map(|part| part.len()).sum(), template, to)?;
+            let length = body.iter().map(|part| part.len()).sum();
+            field.append_header(length, template, max, to)?;
         }
         for part in body {
             to.extend_from_slice(part);
@@ -117,13 +120,15 @@ impl LengthField {
         &self,
         body: usize,
         template: &[u8],
+        max: usize,
         to: &mut Vec<u8>,
     ) -> Result<(), PacketRefusal> {
         let mut field = [0; WIDTH_MAX + 1];
         // A length that counts its own field may need a wider one for it.
         for width in self.widths() {
             let header = self.header(width);
-            let total = header.checked_add(body).ok_or(PacketRefusal::TooLong)?;
+            let total = header.checked_add(body).filter(|total| *total <= max);
+            let total = total.ok_or(PacketRefusal::TooLong)?;
             let counted = self.body_offset.unwrap_or(self.offset + width);
             let value = total.checked_sub(counted).ok_or(PacketRefusal::Negative)?;
             let Some(field) = write_value(self.kind, value as u64, width, &mut field) else {
