@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use evenkeel::Config;
+use evenkeel::config::Problem;
 
 /// The variables that the docs talk about.
 fn environment(name: &str) -> Option<String> {
@@ -25,6 +26,11 @@ fn every_config_in_the_docs_is_accepted() {
         for (line, block) in blocks(&text) {
             looked_at += 1;
             if let Err(problems) = Config::parse_with(block, &environment) {
+                // Certificates are the reader's own.
+                let is_absent = |problem: &Problem| problem.message.contains("No such file");
+                if problems.iter().all(is_absent) {
+                    continue;
+                }
                 let name = page.strip_prefix(root).unwrap_or(&page).display().to_string();
                 refused.push(format!("{name}, block at line {line}:\n{problems}"));
             }

@@ -79,8 +79,8 @@ fn the_client_sends_through_the_proxy_and_tells_each_event() {
     let file =
         concat!(env!("CARGO_MANIFEST_DIR"), "/crates/evenkeel-client/examples/swoole_client.rs");
     assert_eq!(fs::read_to_string(file).expect("the file"), block("rust", "impl Handler for"));
-    let server = answering("1", Duration::ZERO);
-    let running = proxy([server.address; 2], "");
+    let servers = ["1", "1"].map(|name| answering(name, Duration::ZERO));
+    let running = proxy(servers.each_ref().map(|server| server.address), "");
     let said = client(running.address("public"));
     assert_eq!(said, "received: 1hello world\nclosed: this side closed the connection\n");
     let nobody = dead();

@@ -79,6 +79,7 @@ impl Cutting {
             end: self.end.clone(),
             max: self.max,
             reply_max: None,
+            stream_large: false,
         };
         let cut = packet_cut(&packet).ok_or("say how packets are cut: --length u32be, say")?;
         if let Some(Bytestring(end)) = &self.end
