@@ -1,4 +1,5 @@
 //! Sends a packet, prints the reply, and says how it ended.
+#![allow(clippy::print_stdout)]
 
 use std::time::Duration;
 
