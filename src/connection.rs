@@ -7,9 +7,11 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use tokio::time::Instant;
 
 use crate::http;
@@ -42,6 +44,67 @@ pub(crate) struct Service {
     pub(crate) tally: Arc<Tally>,
 }
 
+/// What is served at an address at this moment; replaced whole by each new config.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    service: ArcSwap<Service>,
+    /// Its listener has left the config.
+    is_closed: AtomicBool,
+    /// Where its listener has moved.
+    moved: OnceLock<Arc<Slot>>,
+}
+
+impl Slot {
+    pub(crate) fn new(service: Arc<Service>) -> Arc<Slot> {
+        Arc::new(Slot {
+            service: ArcSwap::new(service),
+            is_closed: AtomicBool::new(false),
+            moved: OnceLock::new(),
+        })
+    }
+
+    /// From now on its listener is found there: what has come in here goes by it too.
+    pub(crate) fn move_to(&self, other: Arc<Slot>) {
+        let _ = self.moved.set(other);
+    }
+
+    /// From now on nothing is served here; what has come in is done with in order, as far as it can be.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+    }
+
+    /// What is served now.
+    pub(crate) fn now(&self) -> Arc<Service> {
+        self.service.load_full()
+    }
+
+    /// Serves this from the next connection on.
+    pub(crate) fn replace(&self, service: Arc<Service>) {
+        self.service.store(service);
+    }
+
+    /// Lets an accepted client in, or closes it at once with a record of why.
+    pub(crate) fn admit(self: &Arc<Self>, fd: OwnedFd, client: ClientAddress) -> Option<Guest> {
+        let Some((record, admitted)) = self.now().admit(client) else {
+            // Its record is written before it can see the end.
+            drop(fd);
+            return None;
+        };
+        Some(Guest { fd, record, admitted, slot: Arc::clone(self) })
+    }
+
+    /// The site that requests go by now; none if HTTP is no longer spoken here.
+    fn site(&self) -> Option<Arc<http::Site>> {
+        if let Some(moved) = self.moved.get() {
+            return moved.site();
+        }
+        match &self.service.load().job {
+            Job::Http(site) if !self.is_closed.load(Relaxed) => Some(Arc::clone(site)),
+            Job::Http(_) | Job::Tcp(_) => None,
+        }
+    }
+}
+
 /// What is spoken on a listener, and where it leads.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -64,11 +127,12 @@ pub(crate) struct Guest {
     fd: OwnedFd,
     record: Record,
     admitted: Admitted,
+    slot: Arc<Slot>,
 }
 
 impl Service {
-    /// Lets an accepted client in, or closes it at once with a record of why.
-    pub(crate) fn admit(self: &Arc<Self>, fd: OwnedFd, client: ClientAddress) -> Option<Guest> {
+    /// Lets an accepted client in, or leaves a record of why not.
+    fn admit(self: &Arc<Self>, client: ClientAddress) -> Option<(Record, Admitted)> {
         self.tally.accepted();
         let record = Record::begin(self, client);
         let admitted = match &self.proxied {
@@ -78,9 +142,8 @@ impl Service {
             Some(_) => Err(Why::Denied),
         };
         match admitted {
-            Ok(admitted) => Some(Guest { fd, record, admitted }),
+            Ok(admitted) => Some((record, admitted)),
             Err(why) => {
-                drop(fd);
                 record.end(Outcome::without_backend(why, None));
                 None
             }
@@ -131,6 +194,7 @@ impl Guest {
                             }
                         },
                         (None, Job::Http(site)) => {
+                            let site = (site, &*self.slot);
                             Box::pin(serve_http(socket, site, &mut self.record, &desk, &cut)).await
                         }
                     }
@@ -288,16 +352,18 @@ async fn serve_packets(
 
 async fn serve_http(
     socket: Socket,
-    site: &http::Site,
+    (site, slot): (&Arc<http::Site>, &Slot),
     record: &mut Record,
     desk: &Desk,
     cut: &Cut,
 ) -> Outcome {
     let (address, scheme, local) = (record.client, site.rules.scheme, record.destination);
+    let sites = || slot.site();
     let Some(tls) = record.service.tls.clone() else {
         let client =
             http::Client { link: Link::Plain(socket), address, local, scheme, agreed: None };
-        return http::serve(client, site, &desk.http, &desk.scratch, cut).await;
+        return http::serve(client, (Arc::clone(site), &sites), &desk.http, &desk.scratch, cut)
+            .await;
     };
     // Boxed, so that the room for a handshake is given back when it is done.
     let client = match Box::pin(greeting::secure(&tls, socket, desk, cut)).await {
@@ -315,7 +381,7 @@ async fn serve_http(
         }
         Err(Not::Alive(outcome)) => return *outcome,
     };
-    http::serve(client, site, &desk.http, &desk.scratch, cut).await
+    http::serve(client, (Arc::clone(site), &sites), &desk.http, &desk.scratch, cut).await
 }
 
 fn ip(client: ClientAddress) -> Option<IpAddr> {

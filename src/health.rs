@@ -58,12 +58,7 @@ pub(crate) async fn watch(upstream: Arc<Upstream>, probe: Probe) {
             });
             known.seen = round;
         }
-        running.retain(|_, known| {
-            if known.seen != round {
-                known.check.abort();
-            }
-            known.seen == round
-        });
+        running.retain(|_, known| known.seen == round);
         tokio::time::sleep(LOOK_FOR_CHANGES).await;
     }
 }
@@ -73,6 +68,12 @@ struct Running {
     check: JoinHandle<()>,
     _backend: Arc<Backend>,
     seen: u64,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.check.abort();
+    }
 }
 
 async fn check_for_ever(upstream: Arc<Upstream>, backend: Arc<Backend>, probe: Arc<Probe>) {

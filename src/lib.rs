@@ -47,7 +47,7 @@ pub use config::Config;
 pub use config::problem::Problems;
 pub use observe::counts::{BackendCounts, Counts};
 pub use observe::ended::{Side, Why};
-pub use process::{Report, Running, StartError};
+pub use process::{ReloadError, Reloaded, Report, Running, StartError};
 
 /// A config that has been found sound, ready to start.
 #[derive(Debug)]

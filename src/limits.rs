@@ -23,16 +23,21 @@ const CLIENTS_PER_SHARD: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Places {
     taken: AtomicU32,
-    max: u32,
+    max: AtomicU32,
 }
 
 impl Places {
     pub(crate) fn new(max: Option<u32>) -> Arc<Places> {
-        Arc::new(Places { taken: AtomicU32::new(0), max: max.unwrap_or(u32::MAX) })
+        Arc::new(Places { taken: AtomicU32::new(0), max: AtomicU32::new(max.unwrap_or(u32::MAX)) })
+    }
+
+    /// Sets another limit. Places that are taken beyond it stay so until they are given back.
+    pub(crate) fn limit(&self, max: Option<u32>) {
+        self.max.store(max.unwrap_or(u32::MAX), Relaxed);
     }
 
     pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
-        let max = self.max;
+        let max = self.max.load(Relaxed);
         self.taken
             .fetch_update(Relaxed, Relaxed, |taken| (taken < max).then_some(taken + 1))
             .ok()?;
@@ -81,6 +86,18 @@ impl Door {
             clients: counts_clients.then(|| Arc::new(Clients::default())),
             rules,
         }
+    }
+
+    /// The same door by new rules: who is inside still counts. It is in force with [`Door::enforce`].
+    pub(crate) fn succeed(&self, rules: Rules) -> Door {
+        let door = Door::new(rules, Arc::clone(&self.process));
+        let clients = door.clients.map(|fresh| self.clients.clone().unwrap_or(fresh));
+        Door { listener: Arc::clone(&self.listener), clients, ..door }
+    }
+
+    /// From now on, the limit of the listener is the one of these rules.
+    pub(crate) fn enforce(&self) {
+        self.listener.limit(self.rules.connections_max);
     }
 
     /// Lets a client in or says which limit keeps it out. `client` is none for a Unix socket, which only the totals limit.

@@ -39,6 +39,30 @@ pub(crate) struct Settings {
 pub(crate) struct Bound {
     pub(crate) address: BoundAddress,
     pub(crate) sockets: Vec<OwnedFd>,
+    /// The same sockets, to be changed while workers accept from them.
+    pub(crate) handles: Vec<OwnedFd>,
+}
+
+impl Bound {
+    fn new(address: BoundAddress, sockets: Vec<PlainSocket>) -> io::Result<Bound> {
+        let handles = sockets.iter().map(|socket| socket.try_clone().map(OwnedFd::from));
+        let handles = handles.collect::<io::Result<_>>()?;
+        Ok(Bound { address, sockets: sockets.into_iter().map(OwnedFd::from).collect(), handles })
+    }
+}
+
+impl Settings {
+    /// Has sockets that listen already go by these settings; connections that are accepted later have the options too.
+    pub(crate) fn apply(&self, handles: &[OwnedFd]) -> io::Result<()> {
+        for handle in handles {
+            // Those of TCP alone fail on a Unix socket, which has none.
+            if rustix::net::sockopt::socket_domain(handle)? != rustix::net::AddressFamily::UNIX {
+                self.options.apply_anew(handle.as_fd())?;
+            }
+            rustix::net::listen(handle, i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        }
+        Ok(())
+    }
 }
 
 /// Where a listener really listens, after names and port 0 have been resolved.
@@ -53,6 +77,14 @@ pub(crate) enum BoundAddress {
 }
 
 impl BoundAddress {
+    /// Its IP address and port, if it has any.
+    pub(crate) fn ip(&self) -> Option<SocketAddr> {
+        match self {
+            BoundAddress::Ip(address) => Some(*address),
+            BoundAddress::Unix { .. } => None,
+        }
+    }
+
     /// Removes the file of a Unix socket, unless a successor has put its own in its place.
     pub(crate) fn remove_socket_file(&self) {
         if let BoundAddress::Unix { path, file } = self
@@ -96,42 +128,57 @@ impl std::error::Error for BindError {
     }
 }
 
-/// Opens every address of a listener, with a socket for each of `workers`.
-pub(crate) fn bind(settings: &Settings, workers: usize) -> Result<Vec<Bound>, BindError> {
+/// Opens one address of a listener, with a socket for each of `workers`. What is behind it and is open already, as the first
+/// of the questions tells, is left out; the second tells whether we listen on a port already.
+pub(crate) fn bind(
+    address: &Address,
+    settings: &Settings,
+    workers: usize,
+    open: (impl Fn(&BoundAddress) -> bool, impl Fn(u16) -> bool),
+) -> Result<Vec<Bound>, BindError> {
     let mut bound = Vec::new();
-    match bind_each(settings, workers, &mut bound) {
+    match bind_each(address, settings, workers, &open, &mut bound) {
         Ok(()) => Ok(bound),
-        Err(error) => {
+        Err(cause) => {
             bound.iter().for_each(|bound| bound.address.remove_socket_file());
-            Err(error)
+            Err(BindError { address: address.to_string(), cause })
         }
     }
 }
 
-fn bind_each(settings: &Settings, workers: usize, bound: &mut Vec<Bound>) -> Result<(), BindError> {
-    for address in &settings.addresses {
-        let failed = |cause| BindError { address: address.to_string(), cause };
-        match address {
-            Address::Unix(path) => bound.push(bind_unix(path, settings, workers).map_err(failed)?),
-            Address::Ip(ip) => bound.push(bind_ip(*ip, settings, workers).map_err(failed)?),
-            Address::Name { host, port } => {
-                let found = (host.as_str(), *port).to_socket_addrs().map_err(failed)?;
-                for ip in found {
-                    bound.push(bind_ip(ip, settings, workers).map_err(failed)?);
-                }
+fn bind_each(
+    address: &Address,
+    settings: &Settings,
+    workers: usize,
+    (is_open, is_ours): &(impl Fn(&BoundAddress) -> bool, impl Fn(u16) -> bool),
+    bound: &mut Vec<Bound>,
+) -> io::Result<()> {
+    let mut open = |ip: SocketAddr| {
+        if is_open(&BoundAddress::Ip(ip)) {
+            return Ok(ip);
+        }
+        let one = bind_ip(ip, settings, workers, is_ours(ip.port()))?;
+        let taken = one.address.ip().unwrap_or(ip);
+        bound.push(one);
+        Ok(taken)
+    };
+    match address {
+        Address::Unix(path) => {
+            bound.push(bind_unix(path, settings, workers)?);
+        }
+        Address::Ip(ip) => {
+            open(*ip)?;
+        }
+        Address::Name { host, port } => {
+            for ip in (host.as_str(), *port).to_socket_addrs()? {
+                open(ip)?;
             }
-            Address::Port(port) => {
-                let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port));
-                let v4 = bind_ip(v4, settings, workers).map_err(failed)?;
-                let BoundAddress::Ip(taken) = v4.address else {
-                    unreachable!("bound as an IP address")
-                };
-                bound.push(v4);
-                match bind_ip((Ipv6Addr::UNSPECIFIED, taken.port()).into(), settings, workers) {
-                    Ok(v6) => bound.push(v6),
-                    Err(error) if has_no_ipv6(&error) => {}
-                    Err(error) => return Err(failed(error)),
-                }
+        }
+        Address::Port(port) => {
+            let taken = open(SocketAddr::from((Ipv4Addr::UNSPECIFIED, *port)))?;
+            match open((Ipv6Addr::UNSPECIFIED, taken.port()).into()) {
+                Err(error) if !has_no_ipv6(&error) => return Err(error),
+                Ok(_) | Err(_) => {}
             }
         }
     }
@@ -143,13 +190,21 @@ fn has_no_ipv6(error: &io::Error) -> bool {
     matches!(code, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
-fn bind_ip(ip: SocketAddr, settings: &Settings, workers: usize) -> io::Result<Bound> {
+fn bind_ip(
+    ip: SocketAddr,
+    settings: &Settings,
+    workers: usize,
+    is_ours: bool,
+) -> io::Result<Bound> {
     // Without SO_REUSEPORT first: with it, a second instance by the same user would bind the
-    // same port unnoticed and take half of the connections.
-    let probe = ip_socket(ip, settings)?;
-    probe.bind(&ip.into())?;
-    let ip = local_ip(&probe)?;
-    drop(probe);
+    // same port unnoticed and take half of the connections. Where we are the first instance, that says nothing.
+    let ip = if is_ours {
+        ip
+    } else {
+        let probe = ip_socket(ip, settings)?;
+        probe.bind(&ip.into())?;
+        local_ip(&probe)?
+    };
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let socket = ip_socket(ip, settings)?;
@@ -161,10 +216,7 @@ fn bind_ip(ip: SocketAddr, settings: &Settings, workers: usize) -> io::Result<Bo
     for socket in &sockets {
         socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
     }
-    Ok(Bound {
-        address: BoundAddress::Ip(ip),
-        sockets: sockets.into_iter().map(OwnedFd::from).collect(),
-    })
+    Bound::new(BoundAddress::Ip(ip), sockets)
 }
 
 fn ip_socket(ip: SocketAddr, settings: &Settings) -> io::Result<PlainSocket> {
@@ -190,11 +242,11 @@ fn bind_unix(path: &Path, settings: &Settings, workers: usize) -> io::Result<Bou
     socket.listen(i32::try_from(settings.backlog).unwrap_or(i32::MAX))?;
     let mut sockets = Vec::with_capacity(workers);
     for _ in 1..workers {
-        sockets.push(OwnedFd::from(socket.try_clone()?));
+        sockets.push(socket.try_clone()?);
     }
-    sockets.push(OwnedFd::from(socket));
+    sockets.push(socket);
     let address = BoundAddress::Unix { path: path.to_owned(), file: socket_file(path)? };
-    Ok(Bound { address, sockets })
+    Bound::new(address, sockets)
 }
 
 /// Removes a socket file that nobody listens on any more; anything else in its place is left alone.

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) open_files: u64,
     pub(crate) drain_timeout: Duration,
     pub(crate) lame_duck: Duration,
+    /// Whether connections to backends that have left the config are cut after `drain_timeout`.
+    pub(crate) drains_removed: bool,
     pub(crate) nameservers: Vec<std::net::SocketAddr>,
     pub(crate) access_log: access_log::Settings,
     pub(crate) upstreams: Vec<UpstreamPlan>,
@@ -108,6 +110,7 @@ impl Plan {
             connections_max: config.process.connections_max.unwrap_or(carried),
             drain_timeout: config.process.drain_timeout.0,
             lame_duck: config.process.lame_duck.0,
+            drains_removed: config.process.removed_backends == value::RemovedBackends::Drain,
             nameservers: config.process.nameservers.clone(),
             access_log: access_log_settings(&config.log),
             upstreams: config

@@ -415,6 +415,14 @@ pub(crate) struct KeepaliveTimes {
 }
 
 impl SocketOptions {
+    /// The same on a socket that may have had others.
+    pub(crate) fn apply_anew(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        sockopt::set_tcp_nodelay(socket, false)?;
+        sockopt::set_socket_keepalive(socket, false)?;
+        sockopt::set_tcp_user_timeout(socket, 0)?;
+        self.apply(socket)
+    }
+
     /// Sets the options on a TCP socket; on a listening one, every accepted socket inherits them (Linux),
     /// which saves the calls for each connection.
     pub(crate) fn apply(&self, socket: BorrowedFd<'_>) -> io::Result<()> {

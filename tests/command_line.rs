@@ -58,6 +58,22 @@ fn the_config_is_evenkeel_toml_when_nothing_else_is_said() {
 }
 
 #[test]
+fn diff_says_what_another_file_would_change() {
+    let new = format!("[process]\nworkers = 7\n{}", GOOD.replace("[tcp.", "[tcp.other-"));
+    let said = run(&["diff", "-c", "x.toml", "new.toml"], &[("x.toml", GOOD), ("new.toml", &new)]);
+    assert_eq!(said.status.code(), Some(0), "{said:?}");
+    let said = text(&said.stdout);
+    assert!(said.contains("process.workers: 7 instead of nothing\n"), "{said}");
+    assert!(said.contains(": new\n") && said.contains(": removed\n"), "{said}");
+    assert!(said.contains("process.workers: takes effect with the next start only\n"), "{said}");
+    let same = run(&["diff", "-c", "x.toml", "x.toml"], &[("x.toml", GOOD)]);
+    assert_eq!(text(&same.stdout), "nothing would change\n");
+    let bad = run(&["diff", "-c", "x.toml", "bad.toml"], &[("x.toml", GOOD), ("bad.toml", BAD)]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert!(text(&bad.stderr).contains("bad.toml:3:1"), "{bad:?}");
+}
+
+#[test]
 fn check_speaks_json_when_asked() {
     let bad = run(&["check", "--json", "-c", "x.toml"], &[("x.toml", BAD)]);
     assert_eq!(bad.status.code(), Some(1));

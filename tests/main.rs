@@ -66,6 +66,8 @@ mod real_postgres;
 mod real_redis;
 mod real_tools;
 mod real_websocket;
+mod reload;
+mod reload_under_load;
 mod resets;
 mod round_robin;
 mod several_machines;

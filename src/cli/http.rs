@@ -28,5 +28,5 @@ pub(super) fn http(arguments: Arguments) -> u8 {
         }),
     }
     config.http.insert("http".into(), listener);
-    serve(config)
+    serve(config, None)
 }

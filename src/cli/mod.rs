@@ -3,8 +3,10 @@
 
 mod check;
 mod demo;
+mod diff;
 mod http;
 mod packet;
+mod reload;
 mod run;
 mod tcp;
 
@@ -30,7 +32,8 @@ pub(crate) mod exit {
 const EXIT_CODES: &str = "\
 Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start,
 4 not everything that was sent was answered.
-Signals to a running process: TERM, QUIT or the first INT drain; a second TERM or INT cuts; USR1 reopens logs.
+Signals to a running process: HUP reloads the config; TERM, QUIT or the first INT drain; a second TERM or INT cuts;
+USR1 reopens logs.
 More: https://github.com/evenkeel/evenkeel/tree/main/docs";
 
 /// A TCP and HTTP load balancer: one binary, one TOML file.
@@ -47,6 +50,10 @@ enum Command {
     Run(run::Arguments),
     /// Say everything that is wrong with a config file, and change nothing.
     Check(check::Arguments),
+    /// Say what another config file would change, key by key.
+    ///
+    /// Example: evenkeel diff -c /etc/evenkeel.toml new.toml
+    Diff(diff::Arguments),
     /// Balance TCP without a config file.
     ///
     /// Example: evenkeel tcp --listen :8080 --to '10.0.0.1:80,10.0.0.2:80*2' --balance least-connections
@@ -72,6 +79,7 @@ pub fn main() -> ExitCode {
     let code = match Line::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Diff(arguments) => diff::diff(&arguments),
         Command::Tcp(arguments) => tcp::tcp(arguments),
         Command::Http(arguments) => http::http(arguments),
         Command::Packet(arguments) => packet::packet(arguments),

@@ -1,9 +1,10 @@
 //! `evenkeel run`: read the config, start, obey signals, say how it ended.
-//! The signals are the promise of DESIGN section 2: TERM, QUIT and the first INT drain, a second TERM or INT cuts.
+//! The signals are a promise: HUP reloads, TERM, QUIT and the first INT drain, a second TERM or INT cuts.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::reload::Source;
 use super::{ConfigFile, complain, exit, wants_color};
 use crate::config::{Config, LogFormat};
 use crate::observe::diagnostics;
@@ -21,7 +22,8 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
             if !loaded.warnings.is_empty() {
                 complain(loaded.warnings.render(wants_color()).trim_end());
             }
-            serve(loaded.config)
+            let source = Source::new(&arguments.file.config, &loaded);
+            serve(loaded.config, Some(source))
         }
         Err(problems) => {
             complain(problems.render(wants_color()).trim_end());
@@ -30,8 +32,8 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
     }
 }
 
-/// Serves a config until a signal ends it.
-pub(super) fn serve(config: Config) -> u8 {
+/// Serves a config until a signal ends it; where it came from a file, that may be read again.
+pub(super) fn serve(config: Config, source: Option<Source>) -> u8 {
     diagnostics::start(&config.log.level.to_string(), config.log.format == LogFormat::Json);
     let names: Vec<String> = config.tcp.keys().chain(config.http.keys()).cloned().collect();
     let proxy = match Proxy::new(config) {
@@ -60,7 +62,7 @@ pub(super) fn serve(config: Config) -> u8 {
         let addresses: Vec<_> = running.addresses(&name).iter().map(ToString::to_string).collect();
         tracing::info!(listener = %name, "listening on {}", addresses.join(", "));
     }
-    match orders.obey(running) {
+    match orders.obey(running, source) {
         Report { cut: 0 } => tracing::info!("stopped; every connection had ended"),
         Report { cut } => tracing::warn!(cut, "stopped; open connections were cut"),
     }
@@ -94,7 +96,7 @@ impl Orders {
     }
 
     /// Obeys until the proxy has ended.
-    fn obey(self, mut running: Running) -> Report {
+    fn obey(self, mut running: Running, mut source: Option<Source>) -> Report {
         let Orders { runtime, mut terminate, mut quit, mut interrupt, .. } = self;
         let (mut reopen, mut hang_up, mut upgrade) = (self.reopen, self.hang_up, self.upgrade);
         let mut draining = false;
@@ -103,7 +105,15 @@ impl Orders {
                 let cut_if_draining = tokio::select! {
                     report = running.ended() => return report,
                     _ = reopen.recv() => { running.reopen_logs(); continue }
-                    _ = hang_up.recv() => { running.reload_certificates(); tracing::warn!("HUP: certificates and keys are read anew; this version needs a restart to apply a new config"); continue }
+                    _ = hang_up.recv() => {
+                        source.iter_mut().for_each(|source| source.reload(&running));
+                        running.reload_certificates();
+                        continue
+                    }
+                    () = changed(&mut source) => {
+                        source.iter_mut().for_each(|source| source.reload(&running));
+                        continue
+                    }
                     _ = upgrade.recv() => { tracing::warn!("USR2: this version cannot hand over to a new one; ignored"); continue }
                     _ = quit.recv() => false,
                     _ = terminate.recv() => true,
@@ -117,5 +127,13 @@ impl Orders {
                 }
             }
         })
+    }
+}
+
+/// Waits until a file that is to be watched has changed.
+async fn changed(source: &mut Option<Source>) {
+    match source {
+        Some(source) => source.changed().await,
+        None => std::future::pending().await,
     }
 }

@@ -5,6 +5,7 @@
 #[macro_use]
 mod section;
 mod balancing;
+mod changes;
 mod environment;
 mod gate;
 mod http;
@@ -24,6 +25,7 @@ mod verify;
 use indexmap::IndexMap;
 
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
+pub use changes::changes;
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
 pub use http::{
     ClientCertificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections,
@@ -74,6 +76,10 @@ section! {
         drain_timeout: Time = Time::seconds(30),
         /// How long to go on accepting after a request to stop, so that a balancer in front can notice first.
         lame_duck: Time = Time::seconds(0),
+        /// What becomes of relayed connections and tunnels whose backend a reload has removed: they go on, or have `drain-timeout` to end.
+        removed_backends: RemovedBackends = RemovedBackends::Keep,
+        /// Reload when the config file, or a file that it includes, has changed.
+        watch: bool = false,
         /// DNS servers for backend names. Default: those of the system.
         nameservers: Vec<std::net::SocketAddr> = Vec::new(),
     }

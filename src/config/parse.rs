@@ -26,6 +26,8 @@ pub struct Loaded {
     pub warnings: Problems,
     /// Every file that was read, the main one first.
     pub files: Vec<PathBuf>,
+    /// The folders in which further files may come to be included.
+    pub folders: Vec<PathBuf>,
 }
 
 impl Config {
@@ -66,12 +68,16 @@ impl Config {
         let path = path.as_ref();
         let mut findings = Findings::default();
         let mut files = vec![path.to_owned()];
+        let mut folders = Vec::new();
         let config = file(path, environment, &mut findings).map(|mut config| {
+            let beside = path.parent().unwrap_or(Path::new("."));
+            let patterns = config.include.iter().map(|pattern| beside.join(pattern));
+            folders.extend(patterns.filter_map(|pattern| Some(pattern.parent()?.to_owned())));
             files.extend(include::merge(&mut config, path, environment, &mut findings));
             config
         });
         let (config, warnings) = conclude(config, findings)?;
-        Ok(Loaded { config, warnings, files })
+        Ok(Loaded { config, warnings, files, folders })
     }
 }
 

@@ -31,8 +31,8 @@ pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
-    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, SameSite, Secure,
-    SendProxy,
+    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,
+    SameSite, Secure, SendProxy,
 };
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};

@@ -12,6 +12,8 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 
+use tokio::task::JoinSet;
+
 use crate::upstream::{EntryPlace, Upstream};
 
 /// Bounds of the time from one look-up to the next, whatever the TTL says.
@@ -48,19 +50,25 @@ pub(crate) fn resolver(nameservers: &[SocketAddr]) -> Result<TokioResolver, NetE
     builder.build()
 }
 
-/// Keeps every named entry of an upstream resolved, for ever. Runs on the control thread.
-pub(crate) fn follow(upstream: &Arc<Upstream>, resolver: &TokioResolver) {
+/// Keeps every named entry of an upstream resolved, for as long as these errands go on.
+pub(crate) fn follow(
+    upstream: &Arc<Upstream>,
+    resolver: &TokioResolver,
+    errands: &mut JoinSet<()>,
+) {
     for (entry, config) in upstream.rules.entries.iter().enumerate() {
         if let EntryPlace::Named { host, port } = &config.place {
+            // What it stood for in the config before stays until there is an answer.
+            let (v4, v6) = upstream.found(entry).into_iter().partition(IpAddr::is_ipv4);
             let name = Name {
                 upstream: Arc::clone(upstream),
                 entry,
                 host: host.clone(),
                 port: *port,
-                v4: Vec::new(),
-                v6: Vec::new(),
+                v4,
+                v6,
             };
-            tokio::spawn(name.follow(resolver.clone()));
+            errands.spawn(name.follow(resolver.clone()));
         }
     }
 }

@@ -216,6 +216,9 @@ impl<U> Action<U> {
     }
 }
 
+/// Gives the site by which the next request goes, as configs change while connections last; none if there is to be no next.
+pub(crate) type Sites<'a> = &'a dyn Fn() -> Option<Arc<Site>>;
+
 /// What all connections of one HTTP listener share.
 #[derive(Debug)]
 pub(crate) struct Site {

@@ -18,7 +18,7 @@ use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::upstream::connect::{Call, ConnectFailed, Efforts, Way};
 use crate::upstream::idle::{Kept, Quiet};
-use crate::upstream::{Affinity, Backend, InFlight, Upstream};
+use crate::upstream::{Affinity, Backend, Channel, InFlight, Upstream};
 
 /// A backend that can be asked.
 pub(super) struct Reached {
@@ -222,13 +222,13 @@ fn not_greeted(place: &InFlight, efforts: Efforts) -> ConnectFailed {
 /// The connections of HTTP/2 of one worker, by backend.
 #[derive(Debug, Default)]
 pub(super) struct SharedConnections {
-    // By the backend's place in memory, which is its own for as long as it is in the value.
-    by_backend: HashMap<*const Backend, Connections>,
+    // By the place in memory of the way to it, which is its own for as long as it is in the value.
+    by_backend: HashMap<*const Channel, Connections>,
 }
 
 #[derive(Debug)]
 struct Connections {
-    _backend: Arc<Backend>,
+    channel: Arc<Channel>,
     /// How long one may be idle.
     idle: Duration,
     list: Vec<Rc<multiplexed::Shared>>,
@@ -237,7 +237,7 @@ struct Connections {
 impl SharedConnections {
     /// A place on a connection that has room, the fullest first so that others can fall idle.
     fn take(&mut self, backend: &Arc<Backend>, streams_max: usize) -> Option<Place> {
-        let connections = self.by_backend.get_mut(&Arc::as_ptr(backend))?;
+        let connections = self.by_backend.get_mut(&Arc::as_ptr(backend.channel()))?;
         connections.list.retain(|shared| !shared.is_over());
         connections.list.iter().find_map(|shared| shared.take(streams_max))
     }
@@ -245,8 +245,13 @@ impl SharedConnections {
     /// A connection that is about to be opened; whoever comes meanwhile waits for it.
     fn open(&mut self, backend: &Arc<Backend>, idle: Duration) -> Opening {
         let (opening, shared) = Opening::begin();
-        let fresh = || Connections { _backend: Arc::clone(backend), idle, list: Vec::new() };
-        self.by_backend.entry(Arc::as_ptr(backend)).or_insert_with(fresh).list.push(shared);
+        let fresh =
+            || Connections { channel: Arc::clone(backend.channel()), idle, list: Vec::new() };
+        self.by_backend
+            .entry(Arc::as_ptr(backend.channel()))
+            .or_insert_with(fresh)
+            .list
+            .push(shared);
         opening
     }
 
@@ -254,7 +259,9 @@ impl SharedConnections {
     pub(super) fn sweep(&mut self) {
         let now = Instant::now();
         self.by_backend.retain(|_, connections| {
-            let idle = connections.idle;
+            // Nobody else knows the way any more: its backend has left the config.
+            let is_orphaned = Arc::strong_count(&connections.channel) == 1;
+            let idle = if is_orphaned { Duration::ZERO } else { connections.idle };
             connections.list.retain(|shared| {
                 if shared.idle_since().is_some_and(|since| now >= since + idle) {
                     shared.retire();

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::record::{Told, publish};
 use super::session::{Next, Session};
 use super::stream::Stream;
 use super::streams;
-use super::{Client, Site};
+use super::{Client, Rules, Site, Sites};
 use crate::observe::ended::Why;
 use crate::tcp::{Cut, Outcome, Scratch};
 use crate::upstream::InFlight;
@@ -43,12 +44,15 @@ enum Over {
     },
     /// The client speaks HTTP/2; its first bytes are still in the input.
     Preface,
+    /// The next request goes by another plan.
+    News,
 }
 
 /// What a client began with.
 enum Arrived {
     Request,
     Preface,
+    News,
 }
 
 /// How a client of HTTP/2 begins, as far as it looks like the head of a request (RFC 9113 3.4).
@@ -57,47 +61,81 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Serves one client from its first byte to its last.
 pub(crate) async fn serve(
     client: Client,
-    site: &Site,
+    (mut site, sites): (Arc<Site>, Sites<'_>),
     local: &Local,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Outcome {
     let Client { link, address, local: local_address, scheme, agreed } = client;
-    let caller = Caller { scheme, local: local_address, ..Caller::of(address, agreed) };
+    let mut caller = Caller { scheme, local: local_address, ..Caller::of(address, agreed) };
+    cut.want_news();
+    // It may have changed since the connection was accepted.
+    follow(&mut site, sites, cut);
     let ahead = Vec::new();
     if link.protocol() == Some(b"h2") || !site.rules.http1 {
-        return Box::pin(streams::serve(link, ahead, site, caller, local, cut)).await;
+        let sites = (site, sites);
+        return Box::pin(streams::serve(link, ahead, sites, caller, local, cut)).await;
     }
-    let stream = Stream::h1(link);
-    let mut session = Session::new(site, local, cut, caller, stream);
-    let over = session.run().await;
-    let spoke = session.requests > 0;
-    let why = match over {
-        Over::Ended(why) => why,
-        Over::Tunnel { backend, place } => {
-            Box::pin(session.tunnel(*backend, place, Some(scratch))).await
-        }
-        Over::Preface => {
-            let Session { stream: Stream::H1(stream), caller, .. } = session else {
-                return Outcome::without_backend(Why::InternalError, None);
-            };
-            let h1::Stream { socket: link, mut input, .. } = *stream;
-            let ahead = input.take_rest();
-            input.rest(local);
-            return Box::pin(streams::serve(link, ahead, site, caller, local, cut)).await;
-        }
-    };
-    Outcome { spoke, ..Outcome::without_backend(why, None) }
+    let mut stream = Stream::h1(link);
+    let (mut requests, mut since) = (0, Instant::now());
+    loop {
+        let mut session = Session::new(&site, local, cut, caller, stream);
+        session.requests = requests;
+        let over = session.run(&mut since).await;
+        let spoke = session.requests > 0;
+        let why = match over {
+            Over::Ended(why) => why,
+            Over::Tunnel { backend, place } => {
+                Box::pin(session.tunnel(*backend, place, Some(scratch))).await
+            }
+            Over::Preface => {
+                let Session { stream: Stream::H1(stream), caller, .. } = session else {
+                    return Outcome::without_backend(Why::InternalError, None);
+                };
+                let h1::Stream { socket: link, mut input, .. } = *stream;
+                let ahead = input.take_rest();
+                input.rest(local);
+                let sites = (site, sites);
+                return Box::pin(streams::serve(link, ahead, sites, caller, local, cut)).await;
+            }
+            Over::News => {
+                (requests, caller, stream) = (session.requests, session.caller, session.stream);
+                follow(&mut site, sites, cut);
+                continue;
+            }
+        };
+        return Outcome { spoke, ..Outcome::without_backend(why, None) };
+    }
+}
+
+/// How long a client may take, whose next head began at this time or not yet, and what it means if it takes longer.
+fn limit(rules: &Rules, head_began: Option<Instant>, since: Instant) -> (Option<Instant>, Why) {
+    match head_began {
+        Some(began) => (Some(began + rules.head_timeout), Why::HeadTimeout),
+        None => (rules.idle_timeout.map(|idle| since + idle), Why::IdleTimeout),
+    }
+}
+
+/// Goes by the site in force, or, where there is none any more, on to the end of what has begun.
+pub(super) fn follow(site: &mut Arc<Site>, sites: Sites<'_>, cut: &Cut) {
+    match sites() {
+        Some(newest) => *site = newest,
+        None => cut.ask_to_finish(),
+    }
 }
 
 impl Session<'_> {
     /// Request after request.
-    async fn run(&mut self) -> Over {
-        let mut since = Instant::now();
+    async fn run(&mut self, since: &mut Instant) -> Over {
         loop {
-            match self.next_request(since).await {
+            // Whatever the client has sent ahead.
+            if self.cut.take_news() {
+                return Over::News;
+            }
+            match self.next_request(*since).await {
                 Ok(Arrived::Request) => {}
                 Ok(Arrived::Preface) => return Over::Preface,
+                Ok(Arrived::News) => return Over::News,
                 Err(why) => {
                     if let Stream::H1(stream) = &mut self.stream {
                         stream.socket.close_notify();
@@ -128,7 +166,7 @@ impl Session<'_> {
                     return Over::Tunnel { backend, place };
                 }
             }
-            since = self.ended_at.take().unwrap_or_else(Instant::now);
+            *since = self.ended_at.take().unwrap_or_else(Instant::now);
         }
     }
 
@@ -139,13 +177,13 @@ impl Session<'_> {
         let mut head_began = (self.requests == 0).then_some(since);
         let Stream::H1(stream) = &mut self.stream else { return Err(Why::InternalError) };
         let may_be_preface = self.requests == 0 && rules.http2.is_some();
-        let mut is_preface = false;
+        let (mut is_preface, mut has_news) = (false, false);
         let outcome = poll_fn(|cx| {
             // What the client has not taken of the last answer comes first.
-            let flushed = match stream.poll_flush(cx) {
-                Poll::Ready(Err(_)) => return Poll::Ready(Err(Why::ClientReset)),
-                outcome => outcome.is_ready(),
-            };
+            let flush = stream.poll_flush(cx);
+            if matches!(flush, Poll::Ready(Err(_))) {
+                return Poll::Ready(Err(Why::ClientReset));
+            }
             let h1::Stream { socket, input, .. } = &mut **stream;
             let request = &mut self.request;
             let read = |bytes: &[u8]| {
@@ -155,7 +193,7 @@ impl Session<'_> {
                 }
                 request.read(bytes, &rules.head)
             };
-            if flushed
+            if flush.is_ready()
                 && let Poll::Ready(read) =
                     input.poll_head(cx, socket, self.local, rules.head.head_max, read)
             {
@@ -165,21 +203,22 @@ impl Session<'_> {
             if self.cut.is_asked(cx) {
                 return Poll::Ready(Err(Why::DrainCut));
             }
+            if nothing_yet && self.cut.take_news() {
+                has_news = true;
+                return Poll::Ready(Ok(Ok(())));
+            }
             if nothing_yet && self.requests > 0 && self.cut.is_finishing() {
                 return Poll::Ready(Err(Why::ClientFinished));
             }
             if !nothing_yet && head_began.is_none() {
                 head_began = Some(Instant::now());
             }
-            let (due, why) = match head_began {
-                Some(began) => (Some(began + rules.head_timeout), Why::HeadTimeout),
-                None => (rules.idle_timeout.map(|idle| since + idle), Why::IdleTimeout),
-            };
-            let over = self.alarm.is_over(cx, due);
-            if over { Poll::Ready(Err(why)) } else { Poll::Pending }
+            let (due, why) = limit(rules, head_began, since);
+            if self.alarm.is_over(cx, due) { Poll::Ready(Err(why)) } else { Poll::Pending }
         })
         .await;
         match outcome {
+            Ok(Ok(())) if has_news => Ok(Arrived::News),
             Ok(Ok(())) if is_preface => Ok(Arrived::Preface),
             Ok(Ok(())) => Ok(Arrived::Request),
             Ok(Err(HeadFailed::Ended)) => Err(Why::ClientFinished),

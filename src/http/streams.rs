@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -15,9 +16,9 @@ use futures_util::stream::FuturesUnordered;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use slab::Slab;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::Site;
 use super::alarm::Alarm;
 use super::forwarded::{Caller, port_of};
 use super::h2::{
@@ -25,8 +26,10 @@ use super::h2::{
 };
 use super::local::Local;
 use super::record::{Told, publish};
+use super::serve::follow;
 use super::session::{Next, Session};
 use super::stream::Stream;
+use super::{Site, Sites};
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::tcp::{Cut, Outcome};
@@ -44,12 +47,13 @@ pub(crate) struct Http2 {
 pub(super) async fn serve(
     link: Link,
     ahead: Vec<u8>,
-    site: &Site,
+    (mut site, sites): (Arc<Site>, Sites<'_>),
     caller: Caller,
     local: &Local,
     cut: &Cut,
 ) -> Outcome {
-    let Some(rules) = &site.rules.http2 else {
+    let first = Arc::clone(&site);
+    let Some(rules) = &first.rules.http2 else {
         return Outcome::without_backend(Why::BadRequest, None);
     };
     let local_address = caller.local.or_else(|| link.socket().local_address());
@@ -57,31 +61,33 @@ pub(super) async fn serve(
     let watch = Watch::new();
     let link = Batched::new(link);
     let io = Guarded::of_client(link.clone(), ahead, rules.floods.clone(), Rc::clone(&watch));
-    let greeting = builder(rules, site.rules.head.head_max).handshake(io);
-    let connection = tokio::select! {
-        biased;
-        greeted = tokio::time::timeout(site.rules.head_timeout, greeting) => greeted,
-        () = cut.asked() => return Outcome::without_backend(Why::DrainCut, None),
-    };
-    let connection = match connection {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return ended_badly(&error),
-        Err(_) => return Outcome::without_backend(Why::HeadTimeout, None),
+    let connection = match greet(&first, rules, io, cut).await {
+        Ok(connection) => connection,
+        Err(outcome) => return outcome,
     };
     let mut requests = FuturesUnordered::new();
     let mut alarm = Alarm::default();
     let mut conversation = Conversation::new(connection, watch);
-    let desk =
-        StreamDesk { site, caller: &caller, local, local_port: local_port.as_ref(), local_address };
+    let mut desk = StreamDesk {
+        site: Rc::new(Arc::clone(&site)),
+        caller: &caller,
+        local,
+        local_port: local_port.as_ref(),
+        local_address,
+    };
     poll_fn(|cx| {
+        if cut.take_news() {
+            follow(&mut site, sites, cut);
+            desk.site = Rc::new(Arc::clone(&site));
+        }
         loop {
             // A stream that was reset has room for another, but what it began may not be over yet.
             let has_room = requests.len() < rules.streams_max as usize;
-            match conversation.poll_request(cx, site.rules.requests_max, has_room) {
+            match conversation.poll_request(cx, first.rules.requests_max, has_room) {
                 Poll::Ready(Some((head, respond))) => {
                     let cut = Rc::new(Cut::default());
                     let key = conversation.cuts.insert(Rc::clone(&cut));
-                    requests.push(desk.answer(head, respond, cut, key));
+                    requests.push(desk.clone().answer(head, respond, cut, key));
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => break,
@@ -94,7 +100,7 @@ pub(super) async fn serve(
                 cx.waker().wake_by_ref();
             }
         }
-        let over = conversation.poll_over(cx, cut, &site.rules, requests.is_empty(), &mut alarm);
+        let over = conversation.poll_over(cx, cut, &first.rules, requests.is_empty(), &mut alarm);
         // What all of them have written in this turn goes out as one.
         let is_broken = matches!(link.poll_written(cx), Poll::Ready(Err(_)));
         if is_broken {
@@ -104,6 +110,26 @@ pub(super) async fn serve(
     })
     .await;
     conversation.outcome()
+}
+
+/// Exchanges the first frames with a client.
+async fn greet<T: AsyncRead + AsyncWrite + Unpin>(
+    site: &Site,
+    rules: &Http2,
+    io: T,
+    cut: &Cut,
+) -> Result<Connection<T, Bytes>, Outcome> {
+    let greeting = builder(rules, site.rules.head.head_max).handshake(io);
+    let greeted = tokio::select! {
+        biased;
+        greeted = tokio::time::timeout(site.rules.head_timeout, greeting) => greeted,
+        () = cut.asked() => return Err(Outcome::without_backend(Why::DrainCut, None)),
+    };
+    match greeted {
+        Ok(Ok(connection)) => Ok(connection),
+        Ok(Err(error)) => Err(ended_badly(&error)),
+        Err(_) => Err(Outcome::without_backend(Why::HeadTimeout, None)),
+    }
 }
 
 /// Streams of one connection that its client's errors may make us reset: what the crate takes for enough.
@@ -289,9 +315,11 @@ fn ended_badly(error: &h2::Error) -> Outcome {
 }
 
 /// What all streams of a connection share.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct StreamDesk<'a> {
-    site: &'a Site,
+    /// Counted by this connection alone: counting with all others, each request would cost more.
+    #[expect(clippy::redundant_allocation, reason = "each request takes and gives one back")]
+    site: Rc<Arc<Site>>,
     caller: &'a Caller,
     local: &'a Local,
     /// The port that the client connected to.
@@ -318,7 +346,7 @@ impl StreamDesk<'_> {
         let stream = multiplexed::Stream::of_client(respond, body, *limits);
         let stream = Stream::H2(Box::new(stream));
         let caller = self.caller.again();
-        let mut session = Session::new(self.site, self.local, &cut, caller, stream);
+        let mut session = Session::new(&self.site, self.local, &cut, caller, stream);
         session.local_port = self.local_port.cloned();
         session.local_address = self.local_address;
         (session.request, session.response) = self.local.take_heads();

@@ -33,6 +33,7 @@ impl Session<'_> {
         place: InFlight,
         scratch: Option<&RefCell<Scratch>>,
     ) -> Why {
+        self.cut.stay_at(&place);
         let began = Instant::now();
         let status = if matches!(self.stream, Stream::H1(_)) { 101 } else { 200 };
         let idle = self.site.rules.tunnel_timeout;

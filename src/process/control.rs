@@ -2,48 +2,54 @@
 //! It never carries a byte of traffic, so that nothing it does can hold traffic up.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::worker::{self, Acceptance, Crew, Task};
-use super::{LAST_LINES, LAST_MOMENTS, Report, section};
-use crate::discover::dns;
-use crate::health;
-use crate::observe::access_log::AccessLog;
-use crate::observe::counts::Tally;
+use super::doors::{Doors, Shares};
+use super::errands::Errands;
+use super::parts::{Parts, Shared};
+use super::worker::{self, Crew, Task};
+use super::{LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
+use crate::config::Config;
 use crate::observe::ended::Why;
-use crate::plan::{Plan, Share};
-use crate::tls::acme::Managed;
-use crate::tls::{Sectioned, Source, Watch};
-use crate::upstream::{EntryPlace, Upstream};
+use crate::plan::Share;
+use crate::upstream::Backend;
 
 /// What can be asked of a running proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Order {
     Drain,
     Cut,
     ReopenLogs,
     ReloadCertificates,
+    /// Serve by this config, and say what came of it.
+    Reload(Box<Config>, std::sync::mpsc::Sender<Result<Reloaded, ReloadError>>),
+}
+
+/// How a proxy is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Drain,
+    Cut,
 }
 
 /// Everything the control thread owns.
 pub(super) struct Control {
-    pub(super) plan: Plan,
-    pub(super) upstreams: Vec<Arc<Upstream>>,
-    pub(super) log: AccessLog,
-    pub(super) log_thread: Option<JoinHandle<()>>,
-    pub(super) tally: Arc<Tally>,
+    pub(super) parts: Parts,
+    pub(super) doors: Doors,
+    pub(super) shared: Shared,
+    pub(super) shown: Arc<Mutex<Shown>>,
     pub(super) inbox: mpsc::UnboundedReceiver<Order>,
     pub(super) report: watch::Sender<Option<Report>>,
-    pub(super) certificates: Arc<Watch>,
+    pub(super) errands: Errands,
 }
 
 /// The workers as the control thread sees them.
-struct Workers {
+pub(super) struct Workers {
     crew: Arc<Crew>,
     accepting: watch::Sender<bool>,
     /// Yields nothing any more when the last worker has ended.
@@ -53,138 +59,126 @@ struct Workers {
 
 impl Control {
     /// Starts the workers and the control thread.
-    pub(super) fn start(
-        self,
-        acceptances: Vec<Vec<Acceptance>>,
-        secured: Vec<Sectioned>,
-    ) -> io::Result<JoinHandle<()>> {
+    pub(super) fn start(self, acceptances: Shares) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let workers = start_workers(acceptances, self.plan.share)?;
+        let workers = start_workers(acceptances, self.parts.plan.share)?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             let report = self.report.clone();
-            let outcome = runtime.block_on(self.run(workers, secured));
+            let outcome = runtime.block_on(self.run(workers));
             // Files on a disk that does not answer must not hold up the stop.
             runtime.shutdown_background();
             report.send_replace(Some(outcome));
         })
     }
 
-    async fn run(mut self, mut workers: Workers, secured: Vec<Sectioned>) -> Report {
-        self.look_after_upstreams();
-        for (section, managed) in managed(&self.plan) {
-            tokio::spawn(managed.keep_up(section));
-        }
-        if !secured.is_empty() {
-            tokio::spawn(Arc::clone(&self.certificates).keep_up(secured));
-        }
-        if self.next_stop_order().await == Order::Drain {
+    async fn run(mut self, mut workers: Workers) -> Report {
+        self.errands.follow(&self.parts);
+        if self.next_stop(Some(&workers)).await == Stop::Drain {
             self.drain(&mut workers).await;
         }
+        self.doors.let_go();
         workers.accepting.send_replace(false);
-        for tasks in &workers.crew.tasks {
-            let _ = tasks.send(Task::CutAll);
-        }
+        workers.tell_all(|| Task::CutAll);
         let _ = tokio::time::timeout(LAST_MOMENTS, workers.alive.recv()).await;
         // A worker that does not end even now hangs in a fault of ours; the stop must not hang with it.
         for thread in workers.threads.drain(..).filter(JoinHandle::is_finished) {
             let _ = thread.join();
         }
-        let Control { log, log_thread, tally, .. } = self;
-        drop(log);
+        let Control { parts, doors, shared, .. } = self;
+        let log_threads = parts.log_threads;
+        drop((parts.log, parts.services, doors));
         // A log that nobody reads (a pipe whose reader stopped) must not hold up the stop.
-        if let Some(thread) = log_thread {
-            let until = Instant::now() + LAST_LINES;
-            while !thread.is_finished() && Instant::now() < until {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+        let until = Instant::now() + LAST_LINES;
+        while !log_threads.iter().all(JoinHandle::is_finished) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        Report { cut: tally.counts().ended_by(Why::DrainCut) }
+        Report { cut: shared.tally.counts().ended_by(Why::DrainCut) }
     }
 
-    fn look_after_upstreams(&self) {
-        let named = |upstream: &&Arc<Upstream>| {
-            upstream
-                .rules
-                .entries
-                .iter()
-                .any(|entry| matches!(entry.place, EntryPlace::Named { .. }))
-        };
-        if self.upstreams.iter().any(|upstream| named(&upstream)) {
-            match dns::resolver(&self.plan.nameservers) {
-                Ok(resolver) => {
-                    self.upstreams.iter().for_each(|upstream| dns::follow(upstream, &resolver))
-                }
-                Err(error) => tracing::error!(
-                    "names cannot be looked up: {error}; set `nameservers` in [process]"
-                ),
-            }
-        }
-        for (upstream, plan) in self.upstreams.iter().zip(&self.plan.upstreams) {
-            tokio::spawn(Arc::clone(upstream).keep_up());
-            if let Some(probe) = &plan.probe {
-                tokio::spawn(health::watch(Arc::clone(upstream), probe.clone()));
-            }
-        }
-    }
-
-    async fn next_stop_order(&mut self) -> Order {
+    /// Carries out orders until one of them is to stop. Once it is stopping, nothing is reloaded any more.
+    async fn next_stop(&mut self, workers: Option<&Workers>) -> Stop {
         loop {
             match self.inbox.recv().await {
-                Some(Order::ReopenLogs) => self.log.reopen(),
-                Some(Order::ReloadCertificates) => self.certificates.read_now(),
-                Some(order) => return order,
-                None => return Order::Cut,
+                Some(Order::ReopenLogs) => self.parts.log.reopen(),
+                Some(Order::ReloadCertificates) => self.errands.certificates().read_now(),
+                Some(Order::Reload(config, answer)) => {
+                    let outcome = match workers {
+                        Some(workers) => self.reload(*config, workers).await,
+                        None => Err(ReloadError::Stopping),
+                    };
+                    let _ = answer.send(outcome);
+                }
+                Some(Order::Drain) => return Stop::Drain,
+                Some(Order::Cut) | None => return Stop::Cut,
             }
         }
     }
 
     /// Lets connections end by themselves, until the time is over or a cut is ordered.
     async fn drain(&mut self, workers: &mut Workers) {
-        let open = self.tally.counts().open;
-        let (lame_duck, timeout) = (self.plan.lame_duck, self.plan.drain_timeout);
+        let open = self.shared.tally.counts().open;
+        let plan = &self.parts.plan;
+        let (lame_duck, timeout) = (plan.lame_duck, plan.drain_timeout);
         if !lame_duck.is_zero() {
             tracing::info!("stopping: still accepting for {lame_duck:?}");
             if tokio::time::timeout(lame_duck, self.cut_order()).await.is_ok() {
                 return;
             }
         }
+        self.doors.let_go();
         workers.accepting.send_replace(false);
-        for tasks in &workers.crew.tasks {
-            let _ = tasks.send(Task::FinishAll);
-        }
+        workers.tell_all(|| Task::FinishAll);
         tracing::info!(open, "draining: no new connections; open ones have {timeout:?} to end");
         let until = Instant::now() + timeout;
         tokio::select! {
             _ = workers.alive.recv() => {}
             () = self.cut_order() => tracing::info!("cutting what is still open"),
             () = tokio::time::sleep_until(until) => {
-                let open = self.tally.counts().open;
+                let open = self.shared.tally.counts().open;
                 tracing::warn!(open, "drain-timeout is over: cutting what is still open");
             }
         }
     }
 
     async fn cut_order(&mut self) {
-        while self.next_stop_order().await != Order::Cut {}
+        while self.next_stop(None).await != Stop::Cut {}
     }
 }
 
-/// The certificates that ACME is asked for, each once.
-fn managed(plan: &Plan) -> Vec<(String, Arc<Managed>)> {
-    let mut all: Vec<(String, Arc<Managed>)> = Vec::new();
-    for listener in &plan.listeners {
-        for (source, _) in listener.tls.iter().flat_map(|tls| &tls.identities) {
-            if let Source::Managed(managed) = source
-                && !all.iter().any(|(_, known)| known.file() == managed.file())
-            {
-                all.push((section(listener), Arc::clone(managed)));
+impl Workers {
+    /// Tells each of them the same.
+    pub(super) fn tell_all(&self, task: impl Fn() -> Task) {
+        for tasks in &self.crew.tasks {
+            let _ = tasks.send(task());
+        }
+    }
+
+    /// Has connections end, after a while, that stay at one of these backends, which have left the config.
+    pub(super) fn cut_removed(
+        &self,
+        removed: Arc<[Arc<Backend>]>,
+        patience: Duration,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let crew = Arc::clone(&self.crew);
+        async move {
+            tokio::time::sleep(patience).await;
+            for tasks in &crew.tasks {
+                let _ = tasks.send(Task::CutRemoved(Arc::clone(&removed)));
             }
         }
     }
-    all
+
+    /// Has each of them accept from its share of new sockets.
+    pub(super) fn accept_from(&self, shares: Shares) {
+        for (tasks, share) in self.crew.tasks.iter().zip(shares) {
+            for acceptance in share {
+                let _ = tasks.send(Task::Accept(acceptance));
+            }
+        }
+    }
 }
 
-fn start_workers(acceptances: Vec<Vec<Acceptance>>, share: Share) -> io::Result<Workers> {
+fn start_workers(acceptances: Shares, share: Share) -> io::Result<Workers> {
     let count = acceptances.len();
     let (tasks, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let crew = Arc::new(Crew { loads: (0..count).map(|_| Default::default()).collect(), tasks });

@@ -3,30 +3,32 @@
 
 mod capacity;
 mod control;
+mod doors;
+mod errands;
+mod parts;
+mod reload;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::connection::{Job, Service};
-use crate::http::{Gate, Site};
-use crate::limits::{Door, Places};
-use crate::listen::{self, BindError, Bound, BoundAddress};
-use crate::observe::access_log::AccessLog;
+use crate::config::problem::Problems;
+use crate::limits::Places;
+use crate::listen::BoundAddress;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
-use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
-use crate::route::Routes;
-use crate::tcp;
-use crate::tls::{Acceptor, Connector, Sectioned};
+use crate::plan::{self, ListenerPlan};
 use crate::upstream::Upstream;
 use control::{Control, Order};
-use worker::Acceptance;
+use doors::Doors;
+use errands::Errands;
+use parts::{Parts, Shared};
+pub(crate) use reload::after_restart;
 
 /// Why a proxy could not start. Nothing is left open.
 #[derive(Debug)]
@@ -77,6 +79,45 @@ impl std::error::Error for StartError {
     }
 }
 
+/// What came of a reload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What has changed, in words, a line each.
+    pub changes: Vec<String>,
+    /// What of it takes effect with the next start only.
+    pub after_restart: Vec<String>,
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug)]
+pub enum ReloadError {
+    /// The config has errors.
+    Config(Problems),
+    /// It could not be put into force: an address is in use, a certificate cannot be read.
+    Start(StartError),
+    /// The proxy is stopping, or has stopped.
+    Stopping,
+}
+
+impl std::fmt::Display for ReloadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ReloadError::Config(problems) => problems.fmt(f),
+            ReloadError::Start(error) => error.fmt(f),
+            ReloadError::Stopping => f.write_str("it is stopping"),
+        }
+    }
+}
+
+impl std::error::Error for ReloadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReloadError::Start(error) => Some(error),
+            ReloadError::Config(_) | ReloadError::Stopping => None,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
@@ -91,96 +132,42 @@ pub struct Running {
     ended: watch::Receiver<Option<Report>>,
     thread: Option<JoinHandle<()>>,
     tally: Arc<Tally>,
-    upstreams: Vec<Arc<Upstream>>,
-    addresses: Vec<(Arc<str>, BoundAddress)>,
+    shown: Arc<Mutex<Shown>>,
 }
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit();
-    let plan = Plan::compile(config, descriptors);
-    capacity::warn(&plan, descriptors);
     let system = |step| move |cause| StartError::System { step, cause };
     let tally = Arc::new(Tally::default());
-    let (log, log_thread) =
-        AccessLog::open(&plan.access_log, &tally).map_err(system("access log"))?;
-    let connectors: Vec<_> = plan.upstreams.iter().map(connector).collect::<Result<_, _>>()?;
-    let upstreams = plan.upstreams.iter().zip(&connectors);
-    let upstreams = upstreams.map(|(plan, tls)| Upstream::new(plan.rules.clone(), tls.clone()));
-    let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>().map_err(system("sticky"))?;
-    let places = Places::new(Some(plan.connections_max));
-    let acceptors: Result<Vec<_>, _> = plan.listeners.iter().map(acceptor).collect();
-    let acceptors = acceptors?;
-    let of_files = of_files(&plan, &acceptors, &connectors);
-    let services = plan
-        .listeners
-        .iter()
-        .zip(acceptors.clone())
-        .map(|(listener, tls)| service(listener, tls, &upstreams, &places, &log, &tally));
-    let services: Vec<_> = services.collect::<io::Result<_>>().map_err(system("split-cookie"))?;
-    let mut doors = Vec::new();
-    for (listener, service) in plan.listeners.iter().zip(services) {
-        let bound = listen::bind(&listener.listen, plan.workers).map_err(|error| {
-            doors.iter().for_each(|(_, bound): &(_, Bound)| bound.address.remove_socket_file());
-            refused(listener, error)
-        })?;
-        doors.extend(bound.into_iter().map(|bound| (Arc::clone(&service), bound)));
-    }
-    let addresses = doors
-        .iter()
-        .map(|(service, bound)| (Arc::clone(&service.listener), bound.address.clone()))
-        .collect();
-    let acceptances = share_out(doors, plan.workers);
+    let shared = Shared { descriptors, tally: Arc::clone(&tally), places: Places::new(None) };
+    let parts = Parts::make(config.clone(), &shared, None)?;
+    capacity::warn(&parts.plan, descriptors);
+    let mut doors = Doors::default();
+    let new = doors.prepare(&parts)?;
+    parts.enforce(&shared);
+    let acceptances = doors.change(new, parts.plan.workers);
+    let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors)));
     let (orders, inbox) = mpsc::unbounded_channel();
     let (report, ended) = watch::channel(None);
-    let control = Control {
-        plan,
-        upstreams: upstreams.clone(),
-        log,
-        log_thread,
-        tally: Arc::clone(&tally),
-        inbox,
-        report,
-        certificates: Arc::default(),
-    };
-    let thread = control.start(acceptances, of_files).map_err(system("start threads"))?;
-    Ok(Running { orders, ended, thread: Some(thread), tally, upstreams, addresses })
+    let errands = Errands::default();
+    let seen = Arc::clone(&shown);
+    let control = Control { parts, doors, shared, shown: seen, inbox, report, errands };
+    let thread = control.start(acceptances).map_err(system("start threads"))?;
+    Ok(Running { orders, ended, thread: Some(thread), tally, shown })
 }
 
-fn refused(listener: &ListenerPlan, error: BindError) -> StartError {
-    StartError::Listen { listener: section(listener), cause: Box::new(error) }
+/// What can be seen of a running proxy from outside.
+#[derive(Debug)]
+struct Shown {
+    upstreams: Vec<Arc<Upstream>>,
+    addresses: Vec<(Arc<str>, BoundAddress)>,
 }
 
-/// Who takes the clients of a listener through their handshakes, if they speak TLS.
-fn acceptor(listener: &ListenerPlan) -> Result<Option<Arc<Acceptor>>, StartError> {
-    let loaded = listener.tls.as_ref().map(Acceptor::load).transpose();
-    loaded.map(|loaded| loaded.map(Arc::new)).map_err(|flaw| StartError::Certificate {
-        listener: section(listener),
-        cause: Box::new(flaw),
-    })
-}
-
-/// Who goes through handshakes with the backends of an upstream, if they speak TLS.
-fn connector(upstream: &UpstreamPlan) -> Result<Option<Arc<Connector>>, StartError> {
-    let loaded = upstream.tls.as_ref().map(Connector::load).transpose();
-    loaded.map(|loaded| loaded.map(Arc::new)).map_err(|flaw| StartError::Certificate {
-        listener: format!("upstream.{}", upstream.rules.name),
-        cause: Box::new(flaw),
-    })
-}
-
-/// Everything that is made of files of TLS, by its section.
-fn of_files(
-    plan: &Plan,
-    acceptors: &[Option<Arc<Acceptor>>],
-    connectors: &[Option<Arc<Connector>>],
-) -> Vec<Sectioned> {
-    let listeners = plan.listeners.iter().zip(acceptors);
-    let listeners = listeners.filter_map(|(plan, tls)| Some((section(plan), tls.clone()? as _)));
-    let upstreams = plan.upstreams.iter().zip(connectors).filter_map(|(plan, tls)| {
-        Some((format!("upstream.{}", plan.rules.name), tls.clone()? as _))
-    });
-    listeners.chain(upstreams).collect()
+impl Shown {
+    fn of(parts: &Parts, doors: &Doors) -> Shown {
+        Shown { upstreams: parts.upstreams.clone(), addresses: doors.addresses() }
+    }
 }
 
 fn section(listener: &ListenerPlan) -> String {
@@ -191,71 +178,16 @@ fn section(listener: &ListenerPlan) -> String {
     format!("{kind}.{}", listener.name)
 }
 
-fn service(
-    plan: &ListenerPlan,
-    tls: Option<Arc<Acceptor>>,
-    upstreams: &[Arc<Upstream>],
-    places: &Arc<Places>,
-    log: &AccessLog,
-    tally: &Arc<Tally>,
-) -> io::Result<Arc<Service>> {
-    let find = |name: &Arc<str>| {
-        let upstream = upstreams.iter().find(|upstream| upstream.rules.name == *name);
-        Arc::clone(upstream.expect("a verified config names only upstreams that exist"))
-    };
-    let job = match &plan.job {
-        plan::Job::Tcp { rules, routes, upstream, plain } => Job::Tcp(tcp::Site {
-            rules: rules.clone(),
-            routes: routes.iter().map(|(when, name)| (when.clone(), find(name))).collect(),
-            upstream: upstream.as_ref().map(find),
-            plain: plain.as_ref().map(find),
-        }),
-        plan::Job::Http { rules, routes } => Job::Http(Arc::new(Site {
-            listener: Arc::clone(&plan.name),
-            rules: (**rules).clone(),
-            gate: Gate::new(&rules.gate),
-            gates: routes.iter().map(|(_, action)| Gate::new(&action.gate)).collect(),
-            actions: routes
-                .iter()
-                .map(|(_, action)| action.clone().with(find))
-                .collect::<io::Result<_>>()?,
-            routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
-            log: log.clone(),
-            tally: Arc::clone(tally),
-        })),
-    };
-    Ok(Arc::new(Service {
-        listener: Arc::clone(&plan.name),
-        door: Door::new(plan.door.clone(), Arc::clone(places)),
-        proxied: plan.proxied.clone(),
-        tls,
-        job,
-        log: log.clone(),
-        tally: Arc::clone(tally),
-    }))
-}
-
-/// Gives each worker its socket of every address.
-fn share_out(doors: Vec<(Arc<Service>, Bound)>, workers: usize) -> Vec<Vec<Acceptance>> {
-    let mut shares: Vec<Vec<Acceptance>> = (0..workers).map(|_| Vec::new()).collect();
-    for (service, bound) in doors {
-        for (share, fd) in shares.iter_mut().zip(bound.sockets) {
-            share.push(Acceptance { fd, service: Arc::clone(&service) });
-        }
-    }
-    shares
-}
-
 impl Running {
     /// The IP addresses a listener really listens on, with the port the system chose for port 0.
     pub fn addresses(&self, listener: &str) -> Vec<SocketAddr> {
-        let of_listener = self.addresses.iter().filter(|(name, _)| **name == *listener);
-        of_listener
-            .filter_map(|(_, address)| match address {
-                BoundAddress::Ip(address) => Some(*address),
-                BoundAddress::Unix { .. } => None,
-            })
-            .collect()
+        let shown = self.shown();
+        let of_listener = shown.addresses.iter().filter(|(name, _)| **name == *listener);
+        of_listener.filter_map(|(_, address)| address.ip()).collect()
+    }
+
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connections and bytes so far.
@@ -265,7 +197,21 @@ impl Running {
 
     /// The state of every backend of every upstream.
     pub fn backends(&self) -> Vec<BackendCounts> {
-        self.upstreams.iter().flat_map(|upstream| upstream.counts()).collect()
+        self.shown().upstreams.iter().flat_map(|upstream| upstream.counts()).collect()
+    }
+
+    /// Serves by another config from now on, or says why not and changes nothing. Blocks until it is done.
+    ///
+    /// What means the same in both goes on as it is: listeners stay open, backends keep their health, counts and idle
+    /// connections, and connections in progress go on as they began. Requests, packets and connections that begin later go by
+    /// the new config. What takes a restart is named in the answer.
+    pub fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
+        config.verify_or_problems().map_err(ReloadError::Config)?;
+        let (answer, answered) = std::sync::mpsc::channel();
+        let stopping = |_| ReloadError::Stopping;
+        let order = Order::Reload(Box::new(config), answer);
+        self.orders.send(order).map_err(|_| ReloadError::Stopping)?;
+        answered.recv().map_err(stopping)?
     }
 
     /// Stops accepting and lets open connections end, for as long as `drain-timeout` says. Returns at once.
@@ -315,7 +261,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.cut();
         self.join();
-        self.addresses.iter().for_each(|(_, address)| address.remove_socket_file());
+        self.shown().addresses.iter().for_each(|(_, address)| address.remove_socket_file());
     }
 }
 

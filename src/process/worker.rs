@@ -17,12 +17,13 @@ use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::connection::{Desk, Guest, Job, Service};
+use crate::connection::{Desk, Guest, Job, Slot};
 use crate::http;
 use crate::listen::Acceptor;
 use crate::plan::Share;
 use crate::tcp::packets::PacketPool;
 use crate::tcp::{Cut, Scratch};
+use crate::upstream::Backend;
 
 /// How many more connections than the least loaded worker one must have before it hands a fresh one over.
 const DRIFT_MIN: usize = 8;
@@ -43,7 +44,9 @@ const BEAT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Acceptance {
     pub(super) fd: OwnedFd,
-    pub(super) service: Arc<Service>,
+    pub(super) slot: Arc<Slot>,
+    /// Whether connections are still to be accepted from it.
+    pub(super) open: watch::Receiver<bool>,
 }
 
 /// What a worker can be told.
@@ -51,6 +54,12 @@ pub(super) struct Acceptance {
 pub(super) enum Task {
     /// Carry a connection that another worker accepted.
     Serve(Guest),
+    /// Accept from one more socket.
+    Accept(Acceptance),
+    /// Tell each connection that what it takes up next goes by a new plan; dropping this says that all have been told.
+    TellNews(mpsc::Sender<()>),
+    /// End connections that stay at one of these backends, unless it is in the config again.
+    CutRemoved(Arc<[Arc<Backend>]>),
     /// End each connection as soon as nothing is under way on it.
     FinishAll,
     /// End every connection now.
@@ -73,9 +82,14 @@ struct Worker {
     cuts: RefCell<Slab<Rc<Cut>>>,
     finishing: Cell<bool>,
     cutting: Cell<bool>,
+    /// Sockets that are accepted from.
+    acceptors: Cell<usize>,
+    /// Whether idle connections to backends are looked after.
+    sweeping: Cell<bool>,
     idle: Notify,
     /// Connections taken on since the last beat; none when the worker does not beat.
     since_beat: Cell<Option<u32>>,
+    accepting: watch::Receiver<bool>,
 }
 
 /// Runs a worker until accepting has stopped and its last connection has ended.
@@ -84,7 +98,7 @@ pub(super) fn run(
     crew: Arc<Crew>,
     acceptances: Vec<Acceptance>,
     tasks: mpsc::UnboundedReceiver<Task>,
-    accepting: watch::Receiver<bool>,
+    mut accepting: watch::Receiver<bool>,
     share: Share,
 ) -> io::Result<()> {
     let runtime = Builder::new_current_thread()
@@ -103,31 +117,16 @@ pub(super) fn run(
         cuts: RefCell::default(),
         finishing: Cell::new(false),
         cutting: Cell::new(false),
+        acceptors: Cell::new(0),
+        sweeping: Cell::new(false),
         idle: Notify::new(),
         since_beat: Cell::new(None),
+        accepting: accepting.clone(),
     });
-    let keeps_idle = |acceptance: &Acceptance| match &acceptance.service.job {
-        Job::Http(_) => true,
-        Job::Tcp(site) => site.rules.packets.is_some(),
-    };
-    let keeps_idle = acceptances.iter().any(keeps_idle);
     runtime.block_on(async {
-        let acceptors: Vec<_> = acceptances
-            .into_iter()
-            .map(|acceptance| {
-                let accept = Rc::clone(&worker).accept(acceptance, accepting.clone());
-                tokio::task::spawn_local(accept)
-            })
-            .collect();
-        if keeps_idle {
-            tokio::task::spawn_local(Rc::clone(&worker).sweep());
-        }
+        acceptances.into_iter().for_each(|acceptance| worker.begin_to_accept(acceptance));
         let follow = tokio::task::spawn_local(Rc::clone(&worker).follow(tasks));
-        for acceptor in acceptors {
-            if let Ok(Err(error)) = acceptor.await {
-                tracing::error!("a listening socket failed: {error}");
-            }
-        }
+        let _ = accepting.wait_for(|accepting| !accepting).await;
         worker.all_ended().await;
         follow.abort();
     });
@@ -137,16 +136,26 @@ pub(super) fn run(
 }
 
 impl Worker {
+    fn begin_to_accept(self: &Rc<Self>, acceptance: Acceptance) {
+        self.acceptors.set(self.acceptors.get() + 1);
+        self.look_after_idle(&acceptance.slot);
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = worker.accept(acceptance).await {
+                tracing::error!("a listening socket failed: {error}");
+            }
+            worker.acceptors.set(worker.acceptors.get() - 1);
+            worker.idle.notify_one();
+        });
+    }
+
     /// Accepts until told to stop, and then whatever the kernel has queued already.
-    async fn accept(
-        self: Rc<Self>,
-        acceptance: Acceptance,
-        mut accepting: watch::Receiver<bool>,
-    ) -> io::Result<()> {
-        let Acceptance { fd, service } = acceptance;
-        let mut acceptor = Acceptor::new(fd, service.listener.to_string())?;
+    async fn accept(self: &Rc<Self>, acceptance: Acceptance) -> io::Result<()> {
+        let Acceptance { fd, slot, mut open } = acceptance;
+        let mut accepting = self.accepting.clone();
+        let mut acceptor = Acceptor::new(fd, slot.now().listener.to_string())?;
         let take = |fd, client| {
-            if let Some(guest) = service.admit(fd, client) {
+            if let Some(guest) = slot.admit(fd, client) {
                 self.assign(guest);
             }
         };
@@ -154,10 +163,22 @@ impl Worker {
             tokio::select! {
                 accepted = acceptor.accept(take) => accepted?,
                 _ = accepting.wait_for(|accepting| !accepting) => break,
+                _ = open.wait_for(|open| !open) => break,
             }
         }
         acceptor.accept_queued(take);
         Ok(())
+    }
+
+    /// Begins to sweep, once there may be idle connections.
+    fn look_after_idle(self: &Rc<Self>, slot: &Slot) {
+        let keeps_idle = match &slot.now().job {
+            Job::Http(_) => true,
+            Job::Tcp(site) => site.rules.packets.is_some(),
+        };
+        if keeps_idle && !self.sweeping.replace(true) {
+            tokio::task::spawn_local(Rc::clone(self).sweep());
+        }
     }
 
     /// Serves a fresh connection here, or on the least loaded worker when this one has drifted too far above it.
@@ -246,6 +267,18 @@ impl Worker {
         while let Some(task) = tasks.recv().await {
             match task {
                 Task::Serve(guest) => self.serve(guest),
+                Task::Accept(acceptance) => self.begin_to_accept(acceptance),
+                Task::TellNews(told) => {
+                    self.each_cut().iter().for_each(|cut| cut.tell_news());
+                    drop(told);
+                    // There may be idle connections now where there were none.
+                    if !self.sweeping.replace(true) {
+                        tokio::task::spawn_local(Rc::clone(&self).sweep());
+                    }
+                }
+                Task::CutRemoved(removed) => {
+                    self.each_cut().iter().for_each(|cut| cut.ask_if_at(&removed));
+                }
                 Task::FinishAll => {
                     self.finishing.set(true);
                     self.desk.http.close_idle();
@@ -265,6 +298,9 @@ impl Worker {
     }
 
     async fn all_ended(&self) {
+        while self.acceptors.get() > 0 {
+            self.idle.notified().await;
+        }
         // Leaving and being handed a connection exclude each other.
         let load = &self.crew.loads[self.number];
         while load.compare_exchange(0, LEFT, AcqRel, Relaxed).is_err() {

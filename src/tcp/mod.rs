@@ -18,7 +18,7 @@ use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
-use crate::upstream::{Affinity, INSTANT_RESET, InFlight, Upstream};
+use crate::upstream::{Affinity, Backend, INSTANT_RESET, InFlight, Upstream};
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Side, Times};
 
@@ -65,6 +65,11 @@ impl Site {
 pub(crate) struct Cut {
     asked: Cell<bool>,
     finishing: Cell<bool>,
+    /// Whether somebody wants to know of a new plan, and whether there is one.
+    wants_news: Cell<bool>,
+    has_news: Cell<bool>,
+    /// Where it stays to its end, once that is known.
+    stays_at: RefCell<Option<(Arc<Upstream>, Arc<Backend>)>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -80,6 +85,42 @@ impl Cut {
     /// Whether the connection is to end as soon as it can without harm.
     pub(crate) fn is_finishing(&self) -> bool {
         self.finishing.get()
+    }
+
+    /// Says that from now on the connection is told of each new plan.
+    pub(crate) fn want_news(&self) {
+        self.wants_news.set(true);
+    }
+
+    /// Tells the connection that what it takes up next is to go by a new plan.
+    pub(crate) fn tell_news(&self) {
+        if self.wants_news.get() {
+            self.has_news.set(true);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether there is a new plan since this was last asked.
+    pub(crate) fn take_news(&self) -> bool {
+        self.has_news.take()
+    }
+
+    /// Says that the connection stays at this backend to its end.
+    pub(crate) fn stay_at(&self, place: &InFlight) {
+        let at = (Arc::clone(&place.upstream), Arc::clone(&place.backend));
+        *self.stays_at.borrow_mut() = Some(at);
+    }
+
+    /// Asks the connection to end now if it stays at one of these backends, and that is not in the config again.
+    pub(crate) fn ask_if_at(&self, removed: &[Arc<Backend>]) {
+        let has_left = |(upstream, backend): &(Arc<Upstream>, Arc<Backend>)| {
+            removed.iter().any(|removed| removed.is(backend)) && !upstream.has(backend)
+        };
+        if self.stays_at.borrow().as_ref().is_some_and(has_left) {
+            self.ask();
+        }
     }
 
     /// Asks the connection to end now.
@@ -154,6 +195,7 @@ pub(crate) fn serve(
             Ok(Connected { link, place, efforts }) => (link, place, efforts),
             Err(outcome) => return outcome,
         };
+        cut.stay_at(&place);
         let connected_at = Instant::now();
         let turns = Turns::new(rules, scratch, accepted, cut);
         let (end, carried) = match (link, backend) {

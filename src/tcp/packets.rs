@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use super::flow::Scratch;
 use super::{Client, Cut, Outcome, Rules};
+use crate::link::Link;
 use crate::upstream::connect::Efforts;
 use crate::upstream::idle::IdleConnections;
 use crate::upstream::key::Part;
@@ -118,15 +119,14 @@ impl PacketPool {
 }
 
 /// What a session needs of its worker and listener.
-#[derive(Clone, Copy)]
 pub(crate) struct PacketDesk<'a> {
     pub(crate) rules: &'a PacketRules,
-    pub(crate) upstream: &'a Arc<Upstream>,
+    pub(crate) upstream: Arc<Upstream>,
     pub(crate) pool: &'a PacketPool,
     pub(crate) scratch: &'a RefCell<Scratch>,
     pub(crate) cut: &'a Cut,
     affinity: Affinity,
-    told: Option<&'a [u8]>,
+    told: Option<Box<[u8]>>,
     client: Option<IpAddr>,
     /// What the bodies of packets begin with, that say who sent them.
     prefix: Option<[u8; PREFIX_BYTES]>,
@@ -134,6 +134,45 @@ pub(crate) struct PacketDesk<'a> {
     buffer_max: usize,
     /// Whether what backends send does not keep a client from being idle.
     only_client_counts: bool,
+}
+
+impl<'a> PacketDesk<'a> {
+    fn new(
+        client: Client,
+        rules: (&'a Rules, &'a PacketRules),
+        upstream: &Arc<Upstream>,
+        worker: (&'a RefCell<Scratch>, &'a PacketPool),
+        cut: &'a Cut,
+    ) -> (PacketDesk<'a>, Link) {
+        let Client { link, key, told, address, port } = client;
+        let desk = PacketDesk {
+            rules: rules.1,
+            // It may have changed since the client was accepted.
+            upstream: upstream.newest(),
+            pool: worker.1,
+            scratch: worker.0,
+            cut,
+            affinity: Affinity { key, session: None },
+            told,
+            client: address,
+            prefix: rules.1.prefixed.then(|| Who::new(address, port).prefix()),
+            buffer_max: rules.0.buffer_max,
+            only_client_counts: rules.0.only_client_counts,
+        };
+        (desk, link)
+    }
+}
+
+impl PacketDesk<'_> {
+    /// Goes by the upstream in force. Where there is none any more, or it wants to hear something else first, the client is
+    /// let go after the packets that are under way.
+    fn follow(&mut self) {
+        let newest = self.upstream.newest();
+        if newest.is_retired() || newest.rules.send_proxy != self.upstream.rules.send_proxy {
+            return self.cut.ask_to_finish();
+        }
+        self.upstream = newest;
+    }
 }
 
 /// Serves one client from its first packet to its last.
@@ -146,20 +185,8 @@ pub(crate) fn serve<'a>(
     cut: &'a Cut,
 ) -> impl Future<Output = Outcome> + 'a {
     async move {
-        let Client { link, key, told, address, port } = client;
-        let desk = PacketDesk {
-            rules: rules.1,
-            upstream,
-            pool: worker.1,
-            scratch: worker.0,
-            cut,
-            affinity: Affinity { key, session: None },
-            told: told.as_deref(),
-            client: address,
-            prefix: rules.1.prefixed.then(|| Who::new(address, port).prefix()),
-            buffer_max: rules.0.buffer_max,
-            only_client_counts: rules.0.only_client_counts,
-        };
+        cut.want_news();
+        let (mut desk, link) = PacketDesk::new(client, rules, upstream, worker, cut);
         let mut session = Session::new(link);
         let times = Times {
             idle: rules.0.idle_timeout,
@@ -167,6 +194,10 @@ pub(crate) fn serve<'a>(
         };
         let mut timer = pin!(tokio::time::sleep_until(times.due(&session)));
         let (why, detail) = poll_fn(|cx| {
+            // The next packet goes by the config in force.
+            if cut.take_news() {
+                desk.follow();
+            }
             loop {
                 if let Some(over) = session.turn(cx, &desk) {
                     return Poll::Ready(over);

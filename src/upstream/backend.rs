@@ -55,6 +55,14 @@ pub(crate) struct Backend {
     pub(crate) identity: Option<Identity>,
     pub(super) answers: Answers,
     connections_max: u32,
+    standing: Arc<Standing>,
+    /// Whose kept connections may be used: those that were made in the same way.
+    channel: Arc<Channel>,
+}
+
+/// What a backend is known by, and stays with it while its role changes: in a new config, or behind another name.
+#[derive(Debug)]
+pub(super) struct Standing {
     open: AtomicU32,
     connections: AtomicU64,
     failures: AtomicU64,
@@ -70,11 +78,33 @@ pub(crate) struct Backend {
     verdict: Mutex<Verdict>,
 }
 
+/// Stands for a way to a backend; a byte, so that each has a place in memory of its own.
+#[derive(Debug, Default)]
+pub(crate) struct Channel(#[expect(dead_code, reason = "only its place matters")] u8);
+
+impl Standing {
+    /// Of one that nothing is known of.
+    pub(super) fn new(verdict: Verdict) -> Arc<Standing> {
+        Arc::new(Standing {
+            open: AtomicU32::new(0),
+            connections: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            suspect: AtomicBool::new(false),
+            connected_at: AtomicU64::new(0),
+            failed_at: AtomicU64::new(0),
+            latency_stamp: AtomicU64::new(0),
+            latency_value: AtomicU64::new(0),
+            verdict: Mutex::new(verdict),
+        })
+    }
+}
+
 impl Backend {
     pub(super) fn new(
         address: BackendAddress,
         entry: &Entry,
-        verdict: Verdict,
+        (standing, channel): (Arc<Standing>, Arc<Channel>),
         of: &Upstream,
     ) -> Backend {
         let name: Arc<str> = address.to_string().into();
@@ -87,17 +117,24 @@ impl Backend {
             weight: entry.weight,
             backup: entry.backup,
             connections_max: entry.connections_max.unwrap_or(u32::MAX),
-            open: AtomicU32::new(0),
-            connections: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            suspect: AtomicBool::new(false),
-            connected_at: AtomicU64::new(0),
-            failed_at: AtomicU64::new(0),
-            latency_stamp: AtomicU64::new(0),
-            latency_value: AtomicU64::new(0),
-            verdict: Mutex::new(verdict),
+            standing,
+            channel,
         }
+    }
+
+    /// What stays with it.
+    pub(super) fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing)
+    }
+
+    /// The way to it.
+    pub(crate) fn channel(&self) -> &Arc<Channel> {
+        &self.channel
+    }
+
+    /// Whether it is the same, in whatever role.
+    pub(crate) fn is(&self, other: &Backend) -> bool {
+        Arc::ptr_eq(&self.standing, &other.standing)
     }
 
     /// Its name in the config, or its address, without a port; nothing for a Unix socket.
@@ -111,26 +148,29 @@ impl Backend {
     }
 
     pub(super) fn open(&self) -> u32 {
-        self.open.load(Relaxed)
+        self.standing.open.load(Relaxed)
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.open.load(SeqCst) < self.connections_max
+        self.standing.open.load(SeqCst) < self.connections_max
     }
 
     /// Counts one more connection, unless the limit is reached.
     pub(super) fn take_place(&self) -> bool {
         let max = self.connections_max;
-        self.open.fetch_update(SeqCst, SeqCst, |open| (open < max).then_some(open + 1)).is_ok()
+        self.standing
+            .open
+            .fetch_update(SeqCst, SeqCst, |open| (open < max).then_some(open + 1))
+            .is_ok()
     }
 
     pub(super) fn give_place_back(&self) {
-        self.open.fetch_sub(1, SeqCst);
+        self.standing.open.fetch_sub(1, SeqCst);
     }
 
     pub(super) fn connected(&self, since_start: Duration) {
-        self.connections.fetch_add(1, Relaxed);
-        self.connected_at.store(since_start.as_millis() as u64, Relaxed);
+        self.standing.connections.fetch_add(1, Relaxed);
+        self.standing.connected_at.store(since_start.as_millis() as u64, Relaxed);
     }
 
     /// Takes in how long it took: to connect, or with HTTP to begin an answer.
@@ -140,22 +180,22 @@ impl Backend {
         latency.observe(now, took.as_nanos() as u64);
         // Two workers at the same instant may lose one sample of an average, which is cheaper than a lock.
         let (stamp, value) = latency.parts();
-        self.latency_stamp.store(stamp, Relaxed);
-        self.latency_value.store(value.to_bits(), Relaxed);
+        self.standing.latency_stamp.store(stamp, Relaxed);
+        self.standing.latency_value.store(value.to_bits(), Relaxed);
     }
 
     fn latency_parts(&self) -> PeakEwma {
-        let value = f64::from_bits(self.latency_value.load(Relaxed));
-        PeakEwma::from_parts(LATENCY_DECAY_NS, self.latency_stamp.load(Relaxed), value)
+        let value = f64::from_bits(self.standing.latency_value.load(Relaxed));
+        PeakEwma::from_parts(LATENCY_DECAY_NS, self.standing.latency_stamp.load(Relaxed), value)
     }
 
     pub(super) fn failed(&self) {
-        self.failures.fetch_add(1, Relaxed);
+        self.standing.failures.fetch_add(1, Relaxed);
     }
 
     /// Counts an HTTP request that goes to it.
     pub(crate) fn asked(&self) {
-        self.requests.fetch_add(1, Relaxed);
+        self.standing.requests.fetch_add(1, Relaxed);
     }
 
     /// Peak EWMA of the time it takes to answer, in seconds, as faded as it is now.
@@ -164,15 +204,15 @@ impl Backend {
     }
 
     pub(super) fn is_suspect(&self) -> bool {
-        self.suspect.load(Relaxed)
+        self.standing.suspect.load(Relaxed)
     }
 
     /// Notes news about it, under the roster's lock; whether this is bad news after a connection that was made and lasted.
     pub(super) fn note_news(&self, now: Duration, suspect: bool) -> bool {
-        self.suspect.store(suspect, Relaxed);
+        self.standing.suspect.store(suspect, Relaxed);
         let now = now.as_millis() as u64;
-        let since = if suspect { self.failed_at.swap(now, Relaxed) } else { 0 };
-        let connected = self.connected_at.load(Relaxed);
+        let since = if suspect { self.standing.failed_at.swap(now, Relaxed) } else { 0 };
+        let connected = self.standing.connected_at.load(Relaxed);
         suspect && connected > since && connected + INSTANT_RESET.as_millis() as u64 <= now
     }
 
@@ -184,7 +224,7 @@ impl Backend {
     }
 
     pub(super) fn verdict(&self) -> MutexGuard<'_, Verdict> {
-        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+        self.standing.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn counts(&self, upstream: &str) -> BackendCounts {
@@ -200,9 +240,9 @@ impl Backend {
             weight: self.weight,
             state,
             open: self.open(),
-            connections: self.connections.load(Relaxed),
-            failures: self.failures.load(Relaxed),
-            requests: self.requests.load(Relaxed),
+            connections: self.standing.connections.load(Relaxed),
+            failures: self.standing.failures.load(Relaxed),
+            requests: self.standing.requests.load(Relaxed),
         }
     }
 }

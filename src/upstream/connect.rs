@@ -151,7 +151,8 @@ impl Upstream {
                 return Ok((Way::Kept(kept), place));
             }
             let began = Instant::now();
-            let outcome = self.connect_once(&place.backend, call).await;
+            // Who has waited may have got a place by a newer config, and then goes by that.
+            let outcome = place.upstream.connect_once(&place.backend, call).await;
             let took = began.elapsed();
             efforts.connect = Some(efforts.connect.unwrap_or_default() + took);
             match outcome {
@@ -161,7 +162,8 @@ impl Upstream {
                     return Ok((Way::Fresh(link), place));
                 }
                 Err(failed) => {
-                    let failed = self.note_failure(&place.backend, &failed, took, *efforts);
+                    let upstream = &place.upstream;
+                    let failed = upstream.note_failure(&place.backend, &failed, took, *efforts);
                     tried.push(Arc::clone(&place.backend));
                     if tried.len() as u32 > self.rules.retries {
                         return Err(failed);

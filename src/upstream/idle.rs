@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Backend;
+use super::backend::{Backend, Channel};
 
 /// What was configured for kept connections of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -38,8 +38,8 @@ pub(crate) struct Kept<C> {
 /// The idle connections of one worker, by backend.
 #[derive(Debug)]
 pub(crate) struct IdleConnections<C> {
-    // By the backend's place in memory, which is its own for as long as it is in the value.
-    by_backend: HashMap<*const Backend, Stack<C>, BuildHasherDefault<ByPlace>>,
+    // By the place in memory of the way to it, which is its own for as long as it is in the value.
+    by_backend: HashMap<*const Channel, Stack<C>, BuildHasherDefault<ByPlace>>,
 }
 
 /// Hashes a place in memory, which nobody outside can choose.
@@ -63,7 +63,7 @@ impl Hasher for ByPlace {
 
 #[derive(Debug)]
 struct Stack<C> {
-    _backend: Arc<Backend>,
+    channel: Arc<Channel>,
     newest_last: VecDeque<(Kept<C>, Instant)>,
 }
 
@@ -76,7 +76,7 @@ impl<C> Default for IdleConnections<C> {
 impl<C: Quiet> IdleConnections<C> {
     /// The connection that was used last and is still quiet; those that are not are closed.
     pub(crate) fn take(&mut self, backend: &Arc<Backend>, now: Instant) -> Option<Kept<C>> {
-        let stack = self.by_backend.get_mut(&Arc::as_ptr(backend))?;
+        let stack = self.by_backend.get_mut(&Arc::as_ptr(backend.channel()))?;
         while let Some((mut kept, until)) = stack.newest_last.pop_back() {
             if now < until && kept.connection.is_quiet() {
                 return Some(kept);
@@ -96,9 +96,8 @@ impl<C: Quiet> IdleConnections<C> {
         if kept.requests >= rules.requests || rules.max == 0 {
             return;
         }
-        let stack = self.by_backend.entry(Arc::as_ptr(backend)).or_insert_with(|| Stack {
-            _backend: Arc::clone(backend),
-            newest_last: VecDeque::new(),
+        let stack = self.by_backend.entry(Arc::as_ptr(backend.channel())).or_insert_with(|| {
+            Stack { channel: Arc::clone(backend.channel()), newest_last: VecDeque::new() }
         });
         if stack.newest_last.len() >= rules.max {
             // The oldest is the least likely to be of use.
@@ -114,7 +113,9 @@ impl<C: Quiet> IdleConnections<C> {
             stack
                 .newest_last
                 .retain_mut(|(kept, until)| now < *until && kept.connection.is_quiet());
-            !stack.newest_last.is_empty()
+            // Nobody else knows the way any more: its backend has left the config.
+            let is_orphaned = Arc::strong_count(&stack.channel) == 1;
+            !stack.newest_last.is_empty() && !is_orphaned
         });
     }
 

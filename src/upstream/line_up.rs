@@ -61,8 +61,7 @@ impl LineUp {
     /// Where in this line-up the given backends stand; those that have left it are nowhere.
     pub(super) fn positions(&self, backends: &[Arc<Backend>]) -> Vec<u32> {
         let all = self.backends.iter().enumerate();
-        let stand =
-            |known: &Arc<Backend>| backends.iter().any(|backend| Arc::ptr_eq(backend, known));
+        let stand = |known: &Arc<Backend>| backends.iter().any(|backend| backend.is(known));
         if backends.is_empty() {
             return Vec::new();
         }

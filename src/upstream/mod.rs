@@ -11,11 +11,13 @@ pub(crate) mod key;
 mod line_up;
 pub(crate) mod outliers;
 pub(crate) mod queue;
+mod roster;
+mod succession;
 #[cfg(test)]
 mod tests;
 
 use std::cell::OnceCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -28,7 +30,7 @@ use evenkeel_balance::{Algorithm, Ask, Member, Table};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub(crate) use backend::{Backend, BackendAddress, INSTANT_RESET};
+pub(crate) use backend::{Backend, BackendAddress, Channel, INSTANT_RESET};
 use cookie::{Cookie, CookieRules, Identity};
 use h2::H2;
 use introduce::SendProxy;
@@ -36,6 +38,7 @@ pub(crate) use key::KeyPart;
 use line_up::{LineUp, NoPick, OpenConnections, seed};
 use outliers::OutlierRules;
 use queue::Queue;
+use roster::{Roster, at_once};
 
 use crate::observe::counts::BackendCounts;
 use crate::socket::SocketOptions;
@@ -98,28 +101,27 @@ pub(crate) struct Upstream {
     pub(crate) tls: Option<Arc<Connector>>,
     line_up: ArcSwap<LineUp>,
     roster: Mutex<Roster>,
+    lasting: Arc<Lasting>,
+    /// Wakes the control thread to build a new line-up.
+    changed: Notify,
+    was_all_down: AtomicBool,
+}
+
+/// What an upstream has in common with those that it was in configs before.
+#[derive(Debug)]
+struct Lasting {
     ticket: AtomicU64,
     source_turn: AtomicUsize,
     /// Open connections over all backends, for bounded load.
     open: AtomicU64,
     queue: Queue,
-    /// Wakes the control thread to build a new line-up.
-    changed: Notify,
     started: Instant,
-    was_all_down: AtomicBool,
     /// When a lack of our own was last complained of, in seconds of the clock plus one.
     complained: AtomicU64,
-}
-
-/// What the names stand for, and how many backends are in which state; the lock of everything that is not a pick.
-#[derive(Debug)]
-struct Roster {
-    /// By entry: its backends' addresses; none while a name has never been resolved.
-    found: Vec<Option<Vec<BackendAddress>>>,
-    usable: usize,
-    ejected: usize,
-    /// Backends that left while they still had connections: their counts go on when they come back.
-    gone: Vec<Weak<Backend>>,
+    /// It has left the config.
+    is_retired: AtomicBool,
+    /// The one of the config in force.
+    newest: Mutex<Weak<Upstream>>,
 }
 
 /// Where a connection or request belongs.
@@ -141,32 +143,43 @@ pub(crate) struct InFlight {
 impl Upstream {
     /// Fails only for the key of a cookie.
     pub(crate) fn new(rules: Rules, tls: Option<Arc<Connector>>) -> io::Result<Arc<Upstream>> {
-        let found = rules
-            .entries
-            .iter()
-            .map(|entry| match &entry.place {
-                EntryPlace::At(address) => Some(vec![address.clone()]),
-                EntryPlace::Named { .. } => None,
-            })
-            .collect();
-        let upstream = Upstream {
-            queue: Queue::new(rules.queue_max),
-            tls,
-            cookie: rules.sticky.clone().map(Cookie::open).transpose()?,
-            line_up: ArcSwap::from_pointee(LineUp::empty(&rules.balance)),
-            roster: Mutex::new(Roster { found, usable: 0, ejected: 0, gone: Vec::new() }),
-            rules,
+        let lasting = Arc::new(Lasting {
             ticket: AtomicU64::new(0),
             source_turn: AtomicUsize::new(0),
             open: AtomicU64::new(0),
-            changed: Notify::new(),
+            queue: Queue::default(),
             started: Instant::now(),
-            was_all_down: AtomicBool::new(false),
             complained: AtomicU64::new(0),
-        };
-        let upstream = Arc::new(upstream);
+            is_retired: AtomicBool::new(false),
+            newest: Mutex::default(),
+        });
+        let cookie = rules.sticky.clone().map(Cookie::open).transpose()?;
+        let found = rules.entries.iter().map(|entry| at_once(&entry.place)).collect();
+        let roster = Roster { found, is_first: true, ..Roster::default() };
+        let line_up = LineUp::empty(&rules.balance);
+        let upstream = Upstream::with(rules, tls, cookie, lasting, (roster, line_up));
+        upstream.take_over();
         upstream.line_up_anew();
         Ok(upstream)
+    }
+
+    fn with(
+        rules: Rules,
+        tls: Option<Arc<Connector>>,
+        cookie: Option<Cookie>,
+        lasting: Arc<Lasting>,
+        (roster, line_up): (Roster, LineUp),
+    ) -> Arc<Upstream> {
+        Arc::new(Upstream {
+            rules,
+            cookie,
+            tls,
+            line_up: ArcSwap::from_pointee(line_up),
+            roster: Mutex::new(roster),
+            lasting,
+            changed: Notify::new(),
+            was_all_down: AtomicBool::new(false),
+        })
     }
 
     /// The backends of this moment, in configured order.
@@ -176,7 +189,7 @@ impl Upstream {
 
     /// Time since this upstream began, the clock of all verdicts.
     pub(crate) fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.lasting.started.elapsed()
     }
 
     /// Takes the next place by the configured algorithm.
@@ -192,8 +205,8 @@ impl Upstream {
         loop {
             let loads = OpenConnections {
                 backends: &line_up.backends,
-                total: self.open.load(Relaxed),
-                started: self.started,
+                total: self.lasting.open.load(Relaxed),
+                started: self.lasting.started,
                 now: OnceCell::new(),
             };
             let session = affinity.session.as_ref();
@@ -201,9 +214,9 @@ impl Upstream {
             // Who has a session takes nobody's turn: the turns are for those who come anew.
             let ticket = match preferred {
                 None if tried.is_empty() => {
-                    *ticket.get_or_insert_with(|| self.ticket.fetch_add(1, Relaxed))
+                    *ticket.get_or_insert_with(|| self.lasting.ticket.fetch_add(1, Relaxed))
                 }
-                _ => self.ticket.load(Relaxed),
+                _ => self.lasting.ticket.load(Relaxed),
             };
             let ask = Ask { key: affinity.key, tried, ticket, seed: seed(ticket), preferred };
             let Some(index) = line_up.pick(&loads, &ask) else {
@@ -211,7 +224,7 @@ impl Upstream {
             };
             let backend = &line_up.backends[index as usize];
             if backend.take_place() {
-                self.open.fetch_add(1, Relaxed);
+                self.lasting.open.fetch_add(1, Relaxed);
                 return Ok(InFlight { upstream: Arc::clone(self), backend: Arc::clone(backend) });
             }
         }
@@ -232,7 +245,13 @@ impl Upstream {
 
     /// Tells how connecting to a backend, or its first moments, went.
     pub(crate) fn note_traffic(&self, backend: &Backend, went_well: bool) {
-        if !self.rules.verdict.passive || (went_well && !backend.is_suspect()) {
+        if went_well && !backend.is_suspect() {
+            return;
+        }
+        if let Some(newer) = self.newer() {
+            return newer.note_traffic(backend, went_well);
+        }
+        if !self.rules.verdict.passive {
             return;
         }
         let now = self.now();
@@ -266,6 +285,9 @@ impl Upstream {
         backend: &Backend,
         change: impl FnOnce(&verdict::Rules, &mut Verdict, bool) -> Option<Change>,
     ) -> Option<Change> {
+        if let Some(newer) = self.newer() {
+            return newer.judge(backend, change);
+        }
         let mut roster = self.roster();
         let total = self.line_up.load().backends.len();
         let may_eject =
@@ -393,37 +415,11 @@ impl Upstream {
         members
     }
 
-    /// The backends in configured order; those known already are taken over with all their counts.
-    fn assemble(&self, roster: &mut Roster) -> Vec<Arc<Backend>> {
-        let old = self.line_up.load();
-        let gone = roster.gone.iter().filter_map(Weak::upgrade);
-        let known: HashMap<BackendAddress, Arc<Backend>> = gone
-            .chain(old.backends.iter().cloned())
-            .map(|backend| (backend.address.clone(), backend))
-            .collect();
-        let mut seen = HashSet::new();
-        let mut backends = Vec::new();
-        for (entry, addresses) in self.rules.entries.iter().zip(&roster.found) {
-            for address in
-                addresses.iter().flatten().filter(|address| seen.insert((*address).clone()))
-            {
-                let fresh = |verdict| Arc::new(Backend::new(address.clone(), entry, verdict, self));
-                backends.push(match known.get(address) {
-                    Some(backend) if backend.serves_as(entry) => Arc::clone(backend),
-                    // A name now stands for the address of another entry: its verdict stays, its role does not.
-                    Some(backend) => fresh(backend.verdict().clone()),
-                    // One that comes later starts slowly; those of the start all share the load from the beginning.
-                    None if old.pending => fresh(Verdict::new(self.now())),
-                    None => fresh(Verdict::joining(self.now())),
-                });
-            }
-        }
-        let left = known.values().filter(|backend| !seen.contains(&backend.address));
-        roster.gone = left.map(Arc::downgrade).collect();
-        backends
-    }
-
     fn tell_all_down(&self, line_up: &LineUp) {
+        // One that has not taken over says nothing.
+        if self.newer().is_some() {
+            return;
+        }
         let all_down = line_up.is_empty() && !line_up.pending;
         if all_down != self.was_all_down.swap(all_down, Relaxed) {
             let upstream = &self.rules.name;
@@ -438,7 +434,7 @@ impl Upstream {
     /// Whether to complain of a lack of our own: once a second, as it comes with every connection.
     fn may_complain(&self) -> bool {
         let second = self.now().as_secs() + 1;
-        self.complained.swap(second, Relaxed) != second
+        self.lasting.complained.swap(second, Relaxed) != second
     }
 
     /// The source address for the next connection to `to`, in turn, when any of its family is configured.
@@ -447,7 +443,7 @@ impl Upstream {
             || self.rules.sources.iter().filter(|source| source.is_ipv4() == to.is_ipv4());
         let count = fitting().count();
         (count > 0)
-            .then(|| self.source_turn.fetch_add(1, Relaxed) % count)
+            .then(|| self.lasting.source_turn.fetch_add(1, Relaxed) % count)
             .and_then(|turn| fitting().nth(turn).copied())
     }
 
@@ -482,8 +478,8 @@ fn is_ejected(verdict: &Verdict) -> bool {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.backend.give_place_back();
-        self.upstream.open.fetch_sub(1, Relaxed);
-        if self.upstream.queue.somebody_waits() {
+        self.upstream.lasting.open.fetch_sub(1, Relaxed);
+        if self.upstream.lasting.queue.somebody_waits() {
             self.upstream.serve_queue();
         }
     }

@@ -64,7 +64,7 @@ impl Upstream {
     /// Tells that a backend began to answer an HTTP request at `at`, and after what time.
     pub(crate) fn note_answer(&self, backend: &Backend, status: u16, at: Instant, took: Duration) {
         self.note_traffic(backend, true);
-        let now = at.saturating_duration_since(self.started);
+        let now = at.saturating_duration_since(self.lasting.started);
         // Nobody else asks for it.
         if self.rules.balance == Algorithm::LeastLatency {
             backend.answered(now, took);

@@ -14,11 +14,10 @@ use super::{Affinity, Backend, InFlight, Upstream};
 /// Waiting connections looked at when a place is free; those before may have tried that backend already.
 const LOOKED_AT: usize = 16;
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Queue {
     waiters: Mutex<VecDeque<Waiter>>,
     waiting: AtomicUsize,
-    max: usize,
 }
 
 #[derive(Debug)]
@@ -37,10 +36,6 @@ pub(crate) enum NoPlace {
 }
 
 impl Queue {
-    pub(super) fn new(max: u32) -> Queue {
-        Queue { waiters: Mutex::default(), waiting: AtomicUsize::new(0), max: max as usize }
-    }
-
     pub(super) fn somebody_waits(&self) -> bool {
         self.waiting.load(SeqCst) > 0
     }
@@ -57,7 +52,7 @@ impl Upstream {
         affinity: Affinity,
         tried: &[Arc<Backend>],
     ) -> Option<InFlight> {
-        if self.queue.somebody_waits() { None } else { self.pick(affinity, tried).ok() }
+        if self.lasting.queue.somebody_waits() { None } else { self.pick(affinity, tried).ok() }
     }
 
     /// Takes a place at once, or waits for one behind those who came before.
@@ -66,7 +61,7 @@ impl Upstream {
         affinity: Affinity,
         tried: &[Arc<Backend>],
     ) -> Result<InFlight, NoPlace> {
-        if !self.queue.somebody_waits() {
+        if !self.lasting.queue.somebody_waits() {
             match self.pick(affinity, tried) {
                 Ok(place) => return Ok(place),
                 Err(NoPick::NobodyLeft) => return Err(NoPlace::NobodyLeft),
@@ -75,15 +70,15 @@ impl Upstream {
         }
         let (sender, receiver) = oneshot::channel();
         {
-            let mut waiters = self.queue.lock();
+            let mut waiters = self.lasting.queue.lock();
             // Those who gave up still stand in the line; they do not count.
             waiters.retain(|waiter| !waiter.place.is_closed());
-            if waiters.len() >= self.queue.max {
+            if waiters.len() >= self.rules.queue_max as usize {
                 let nobody = self.line_up.load().is_empty();
                 return Err(if nobody { NoPlace::NobodyLeft } else { NoPlace::QueueFull });
             }
             waiters.push_back(Waiter { affinity, tried: tried.to_vec(), place: sender });
-            self.queue.waiting.store(waiters.len(), SeqCst);
+            self.lasting.queue.waiting.store(waiters.len(), SeqCst);
         }
         self.serve_queue();
         let until = Instant::now() + self.rules.queue_timeout;
@@ -98,9 +93,13 @@ impl Upstream {
 
     /// Hands out the places that are free now, oldest first.
     pub(super) fn serve_queue(self: &Arc<Self>) {
+        let newest = self.newest();
+        if !Arc::ptr_eq(&newest, self) {
+            return newest.serve_queue();
+        }
         // Places that nobody took any more are given back after the lock is released: giving back locks too.
         let mut unwanted = Vec::new();
-        let mut waiters = self.queue.lock();
+        let mut waiters = self.lasting.queue.lock();
         let mut at = 0;
         let mut all_full = false;
         while at < waiters.len().min(LOOKED_AT) {
@@ -130,7 +129,7 @@ impl Upstream {
                 }
             }
         }
-        self.queue.waiting.store(waiters.len(), SeqCst);
+        self.lasting.queue.waiting.store(waiters.len(), SeqCst);
         drop(waiters);
         drop(unwanted);
     }

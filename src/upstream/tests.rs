@@ -130,3 +130,57 @@ fn a_backend_is_called_by_its_name_in_the_config_or_by_its_address() {
     assert_eq!(&*authority(at(BackendAddress::Ip("[::1]:80".parse().unwrap()))), "[::1]:80");
     assert_eq!(&*authority(at(BackendAddress::Unix("/run/x".into()))), "localhost");
 }
+
+fn at(last: u8, weight: u32) -> Entry {
+    let place = EntryPlace::At(BackendAddress::Ip(address(last)));
+    Entry { place, weight, backup: false, connections_max: None }
+}
+
+#[test]
+fn what_stays_in_a_new_config_keeps_its_verdict_its_counts_and_its_kept_connections() {
+    let old = upstream(vec![at(1, 1), at(2, 1), named("app.test", false)]);
+    old.set_addresses(2, vec![address(3)]);
+    old.line_up_anew();
+    let place = old.pick(Affinity::default(), &[]).unwrap();
+    old.note_probe(&old.backends()[1], false, "refused");
+    let entries = vec![at(2, 5), at(1, 1), at(4, 1), named("app.test", false)];
+    let new = old.succeed(Rules { entries, ..old.rules.clone() }, None).unwrap();
+    new.take_over();
+    let [two, one, four, three] = &new.backends()[..] else { panic!("four") };
+    assert_eq!((one.open(), &*one.name), (1, "192.0.2.1:5432"));
+    assert!(!two.verdict().usable() && four.verdict().usable());
+    assert_eq!(&*three.name, "192.0.2.3:5432", "the name need not be looked up again");
+    assert!(Arc::ptr_eq(one.channel(), place.backend.channel()));
+    drop(place);
+    assert_eq!(one.open(), 0);
+    // News of a connection that began before is judged by the rules of now, and picks go on where they were.
+    old.note_probe(&old.backends()[1], true, "");
+    assert!(two.verdict().usable() && new.roster().usable == 4);
+    assert!(Arc::ptr_eq(&old.newest(), &new) && Arc::ptr_eq(&new.newest(), &new));
+}
+
+#[test]
+fn a_backend_that_is_reached_in_another_way_keeps_its_verdict_alone() {
+    let old = upstream(vec![at(1, 1)]);
+    let rules = Rules { transparent: true, ..old.rules.clone() };
+    let new = old.succeed(rules, None).unwrap();
+    let [before, after] = [&old.backends()[0], &new.backends()[0]];
+    assert!(before.is(after) && !Arc::ptr_eq(before.channel(), after.channel()));
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn who_waits_for_a_place_may_get_it_by_the_new_config() {
+    let full = |most| Entry { connections_max: Some(most), ..at(1, 1) };
+    let old = upstream(vec![full(1)]);
+    let _place = old.place(Affinity::default(), &[]).await.unwrap();
+    let waiting = {
+        let old = Arc::clone(&old);
+        tokio::spawn(async move { old.place(Affinity::default(), &[]).await.map(|_| ()) })
+    };
+    tokio::task::yield_now().await;
+    let new = old.succeed(Rules { entries: vec![full(2)], ..old.rules.clone() }, None).unwrap();
+    new.take_over();
+    let looked_after = tokio::spawn(Arc::clone(&new).keep_up());
+    assert_eq!(waiting.await.unwrap(), Ok(()));
+    looked_after.abort();
+}

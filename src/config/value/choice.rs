@@ -123,6 +123,16 @@ choice! {
 }
 
 choice! {
+    /// What becomes of connections whose backend has left the config.
+    pub enum RemovedBackends ("a word of removed-backends") {
+        /// They go on.
+        Keep = "keep",
+        /// They have `drain-timeout` to end, and are cut then.
+        Drain = "drain",
+    }
+}
+
+choice! {
     /// A version of HTTP.
     pub enum HttpVersion ("a version of HTTP") {
         /// HTTP/1.1, and HTTP/1.0 with it.

@@ -43,7 +43,7 @@ pub(crate) struct RateRules {
 /// The gates of one route with their counts, shared by all workers.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    rate: Option<(CountBy, RateTable)>,
+    rate: Option<(CountBy, Arc<RateTable>)>,
     places: Option<Arc<Places>>,
     auth: Option<Auth>,
     began: Instant,
@@ -60,13 +60,24 @@ struct Refused {
 
 impl Gate {
     pub(crate) fn new(rules: &Rules) -> Gate {
-        let table =
-            |rules: &RateRules| (rules.by.clone(), RateTable::new(rules.rate, rules.keys_max));
+        let table = |rules: &RateRules| {
+            (rules.by.clone(), RateTable::new(rules.rate, rules.keys_max).into())
+        };
         Gate {
             rate: rules.rate.as_ref().map(table),
             places: rules.requests_max.map(|max| Places::new(Some(max))),
             auth: rules.auth.clone().map(Auth::new),
             began: Instant::now(),
+        }
+    }
+
+    /// The same gate, with its counts, by rules that mean the same but for whom they let in.
+    pub(crate) fn again(&self, rules: &Rules) -> Gate {
+        Gate {
+            rate: self.rate.clone(),
+            places: self.places.clone(),
+            auth: rules.auth.clone().map(Auth::new),
+            began: self.began,
         }
     }
 

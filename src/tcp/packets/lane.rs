@@ -261,7 +261,7 @@ fn open(
 ) -> Pin<Box<dyn Future<Output = Result<Link, ConnectFailed>>>> {
     let (upstream, backend) = (Arc::clone(&place.upstream), Arc::clone(&place.backend));
     let (affinity, client) = (desk.affinity, desk.client);
-    let told: Option<Box<[u8]>> = desk.told.map(Box::from);
+    let told = desk.told.clone();
     Box::pin(async move {
         let call = Call { affinity, told: told.as_deref(), client };
         upstream.connect_to(&backend, call).await

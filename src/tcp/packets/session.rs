@@ -247,7 +247,7 @@ impl Session {
     }
 
     fn wait(&mut self, packet: Homeless, desk: &PacketDesk<'_>) {
-        let (upstream, tried) = (Arc::clone(desk.upstream), packet.course.tried.clone());
+        let (upstream, tried) = (Arc::clone(&desk.upstream), packet.course.tried.clone());
         let affinity = packet.course.affinity;
         let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
         self.waiting = Some(Box::new(Waiting { packet, place }));
@@ -262,9 +262,7 @@ impl Session {
         now: Instant,
     ) {
         place.backend.asked();
-        let goes = |lane: &&mut Box<Lane>| {
-            Arc::ptr_eq(&lane.backend, &place.backend) && lane.has_room(desk)
-        };
+        let goes = |lane: &&mut Box<Lane>| lane.backend.is(&place.backend) && lane.has_room(desk);
         let found = self.lanes.iter_mut().find(goes);
         let lane = match found {
             Some(lane) => lane,

@@ -259,6 +259,7 @@ pub(crate) async fn serve(
         Err(outcome) => return outcome,
     };
     let mut backend = Whole::new(link, &whole.replies, whole);
+    cut.stay_at(&place);
     (backend.is_backend, backend.streams) = (true, whole.stream_large);
     let connected_at = Instant::now();
     let turns = Turns::new(rules, scratch, accepted, cut);
