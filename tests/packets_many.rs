@@ -13,6 +13,7 @@ use evenkeel::Why;
 use crate::support::backend::{Backend, fresh_loopback};
 use crate::support::client::{Last, connect, read_to_last};
 use crate::support::packets::{BY_PACKET, answering, frame, leave, next};
+use crate::support::program::Program;
 use crate::support::{config, serve, until, until_ended};
 
 /// Up to the reply whose body begins with a dot.
@@ -246,6 +247,19 @@ fn a_client_that_never_reads_is_ended_for_being_idle() {
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest);
     assert!(rest.len() < 40_000_000);
+}
+
+#[test]
+fn nobody_spins_while_a_large_packet_waits_for_the_one_before_it() {
+    let slow = answering("S", Duration::from_millis(1500));
+    let rules = format!("{BY_PACKET}\nbuffer-max = \"64KiB\"");
+    let running = Program::run(&config(&[slow.address], "", &rules));
+    let mut client = connect(running.address("public"));
+    client.write_all(&[frame(&[7; 60_000]), frame(&[7; 60_000])].concat()).unwrap();
+    assert_eq!(next(&mut client).unwrap().map(|reply| reply.len()), Some(60_001));
+    let used = running.processor_time();
+    assert!(used < Duration::from_millis(700), "{used:?} of processor time");
+    assert_eq!(next(&mut client).unwrap().map(|reply| reply.len()), Some(60_001));
 }
 
 #[test]

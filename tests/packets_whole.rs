@@ -261,6 +261,55 @@ fn a_login_decides_where_a_connection_goes() {
 }
 
 #[test]
+fn the_login_too_says_who_sent_it() {
+    let (backend, seen) = keeping();
+    let rules = format!("{WHOLE}\nclient-prefix = true");
+    let balance = "balance = { hash = \"first-packet\" }";
+    let (_running, door) = serve(&config(&[backend.address], balance, &rules));
+    let mut client = connect(door);
+    client.write_all(&[frame(b"login"), frame(b"two")].concat()).unwrap();
+    until("both", || all(&seen).len() == 2 * (4 + 26) + 5 + 3);
+    let got = all(&seen);
+    let mut got = &got[..];
+    for wanted in [&b"login"[..], b"two"] {
+        let body = next(&mut got).unwrap().unwrap();
+        assert_eq!(body[16..18], client.local_addr().unwrap().port().to_be_bytes());
+        assert_eq!(&body[26..], wanted);
+    }
+}
+
+#[test]
+fn who_never_logs_in_is_ended_by_whichever_limit_comes_first() {
+    let (_backends, addresses) = three(Duration::ZERO);
+    let balance = "balance = { hash = \"first-packet\" }";
+    for (limits, why) in [
+        ("idle-timeout = \"off\"\nmax-duration = \"300ms\"", Why::MaxDuration),
+        ("idle-timeout = \"300ms\"", Why::IdleTimeout),
+    ] {
+        let (running, door) = serve(&config(&addresses, balance, &format!("{WHOLE}\n{limits}")));
+        let _client = connect(door);
+        until_ended(&running, why, 1);
+    }
+}
+
+#[test]
+fn who_has_got_half_a_packet_when_we_end_it_sees_no_end_in_order() {
+    let large = Backend::serving(|mut stream| {
+        next(&mut stream)?;
+        // More than all buffers on the way hold.
+        stream.write_all(&frame(&vec![7; 30_000_000]))
+    });
+    let rules = "packet = { length = \"u32be\", max = \"40MB\" }\nmax-duration = \"700ms\"";
+    let (running, door) = serve(&config(&[large.address], "", rules));
+    let mut client = connect(door);
+    client.write_all(&frame(b"x")).unwrap();
+    until_ended(&running, Why::MaxDuration, 1);
+    let (got, last) = read_to_last(&client);
+    assert!(got.len() < 30_000_004);
+    assert_eq!(last, Last::Reset);
+}
+
+#[test]
 fn only_whole_packets_keep_a_connection_alive_where_that_is_said() {
     let quiet = Backend::serving(|mut stream| stream.read_to_end(&mut Vec::new()).map(drop));
     for (counts, is_ended) in [("packets", true), ("client", false)] {

@@ -178,6 +178,11 @@ impl<C: Side, B: Side> Relay<C, B> {
         &self.backend
     }
 
+    /// Whether bytes wait for the backend, and for the client, to take them.
+    pub(crate) fn are_stuck(&self) -> (bool, bool) {
+        (self.up.is_stuck(), self.down.is_stuck())
+    }
+
     /// What has been carried so far.
     pub(crate) fn carried(&self) -> Carried {
         Carried { up: self.up.carried, down: self.down.carried, first_byte: self.first_byte }

@@ -374,6 +374,12 @@ fn what_is_put_before_a_body_is_counted_and_the_rest_of_the_header_stays() {
     let counts_itself = by_length("varint", 0, Some(0), 1000);
     let long = [&[127][..], &[7; 126]].concat();
     assert_eq!(prefixed(&counts_itself, &long).unwrap()[..6], [131, 1, b'o', b'h', b' ', 7]);
+    // Syslog over TCP ends its length with a space (RFC 6587).
+    let decimal = by_length("decimal", 0, None, 100);
+    assert_eq!(prefixed(&decimal, b"5 hello").unwrap(), b"8 oh hello");
+    let mut to = Vec::new();
+    decimal.write(b"hello", b"0 ", &mut to).unwrap();
+    assert_eq!(to, b"5 hello");
     // The largest may become larger: it is the field that must be able to say so.
     let byte = by_length("u8", 0, None, 256);
     let largest = [&[252][..], &[7; 252]].concat();

@@ -70,6 +70,7 @@ impl Inbox {
             self.bytes = Vec::new();
         } else if from > self.bytes.len() / 2 {
             self.bytes.drain(..from);
+            self.bytes.shrink_to(KEPT_ROOM);
         } else {
             self.done = from;
         }
@@ -105,7 +106,32 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn put(&mut self, bytes: &[u8]) {
+        if self.is_bulky() {
+            self.forget(self.gone());
+        }
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The same where what has been written in part may be asked for again, from there on.
+    pub(super) fn put_after(&mut self, from: u64, bytes: &[u8]) {
+        if self.is_bulky() {
+            self.forget(from);
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Whether most of what is held has been written.
+    pub(super) fn is_bulky(&self) -> bool {
+        self.written > KEPT_ROOM && self.written > self.bytes.len() / 2
+    }
+
+    /// Gives back the room of what stands before that, and has been written.
+    fn forget(&mut self, before: u64) {
+        let gone = usize::try_from(before.saturating_sub(self.before)).unwrap_or(usize::MAX);
+        let gone = gone.min(self.written);
+        self.bytes.drain(..gone);
+        self.before += gone as u64;
+        self.written -= gone;
     }
 
     /// Writes what would be the last to wait, if nothing does; what is not taken waits. An error shows in the next flush.
@@ -212,6 +238,22 @@ mod tests {
         assert!(inbox.is_empty());
         assert_eq!(found.concat(), stream);
         assert_eq!(found.len(), 4);
+    }
+
+    #[test]
+    fn what_has_been_written_gives_its_room_back_although_more_waits() {
+        let mut outbox = Outbox::default();
+        outbox.put(&[1; 3000]);
+        let second = outbox.end()..outbox.end() + 5000;
+        outbox.put(&[2; 5000]);
+        outbox.written = 6000;
+        // The second has gone in part, and is still there whole.
+        outbox.put_after(second.start, &[3; 10]);
+        assert_eq!((outbox.bytes.len(), outbox.waiting(), outbox.gone()), (5010, 2010, 6000));
+        assert_eq!(outbox.slice(&second), Some(&[2; 5000][..]));
+        outbox.written = 5000;
+        outbox.put(&[4; 10]);
+        assert_eq!((outbox.bytes.len(), outbox.waiting(), outbox.gone()), (20, 20, 8000));
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub(super) struct Lane {
     outbox: Outbox,
     /// In the order in which they were sent.
     pub(super) owed: VecDeque<Owed>,
+    /// It was not read from, as others were awaited.
+    was_skipped: bool,
     /// It was opened a while ago, and nothing has come over it since it was taken out of its rest.
     may_be_stale: bool,
 }
@@ -108,7 +110,15 @@ impl Lane {
         }
         let (inbox, outbox, owed) = Default::default();
         let (way, backend) = (Way::Opening(open(place, desk)), Arc::clone(&place.backend));
-        Box::new(Lane { backend, way, inbox, outbox, owed, may_be_stale: false })
+        Box::new(Lane {
+            backend,
+            way,
+            inbox,
+            outbox,
+            owed,
+            was_skipped: false,
+            may_be_stale: false,
+        })
     }
 
     /// Takes a packet to be sent: at once, if a context is given, as no other follows. Gives where it stands.
@@ -116,7 +126,14 @@ impl Lane {
         let start = self.outbox.end();
         match (cx, &mut self.way) {
             (Some(cx), Way::Open(link)) => self.outbox.put_last(cx, link, packet),
-            _ => self.outbox.put(packet),
+            _ if self.outbox.is_bulky() => {
+                let is_not_gone = |owed: &&Owed| owed.place_in_lane.end > self.outbox.gone();
+                let from =
+                    self.owed.iter().filter(is_not_gone).map(|owed| owed.place_in_lane.start);
+                let from = from.min().unwrap_or(start);
+                self.outbox.put_after(from, packet);
+            }
+            _ => self.outbox.put_after(0, packet),
         }
         start..start + packet.len() as u64
     }
@@ -216,6 +233,18 @@ impl Lane {
     /// Whether its backend may have ended it before it could see a packet on it, which is nobody's fault.
     pub(super) fn may_be_stale(&self) -> bool {
         self.may_be_stale
+    }
+
+    /// Leaves what it may have to say unread.
+    pub(super) fn skip(&mut self) {
+        self.was_skipped = true;
+    }
+
+    /// Takes it up again, if it was skipped.
+    pub(super) fn resume(&mut self, desk: &PacketDesk<'_>) {
+        if std::mem::take(&mut self.was_skipped) {
+            self.give_time(desk);
+        }
     }
 
     /// It was not read from, and has as much time as if it had just been asked.

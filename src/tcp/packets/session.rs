@@ -141,16 +141,17 @@ impl Session {
         scratch: &mut Scratch,
     ) -> Result<bool, End> {
         let at_limit = self.slots.len() >= desk.rules.in_flight_max;
-        if self.over.is_some() || self.waiting.is_some() || at_limit {
+        let is_blocked = self.over.is_some() || self.waiting.is_some() || at_limit;
+        if !is_blocked && self.is_full && self.take_packets(cx, desk, &[]) {
+            return Ok(true);
+        }
+        if is_blocked || self.is_full {
             // Nobody reads from it: a reset would go unnoticed.
             let may_look = self.over.is_none() && self.outbox.waiting() == 0;
             if may_look && self.client.poll_broken(cx) {
                 return Err((Why::ClientReset, None));
             }
             return Ok(false);
-        }
-        if self.is_full {
-            return Ok(self.take_packets(cx, desk, &[]));
         }
         if self.outbox.waiting() > REPLIES_HELD {
             return Ok(false);
@@ -174,12 +175,14 @@ impl Session {
         }
         self.carried.up += count as u64;
         let fresh = &scratch.bytes()[..count];
-        Ok(self.take_packets(cx, desk, fresh))
+        self.take_packets(cx, desk, fresh);
+        Ok(true)
     }
 
+    /// Begins with what has come, as far as there is room; whether anything was done.
     fn take_packets(&mut self, cx: &mut Context<'_>, desk: &PacketDesk<'_>, fresh: &[u8]) -> bool {
         let mut inbox = std::mem::take(&mut self.inbox);
-        let now = Instant::now();
+        let (now, mut any) = (Instant::now(), false);
         self.is_full = false;
         let outcome = inbox.cut(&desk.rules.packets, fresh, |packet, is_last| {
             let is_at_limit = self.slots.len() >= desk.rules.in_flight_max
@@ -189,13 +192,15 @@ impl Session {
                 self.begin(is_last.then_some(&mut *cx), packet, desk, now);
             }
             self.is_full = !has_room;
+            any |= has_room;
             has_room
         });
         self.inbox = inbox;
         if let Err(refusal) = outcome {
             self.over = Some((Why::BadPacket, Some(refusal.to_string())));
+            any = true;
         }
-        true
+        any
     }
 
     /// Begins with a packet of the client.

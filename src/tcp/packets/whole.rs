@@ -104,6 +104,29 @@ impl<'a> Whole<'a> {
         Poll::Ready(Ok(Some(&self.out[..length])))
     }
 
+    /// Has what waits to be passed on say who sent it, and what comes after it.
+    fn begin_to_prefix(&mut self, prefix: [u8; PREFIX_BYTES]) {
+        let waiting = std::mem::take(&mut self.out).split_off(self.taken);
+        (self.taken, self.prefix) = (0, Some(prefix));
+        let (mut progress, mut rest) = (PacketProgress::default(), &waiting[..]);
+        while let Ok(PacketRead::Whole { length }) = self.packets.read(rest, &mut progress) {
+            let (packet, behind) = rest.split_at(length);
+            if let Err(refusal) = self.packets.write_prefixed(packet, &prefix, &mut self.out) {
+                self.refusal = Some(refusal);
+                return;
+            }
+            if behind.is_empty() {
+                return;
+            }
+            rest = behind;
+        }
+    }
+
+    /// Whether a part of a packet has been passed on, and the rest has not.
+    fn is_within(&self) -> bool {
+        self.owed > 0 || self.taken > 0
+    }
+
     /// Gives what waits to be passed on.
     fn give(&mut self, into: &mut [u8]) -> usize {
         let waiting = &self.out[self.taken..];
@@ -236,14 +259,16 @@ pub(crate) async fn serve(
     let Client { link, mut key, told, address, port } = client;
     let mut client = Whole::new(link, &whole.packets, whole);
     if upstream.rules.key_part.is_first_packet() {
-        match begin(&mut client, rules, scratch, cut).await {
+        match begin(&mut client, rules, accepted, scratch, cut).await {
             Ok(packet) => key = upstream.packet_key(&packet, &mut None).unwrap_or(key),
             Err((why, detail)) => return Outcome::without_backend(why, detail),
         }
     }
     let who = Who::new(address, port);
     client.streams = whole.stream_large;
-    client.prefix = whole.prefixed.then(|| who.prefix());
+    if whole.prefixed {
+        client.begin_to_prefix(who.prefix());
+    }
     let prologue = match whole.prologue.as_ref().map(|it| it.packet(&whole.packets, &who)) {
         None => Vec::new(),
         Some(Ok(packet)) => packet,
@@ -263,9 +288,12 @@ pub(crate) async fn serve(
     (backend.is_backend, backend.streams) = (true, whole.stream_large);
     let connected_at = Instant::now();
     let turns = Turns::new(rules, scratch, accepted, cut);
+    let ours = prologue.len() as u64;
     let mut relay = Relay::resumed(client, backend, prologue, Vec::new());
     let end = turns.run(&mut relay).await;
-    let carried = relay.carried();
+    let mut carried = relay.carried();
+    carried.up = carried.up.saturating_sub(ours);
+    reset_torn(end, &relay);
     note_end(&place, end, carried, connected_at);
     let (why, detail) = verdict(end, &relay);
     if why == Why::BadPacket {
@@ -280,24 +308,50 @@ pub(crate) async fn serve(
 async fn begin(
     client: &mut Whole<'_>,
     rules: &Rules,
+    accepted: Instant,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> Result<Vec<u8>, (Why, Option<String>)> {
-    let first = poll_fn(|cx| {
-        let first = ready!(client.poll_first(cx, scratch));
-        Poll::Ready(first.map(|packet| packet.map(<[u8]>::to_vec)))
-    });
-    let patience = rules.idle_timeout.unwrap_or(NEVER);
-    let first = tokio::select! {
-        first = tokio::time::timeout(patience, first) => first,
-        () = cut.asked() => return Err((Why::DrainCut, None)),
-    };
-    match first {
-        Err(_) => Err((Why::IdleTimeout, None)),
-        Ok(Err(_)) => Err((Why::ClientReset, None)),
-        Ok(Ok(Some(packet))) => Ok(packet),
-        Ok(Ok(None)) if client.refusal.is_some() => Err((Why::BadPacket, client.complaint())),
-        Ok(Ok(None)) => Err((Why::ClientFinished, client.complaint())),
+    let never = accepted + NEVER;
+    let last = rules.max_duration.map_or(never, |most| accepted + most);
+    let mut active = accepted;
+    loop {
+        let come = client.come();
+        let due = rules.idle_timeout.map_or(never, |idle| active + idle).min(last);
+        let first = poll_fn(|cx| {
+            let first = ready!(client.poll_first(cx, scratch));
+            Poll::Ready(first.map(|packet| packet.map(<[u8]>::to_vec)))
+        });
+        let first = tokio::select! {
+            first = tokio::time::timeout_at(due, first) => first,
+            () = cut.asked() => return Err((Why::DrainCut, None)),
+        };
+        match first {
+            Err(_) if due == last => return Err((Why::MaxDuration, None)),
+            // Something has come since then, and that was not long ago.
+            Err(_) if client.come() != come => active = Instant::now(),
+            Err(_) => return Err((Why::IdleTimeout, None)),
+            Ok(Err(_)) => return Err((Why::ClientReset, None)),
+            Ok(Ok(Some(packet))) => return Ok(packet),
+            Ok(Ok(None)) if client.refusal.is_some() => {
+                return Err((Why::BadPacket, client.complaint()));
+            }
+            Ok(Ok(None)) => return Err((Why::ClientFinished, client.complaint())),
+        }
+    }
+}
+
+/// Whoever has got a part of a packet, whose rest we keep back, must not take it for a whole one.
+fn reset_torn(end: End, relay: &Relay<Whole<'_>, Whole<'_>>) {
+    if !matches!(end, End::Cut | End::TooLong | End::Idle) {
+        return;
+    }
+    let (is_up_stuck, is_down_stuck) = relay.are_stuck();
+    if is_up_stuck || relay.client().is_within() {
+        relay.backend().socket().reset_on_close();
+    }
+    if is_down_stuck || relay.backend().is_within() {
+        relay.client().socket().reset_on_close();
     }
 }
 

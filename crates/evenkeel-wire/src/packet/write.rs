@@ -9,7 +9,8 @@ const WIDTH_MAX: usize = 20;
 
 impl Packets {
     /// Appends the packet that has this body: its header in front, or its delimiter behind. Bytes of the header that are
-    /// not the length are those of `template`, and 0 beyond it.
+    /// not the length are those of `template`, and 0 beyond it; so is what ends a length of
+    /// digits, where digits stand in its place, else `:`.
     ///
     /// A packet of MQTT or Redis is its own body, and must be exactly one. What [`Packets::read`] would not take for this
     /// one packet is refused, and nothing is appended.
@@ -131,12 +132,18 @@ impl LengthField {
             let total = total.ok_or(PacketRefusal::TooLong)?;
             let counted = self.body_offset.unwrap_or(self.offset + width);
             let value = total.checked_sub(counted).ok_or(PacketRefusal::Negative)?;
-            let Some(field) = write_value(self.kind, value as u64, width, &mut field) else {
+            if write_value(self.kind, value as u64, width, &mut field).is_none() {
                 continue;
-            };
+            }
             let start = to.len();
             to.extend(template.iter().copied().chain(std::iter::repeat(0)).take(header));
-            to[start + self.offset..start + self.offset + width].copy_from_slice(field);
+            // What ends a number without a fixed width is the protocol's own.
+            let written = template.get(self.offset..).unwrap_or_default();
+            let end = written.iter().position(|byte| !byte.is_ascii_digit());
+            if let (LengthKind::Decimal, Some(at @ 1..)) = (self.kind, end) {
+                field[width - 1] = written[at];
+            }
+            to[start + self.offset..start + self.offset + width].copy_from_slice(&field[..width]);
             return Ok(());
         }
         Err(PacketRefusal::TooLong)

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::{REPLIES_HELD, Session};
 use crate::tcp::flow::Scratch;
-use crate::tcp::packets::PacketDesk;
 use crate::tcp::packets::lane::{Answered, Lane, Owed};
 use crate::tcp::packets::slots::Slot;
+use crate::tcp::packets::{PacketDesk, Reply};
 
 impl Session {
     /// Takes the replies that have come.
@@ -33,9 +33,11 @@ impl Session {
         let awaits_one = self.awaits_one(&lanes, desk);
         while let Some(lane) = lanes.get_mut(at) {
             if awaits_one && self.waits(lane) {
+                lane.skip();
                 at += 1;
                 continue;
             }
+            lane.resume(desk);
             let outcome = lane.poll_replies(cx, desk, scratch, |cx, answered, reply, is_last| {
                 let cx = is_last.then_some(cx);
                 match answered {
@@ -62,10 +64,15 @@ impl Session {
 
     /// Whether so many replies wait for the next one that no other is read, but those before it on its connection.
     fn awaits_one(&self, lanes: &[Box<Lane>], desk: &PacketDesk<'_>) -> bool {
+        let has_ends = !matches!(desk.rules.reply, Reply::Until(_));
+        if desk.rules.matching.is_some() || has_ends && lanes.len() < 2 {
+            return false;
+        }
         let begun: usize = lanes.iter().map(|lane| lane.held()).sum();
-        let holds_too_much = lanes.len() > 1 && self.slots.held() + begun > desk.buffer_max;
-        // Without a lane it waits for a place, which may be one of these.
-        holds_too_much && desk.rules.matching.is_none() && !lanes.iter().all(|one| self.waits(one))
+        // Without a lane it waits for a place, which may be one of these. Where replies need not come to an end, nothing is
+        // read even so: then it is its own time limit that ends the wait.
+        self.slots.held() + begun > desk.buffer_max
+            && (!has_ends || !lanes.iter().all(|one| self.waits(one)))
     }
 
     /// Whether the next reply that can be passed on does not come from there.
