@@ -227,8 +227,9 @@ fn an_authority_that_cannot_be_reached_is_left_alone_also_after_a_restart() {
 #[test]
 fn a_name_that_is_not_ours_is_refused_with_the_authority_s_reason() {
     let folder = tempfile::tempdir().unwrap();
-    let (http, tls, elsewhere) = (free_address(), free_address(), free_address());
-    // The authority looks at a port where nobody is.
+    let (http, tls) = (free_address(), free_address());
+    // The authority looks at a port where nobody is, nor comes to be meanwhile.
+    let elsewhere = "127.0.0.1:1".parse().unwrap();
     let pebble = Pebble::looking_at(http, elsewhere);
     let acme = pebble.acme("\"a.test\"", &folder.path().join("acme"), "");
     let program = Program::run(&(listener("web", tls, &format!("tls = {{ {acme} }}")) + QUIET));
