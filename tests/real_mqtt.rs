@@ -43,15 +43,18 @@ fn messages_of_every_quality_pass_and_what_is_too_long_reaches_no_broker() {
     let long = file.path().join("long");
     std::fs::write(&long, "x".repeat(250_000)).expect("write");
     for version in ["mqttv311", "mqttv5"] {
-        let subscriber = subscribe(door, "a/#", 4, &["-V", version]);
+        let subscriber = subscribe(door, &format!("{version}/#"), 4, &["-V", version]);
         until("its subscription", || running.counts().open == 1);
         // What is kept for later subscribers arrives whether or not it was there in time.
         for quality in ["0", "1", "2"] {
-            let words = ["-t", &format!("a/{quality}"), "-q", quality, "-m", "hello", "-r"];
+            let words = ["-t", &format!("{version}/{quality}"), "-q", quality, "-m", "hello", "-r"];
             publish(door, &[&words[..], &["-V", version]].concat());
         }
         let long = long.to_str().expect("a path");
-        publish(door, &["-t", "a/long", "-q", "2", "-f", long, "-r", "-V", version]);
+        publish(
+            door,
+            &["-t", &format!("{version}/long"), "-q", "2", "-f", long, "-r", "-V", version],
+        );
         let got = printed(subscriber);
         let mut lengths: Vec<_> = got.lines().map(str::len).collect();
         lengths.sort_unstable();

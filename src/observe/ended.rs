@@ -104,7 +104,7 @@ reasons! {
     QueueTimeout "queue-timeout" Timeout,
     /// PROXY protocol: a proxy of `accept-proxy` sent no header, not in time, or one that cannot be believed.
     ProxyHeader "proxy-header" Client,
-    /// By packet: the client sent a packet that is too long, or that cannot be one.
+    /// Packets: the client sent one that is too long, or that cannot be one.
     BadPacket "bad-packet" Client,
     /// TLS: the handshake failed, or was not done within `handshake-timeout`.
     TlsFailed "tls-failed" Client,
