@@ -103,7 +103,6 @@ fn requests_of_one_connection_go_by_the_config_of_their_moment() {
     let mut begun = Client::connect(door);
     assert_eq!(begun.get("/").text(), "old");
     begun.send("GET / HT");
-    std::thread::sleep(Duration::from_millis(50));
     reload(&running, &http::config(&[new.address()], "", ""));
     assert_eq!(client.get("/").text(), "new");
     assert_eq!(h2.get("/").text(), "new");

@@ -51,7 +51,12 @@ impl Parts {
         before: Option<&Parts>,
     ) -> Result<Parts, StartError> {
         let system = |step| move |cause| StartError::System { step, cause };
-        let plan = Plan::compile(&config, shared.descriptors);
+        let mut planned = config.clone();
+        if let Some(before) = before {
+            // They are as many as there were, whatever is wished for, and share out what there is.
+            planned.process.workers = u32::try_from(before.plan.workers).ok();
+        }
+        let plan = Plan::compile(&planned, shared.descriptors);
         let (log, log_thread) = match before {
             Some(before) if before.plan.access_log == plan.access_log => (before.log.clone(), None),
             _ => AccessLog::open(&plan.access_log, &shared.tally).map_err(system("access log"))?,

@@ -24,10 +24,8 @@ impl Control {
     ) -> Result<Reloaded, ReloadError> {
         let changes = changes(&self.parts.config, &config);
         let after_restart = after_restart(&self.parts.config, &config);
-        let mut next =
+        let next =
             Parts::make(config, &self.shared, Some(&self.parts)).map_err(ReloadError::Start)?;
-        // They are as many as there were, whatever is wished for.
-        next.plan.workers = self.parts.plan.workers;
         let doors = self.doors.prepare(&next).map_err(ReloadError::Start)?;
         next.enforce(&self.shared);
         let shares = self.doors.change(doors, next.plan.workers);

@@ -106,10 +106,7 @@ impl Connection {
 
     /// The same within a time, else [`Error::Timeout`]; nothing of a packet is lost then.
     pub async fn recv_within(&mut self, limit: Duration) -> Result<Option<Bytes>, Error> {
-        match timeout(limit, self.recv()).await {
-            Ok(received) => received,
-            Err(_) => Err(Error::Timeout { step: Step::Receive, after: limit, sent: false }),
-        }
+        halves::received_within(limit, self.recv()).await
     }
 
     /// Sends a packet and waits for its reply.

@@ -20,6 +20,17 @@ use crate::framing::Framing;
 use crate::lane::Lane;
 use crate::stream::Stream;
 
+/// What is received within a time; giving it up loses nothing.
+pub(crate) async fn received_within(
+    limit: Duration,
+    recv: impl Future<Output = Result<Option<Bytes>, Error>>,
+) -> Result<Option<Bytes>, Error> {
+    match timeout(limit, recv).await {
+        Ok(received) => received,
+        Err(_) => Err(Error::Timeout { step: Step::Receive, after: limit, sent: false }),
+    }
+}
+
 /// Takes a connection apart.
 pub(crate) fn split(lane: Lane, mut desk: Desk) -> (Sender, Receiver) {
     let peer = lane.peer;
@@ -141,10 +152,7 @@ impl Receiver {
 
     /// The same within a time, else [`Error::Timeout`]; nothing of a packet is lost then.
     pub async fn recv_within(&mut self, limit: Duration) -> Result<Option<Bytes>, Error> {
-        match timeout(limit, self.recv()).await {
-            Ok(received) => received,
-            Err(_) => Err(Error::Timeout { step: Step::Receive, after: limit, sent: false }),
-        }
+        received_within(limit, self.recv()).await
     }
 
     /// The other end.

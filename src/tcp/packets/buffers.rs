@@ -106,10 +106,7 @@ pub(super) struct Outbox {
 
 impl Outbox {
     pub(super) fn put(&mut self, bytes: &[u8]) {
-        if self.is_bulky() {
-            self.forget(self.gone());
-        }
-        self.bytes.extend_from_slice(bytes);
+        self.put_after(self.gone(), bytes);
     }
 
     /// The same where what has been written in part may be asked for again, from there on.

@@ -133,7 +133,7 @@ impl Lane {
                 let from = from.min().unwrap_or(start);
                 self.outbox.put_after(from, packet);
             }
-            _ => self.outbox.put_after(0, packet),
+            _ => self.outbox.put(packet),
         }
         start..start + packet.len() as u64
     }
