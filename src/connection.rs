@@ -2,33 +2,35 @@
 //! Whatever happens in between, also a panic, the record is written and everything taken is given back.
 
 mod greeting;
+mod handed;
+mod record;
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::time::Instant;
+use tokio::sync::mpsc;
 
 use crate::http;
 use crate::limits::{Admitted, Door};
 use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
-use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
+use crate::observe::ended::{ClientAddress, Why};
 use crate::proxied::{self, Whose};
-use crate::route::StreamAsk;
 use crate::socket::Socket;
 use crate::tcp::packets::Framed;
 use crate::tcp::{self, Cut, Outcome, Scratch};
-use crate::tls::{Acceptor, Agreed, Pace, Shown};
+use crate::tls::{Acceptor, Agreed, Pace};
 use crate::upstream::Upstream;
 use crate::upstream::introduce::Known;
 use greeting::{Greeted, Not};
+pub(crate) use handed::{Adopted, Handed, Parcel};
+use record::Record;
 
 /// What all connections of one listener share.
 #[derive(Debug)]
@@ -119,6 +121,8 @@ pub(crate) struct Desk {
     pub(crate) http: Rc<http::Local>,
     pub(crate) packets: tcp::packets::PacketPool,
     pub(crate) pace: Rc<Pace>,
+    /// Where connections go that are to go on in another process.
+    pub(crate) leaving: RefCell<Option<mpsc::UnboundedSender<Parcel>>>,
 }
 
 /// An accepted client that has been let in. Dropped unserved, it still leaves its record.
@@ -168,7 +172,7 @@ impl Guest {
             let _stay = stay;
             let outcome = match Socket::adopt(self.fd) {
                 Err(error) => {
-                    Outcome::without_backend(Why::OutOfResources, Some(error.to_string()))
+                    Some(Outcome::without_backend(Why::OutOfResources, Some(error.to_string())))
                 }
                 Ok(socket) => {
                     let turned_away = if self.record.service.proxied.is_some() {
@@ -181,7 +185,7 @@ impl Guest {
                     };
                     let service = Arc::clone(&self.record.service);
                     match (turned_away, &service.job) {
-                        (Some((why, detail)), _) => Outcome::without_backend(why, detail),
+                        (Some((why, detail)), _) => Some(Outcome::without_backend(why, detail)),
                         // Each is boxed, so that none carries the room for another.
                         (None, Job::Tcp(site)) => match site.rules.packets.as_deref() {
                             None => {
@@ -190,19 +194,24 @@ impl Guest {
                             }
                             Some(framed) => {
                                 let (site, record) = ((site, framed), &mut self.record);
-                                Box::pin(serve_packets(socket, site, record, &desk, &cut)).await
+                                let served = serve_packets(socket, site, record, &desk, &cut);
+                                Some(Box::pin(served).await)
                             }
                         },
                         (None, Job::Http(site)) => {
-                            let site = (site, &*self.slot);
-                            Box::pin(serve_http(socket, site, &mut self.record, &desk, &cut)).await
+                            let (site, record) = ((site, &*self.slot), &mut self.record);
+                            let served = serve_http(socket, site, record, &desk, &cut);
+                            Some(Box::pin(served).await)
                         }
                     }
                 }
             };
             // Places are free before the record can be read, so that nobody sees an end that still counts.
             drop(self.admitted);
-            self.record.end(outcome);
+            match outcome {
+                Some(outcome) => self.record.end(outcome),
+                None => self.record.leave(),
+            }
         }
     }
 }
@@ -313,17 +322,20 @@ async fn lead<'s>(
     Ok((client, upstream))
 }
 
-/// Carries the bytes of a connection to where it goes.
+/// Carries the bytes of a connection to where it goes; none if it goes on in another process.
 async fn serve_tcp(
     socket: Socket,
     site: &tcp::Site,
     record: &mut Record,
     desk: &Desk,
     cut: &Cut,
-) -> Outcome {
+) -> Option<Outcome> {
     match lead(socket, site, record, desk, cut).await {
-        Ok((client, to)) => tcp::serve(client, &site.rules, to, &desk.scratch, cut).await,
-        Err(outcome) => *outcome,
+        Ok((client, to)) => {
+            let served = tcp::serve(client, &site.rules, to, &desk.scratch, cut).await;
+            handed::settle(served, record, desk, cut).await
+        }
+        Err(outcome) => Some(*outcome),
     }
 }
 
@@ -389,169 +401,5 @@ fn ip(client: ClientAddress) -> Option<IpAddr> {
         ClientAddress::Ip(address) => Some(address.ip()),
         ClientAddress::Told(address) => Some(address),
         ClientAddress::Unix => None,
-    }
-}
-
-/// The record in the making; dropped without an end (a panic, a worker that could not serve), it says so.
-#[derive(Debug)]
-struct Record {
-    service: Arc<Service>,
-    client: ClientAddress,
-    /// What the client connected to, where a proxy in front of us says so.
-    destination: Option<SocketAddr>,
-    upstream: Option<Arc<str>>,
-    /// The name that the client asks for.
-    name: Option<Arc<str>>,
-    certificate: Option<Arc<Shown>>,
-    at: SystemTime,
-    began: Instant,
-    ended: bool,
-}
-
-impl Record {
-    fn begin(service: &Arc<Service>, client: ClientAddress) -> Record {
-        let service = Arc::clone(service);
-        let (at, began) = (SystemTime::now(), Instant::now());
-        let upstream = match &service.job {
-            Job::Tcp(site) => {
-                site.upstream.as_ref().map(|upstream| Arc::clone(&upstream.rules.name))
-            }
-            // On HTTP, that is decided by request.
-            Job::Http(_) => None,
-        };
-        let (destination, name, certificate) = (None, None, None);
-        Record {
-            service,
-            client,
-            destination,
-            upstream,
-            name,
-            certificate,
-            at,
-            began,
-            ended: false,
-        }
-    }
-
-    /// Remembers what a client has said of itself, for the line in the log; and what its route goes by.
-    fn note<'g>(&mut self, greeted: &'g Greeted) -> StreamAsk<'g> {
-        self.name.clone_from(&greeted.name);
-        let shown = greeted.agreed.as_ref().and_then(|agreed| agreed.shown.as_ref());
-        self.certificate = shown.cloned();
-        StreamAsk {
-            name: greeted.name.as_deref(),
-            protocols: &greeted.protocols,
-            client: ip(self.client),
-            shown: shown.map(|shown| &**shown),
-        }
-    }
-
-    /// What the route of a client goes by that has said nothing.
-    fn nothing_known(&self) -> StreamAsk<'static> {
-        StreamAsk { name: None, protocols: &[], client: ip(self.client), shown: None }
-    }
-
-    fn end(mut self, outcome: Outcome) {
-        self.ended = true;
-        self.publish(outcome);
-    }
-
-    fn publish(&self, outcome: Outcome) {
-        let Outcome { why, detail, backend, efforts, carried, spoke } = outcome;
-        let record = Ended {
-            at: self.at,
-            client: self.client,
-            listener: Arc::clone(&self.service.listener),
-            upstream: self.upstream.clone().unwrap_or_else(|| "-".into()),
-            backend,
-            why,
-            detail,
-            bytes_up: carried.up,
-            bytes_down: carried.down,
-            phases: Phases {
-                queue: efforts.queue,
-                connect: efforts.connect,
-                first_byte: carried.first_byte.map(|at| at - self.began),
-                total: self.began.elapsed(),
-            },
-            tried: efforts.tried,
-            name: self.name.clone(),
-            certificate: self.certificate.clone(),
-            request: None,
-        };
-        self.service.tally.ended(&record);
-        // On HTTP, each request has left a line of its own.
-        let told_already = matches!(self.service.job, Job::Http(_)) && spoke;
-        if !told_already && self.service.log.takes(record.why, None, None) {
-            self.service.log.write(record);
-        }
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.publish(Outcome::without_backend(Why::InternalError, None));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Config;
-    use crate::limits::{Places, Rules};
-    use crate::plan::{self, Plan};
-
-    fn service() -> Arc<Service> {
-        let config = Config::parse(
-            "log.access = \"off\"\n[upstream.app]\nbackends = \"127.0.0.1:1\"\n[tcp.public]\nlisten = \"127.0.0.1:0\"\nupstream = \"app\"\n",
-        )
-        .unwrap();
-        let plan = Plan::compile(&config, 1024);
-        let (log, _) = AccessLog::open(&plan.access_log, &Arc::default()).unwrap();
-        let plan::Job::Tcp { rules, .. } = plan.listeners[0].job.clone() else {
-            panic!("the config has a TCP listener");
-        };
-        Arc::new(Service {
-            listener: "public".into(),
-            door: Door::new(Rules::default(), Places::new(None)),
-            proxied: None,
-            tls: None,
-            job: Job::Tcp(tcp::Site {
-                rules,
-                routes: Vec::new(),
-                upstream: Some(Upstream::new(plan.upstreams[0].rules.clone(), None).unwrap()),
-                plain: None,
-            }),
-            log,
-            tally: Arc::default(),
-        })
-    }
-
-    #[test]
-    fn a_panic_in_one_connection_is_recorded_as_our_fault_and_counted_once() {
-        let service = service();
-        service.tally.accepted();
-        let panics = {
-            let service = Arc::clone(&service);
-            std::thread::spawn(move || {
-                let _record = Record::begin(&service, ClientAddress::Unix);
-                panic!("as a fault in a connection would");
-            })
-        };
-        assert!(panics.join().is_err());
-        let counts = service.tally.counts();
-        assert_eq!((counts.ended_by(Why::InternalError), counts.open), (1, 0));
-    }
-
-    #[test]
-    fn an_end_that_was_told_is_recorded_once() {
-        let service = service();
-        service.tally.accepted();
-        Record::begin(&service, ClientAddress::Unix)
-            .end(Outcome::without_backend(Why::Denied, None));
-        let ended: u64 = service.tally.counts().ended.iter().map(|(_, count)| count).sum();
-        assert_eq!(ended, 1);
     }
 }

@@ -68,4 +68,8 @@ impl Proxy {
     pub fn start(self) -> Result<Running, StartError> {
         process::start(&self.config)
     }
+    /// The same in the place of a process that serves already.
+    pub(crate) fn take_over(self, before: &process::Predecessor) -> Result<Running, StartError> {
+        process::take_over(&self.config, before)
+    }
 }

@@ -43,6 +43,12 @@ impl Places {
             .ok()?;
         Some(Place { places: Arc::clone(self) })
     }
+
+    /// Takes a place whether there is one or not.
+    fn take_one_more(self: &Arc<Self>) -> Place {
+        self.taken.fetch_add(1, Relaxed);
+        Place { places: Arc::clone(self) }
+    }
 }
 
 /// One taken place; dropping it gives it back.
@@ -115,6 +121,16 @@ impl Door {
         let listener = self.listener.take().ok_or(Why::LimitListener)?;
         let process = self.process.take().ok_or(Why::LimitProcess)?;
         Ok(Admitted { _process: process, _listener: listener, client })
+    }
+
+    /// Counts a client that was let in by another process, whatever the limits are.
+    pub(crate) fn take_over(&self, client: Option<IpAddr>) -> Admitted {
+        let client = match (&self.clients, client) {
+            (Some(clients), Some(address)) => Some(clients.take_over(address, Instant::now())),
+            _ => None,
+        };
+        let (process, listener) = (self.process.take_one_more(), self.listener.take_one_more());
+        Admitted { _process: process, _listener: listener, client }
     }
 
     /// The same for whoever has come in as somebody unknown, once it is known who that is.
@@ -216,6 +232,12 @@ impl Clients {
         }
         client.open += 1;
         Ok(ClientPlace { clients: Arc::clone(self), key })
+    }
+
+    fn take_over(self: &Arc<Self>, address: IpAddr, now: Instant) -> ClientPlace {
+        let key = ClientKey::of(address);
+        self.shard(key).entry(key).or_insert(Client { open: 0, full_at: now }).open += 1;
+        ClientPlace { clients: Arc::clone(self), key }
     }
 
     fn release(&self, key: ClientKey) {

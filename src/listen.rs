@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ const QUEUED_MAX: usize = 65_536;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
 
 /// Addresses of one listener and how to open them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Settings {
     pub(crate) addresses: Vec<Address>,
     pub(crate) backlog: u32,
@@ -85,6 +86,14 @@ impl BoundAddress {
         }
     }
 
+    /// As it could stand in a config.
+    pub(crate) fn as_written(&self) -> Address {
+        match self {
+            BoundAddress::Ip(address) => Address::Ip(*address),
+            BoundAddress::Unix { path, .. } => Address::Unix(path.clone()),
+        }
+    }
+
     /// Removes the file of a Unix socket, unless a successor has put its own in its place.
     pub(crate) fn remove_socket_file(&self) {
         if let BoundAddress::Unix { path, file } = self
@@ -97,6 +106,25 @@ impl BoundAddress {
 
 fn socket_file(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+/// Where a socket listens that somebody else has opened. An error for anything else.
+pub(crate) fn address_of(fd: &OwnedFd) -> io::Result<BoundAddress> {
+    let listens = rustix::net::sockopt::socket_acceptconn(fd)?;
+    if !listens {
+        return Err(io::Error::other("it is no listening socket"));
+    }
+    let flags = rustix::fs::fcntl_getfl(fd)?;
+    rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?;
+    let address = rustix::net::getsockname(fd)?;
+    if let Ok(ip) = SocketAddr::try_from(address.clone()) {
+        return Ok(BoundAddress::Ip(ip));
+    }
+    let unix = rustix::net::SocketAddrUnix::try_from(address)?;
+    let path = unix.path_bytes().ok_or_else(|| io::Error::other("it has no address"))?;
+    let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
+    let file = socket_file(&path)?;
+    Ok(BoundAddress::Unix { path, file })
 }
 
 /// A failure to open a listening socket, with what to do about it.

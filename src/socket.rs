@@ -396,6 +396,20 @@ impl Pipe {
         fcntl_setpipe_size(&input, size)?;
         Ok(Pipe { input, output })
     }
+
+    /// Takes out bytes that are in it, as many as `into` has room for.
+    pub(crate) fn take(&self, into: &mut [u8]) -> io::Result<()> {
+        let mut taken = 0;
+        while let Some(rest) = into.get_mut(taken..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::read(&self.output, rest) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => taken += count,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Options set on every socket of a listener or an upstream.

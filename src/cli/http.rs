@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::place::Place;
 use super::run::serve;
 use super::tcp::Balancer;
 use crate::config::{HttpListener, Route, TryUpstream};
@@ -16,7 +17,7 @@ pub(super) struct Arguments {
     files: Option<PathBuf>,
 }
 
-pub(super) fn http(arguments: Arguments) -> u8 {
+pub(super) fn http(arguments: Arguments, place: Place) -> u8 {
     let (mut config, listen) = arguments.balancer.into_config();
     let mut listener = HttpListener::new(listen);
     match arguments.files {
@@ -28,5 +29,5 @@ pub(super) fn http(arguments: Arguments) -> u8 {
         }),
     }
     config.http.insert("http".into(), listener);
-    serve(config, None)
+    serve(config, None, place)
 }

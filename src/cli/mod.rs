@@ -6,6 +6,7 @@ mod demo;
 mod diff;
 mod http;
 mod packet;
+mod place;
 mod reload;
 mod run;
 mod tcp;
@@ -14,6 +15,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use place::Place;
 
 /// Exit codes, the same for every command; documented in `--help` and docs/commands.md.
 pub(crate) mod exit {
@@ -33,7 +36,7 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start,
 4 not everything that was sent was answered.
 Signals to a running process: HUP reloads the config; TERM, QUIT or the first INT drain; a second TERM or INT cuts;
-USR1 reopens logs.
+USR1 reopens logs; USR2 starts the program anew, which takes over every connection that can go on.
 More: https://github.com/evenkeel/evenkeel/tree/main/docs";
 
 /// A TCP and HTTP load balancer: one binary, one TOML file.
@@ -42,6 +45,9 @@ More: https://github.com/evenkeel/evenkeel/tree/main/docs";
 struct Line {
     #[command(subcommand)]
     command: Command,
+    /// Take over from the process at the other end of standard input.
+    #[arg(long, hide = true, global = true)]
+    take_over: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,12 +82,20 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let code = match Line::parse().command {
-        Command::Run(arguments) => run::run(&arguments),
+    let line = Line::parse();
+    let place = match Place::find(line.take_over) {
+        Ok(place) => place,
+        Err(error) => {
+            complain(&format!("evenkeel: {error}"));
+            return ExitCode::from(exit::NOT_STARTED);
+        }
+    };
+    let code = match line.command {
+        Command::Run(arguments) => run::run(&arguments, place),
         Command::Check(arguments) => check::check(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
-        Command::Tcp(arguments) => tcp::tcp(arguments),
-        Command::Http(arguments) => http::http(arguments),
+        Command::Tcp(arguments) => tcp::tcp(arguments, place),
+        Command::Http(arguments) => http::http(arguments, place),
         Command::Packet(arguments) => packet::packet(arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Schema => {

@@ -1,13 +1,15 @@
 //! `evenkeel run`: read the config, start, obey signals, say how it ended.
-//! The signals are a promise: HUP reloads, TERM, QUIT and the first INT drain, a second TERM or INT cuts.
+//! The signals are a promise: HUP reloads, USR2 upgrades, TERM, QUIT and the first INT drain, a second TERM or INT cuts.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::place::Place;
 use super::reload::Source;
 use super::{ConfigFile, complain, exit, wants_color};
 use crate::config::{Config, LogFormat};
 use crate::observe::diagnostics;
+use crate::process::Successor;
 use crate::{Proxy, Report, Running};
 
 #[derive(Debug, clap::Args)]
@@ -16,16 +18,17 @@ pub(super) struct Arguments {
     file: ConfigFile,
 }
 
-pub(super) fn run(arguments: &Arguments) -> u8 {
+pub(super) fn run(arguments: &Arguments, place: Place) -> u8 {
     match Config::from_file(&arguments.file.config) {
         Ok(loaded) => {
             if !loaded.warnings.is_empty() {
                 complain(loaded.warnings.render(wants_color()).trim_end());
             }
             let source = Source::new(&arguments.file.config, &loaded);
-            serve(loaded.config, Some(source))
+            serve(loaded.config, Some(source), place)
         }
         Err(problems) => {
+            place.refuse(&problems.to_string());
             complain(problems.render(wants_color()).trim_end());
             exit::BAD_CONFIG
         }
@@ -33,12 +36,13 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 }
 
 /// Serves a config until a signal ends it; where it came from a file, that may be read again.
-pub(super) fn serve(config: Config, source: Option<Source>) -> u8 {
+pub(super) fn serve(config: Config, source: Option<Source>, place: Place) -> u8 {
     diagnostics::start(&config.log.level.to_string(), config.log.format == LogFormat::Json);
     let names: Vec<String> = config.tcp.keys().chain(config.http.keys()).cloned().collect();
     let proxy = match Proxy::new(config) {
         Ok(proxy) => proxy,
         Err(problems) => {
+            place.refuse(&problems.to_string());
             complain(problems.render(wants_color()).trim_end());
             return exit::BAD_CONFIG;
         }
@@ -51,7 +55,12 @@ pub(super) fn serve(config: Config, source: Option<Source>) -> u8 {
             return exit::NOT_STARTED;
         }
     };
-    let running = match proxy.start() {
+    let Place { successor, before } = place;
+    let started = match &before {
+        Some(before) => proxy.take_over(before),
+        None => proxy.start(),
+    };
+    let running = match started {
         Ok(running) => running,
         Err(error) => {
             complain(&format!("evenkeel: {error}"));
@@ -62,7 +71,8 @@ pub(super) fn serve(config: Config, source: Option<Source>) -> u8 {
         let addresses: Vec<_> = running.addresses(&name).iter().map(ToString::to_string).collect();
         tracing::info!(listener = %name, "listening on {}", addresses.join(", "));
     }
-    match orders.obey(running, source) {
+    drop(before);
+    match orders.obey(running, source, &successor) {
         Report { cut: 0 } => tracing::info!("stopped; every connection had ended"),
         Report { cut } => tracing::warn!(cut, "stopped; open connections were cut"),
     }
@@ -96,7 +106,12 @@ impl Orders {
     }
 
     /// Obeys until the proxy has ended.
-    fn obey(self, mut running: Running, mut source: Option<Source>) -> Report {
+    fn obey(
+        self,
+        mut running: Running,
+        mut source: Option<Source>,
+        successor: &Successor,
+    ) -> Report {
         let Orders { runtime, mut terminate, mut quit, mut interrupt, .. } = self;
         let (mut reopen, mut hang_up, mut upgrade) = (self.reopen, self.hang_up, self.upgrade);
         let mut draining = false;
@@ -114,7 +129,11 @@ impl Orders {
                         source.iter_mut().for_each(|source| source.reload(&running));
                         continue
                     }
-                    _ = upgrade.recv() => { tracing::warn!("USR2: this version cannot hand over to a new one; ignored"); continue }
+                    _ = upgrade.recv() => {
+                        // The log says what comes of it.
+                        drop(running.hand_over(successor.clone()));
+                        continue
+                    }
                     _ = quit.recv() => false,
                     _ = terminate.recv() => true,
                     _ = interrupt.recv() => true,

@@ -1,6 +1,7 @@
 //! `evenkeel tcp`: a TCP load balancer from the command line alone.
 //! It builds the same config that a file would, so that every default and every check is the same.
 
+use super::place::Place;
 use super::run::serve;
 use crate::config::{AccessTo, Address, Backend, Balance, Config, Level, TcpListener, Upstream};
 
@@ -53,13 +54,13 @@ impl Balancer {
     }
 }
 
-pub(super) fn tcp(arguments: Balancer) -> u8 {
+pub(super) fn tcp(arguments: Balancer, place: Place) -> u8 {
     let (mut config, listen) = arguments.into_config();
     config.tcp.insert(
         "tcp".into(),
         TcpListener { upstream: Some("backends".into()), ..TcpListener::new(listen) },
     );
-    serve(config, None)
+    serve(config, None, place)
 }
 
 #[cfg(test)]

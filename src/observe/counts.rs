@@ -15,6 +15,8 @@ pub(crate) struct Tally {
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
     left_out: AtomicU64,
+    handed_over: AtomicU64,
+    taken_over: AtomicU64,
 }
 
 impl Default for Tally {
@@ -26,6 +28,8 @@ impl Default for Tally {
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
+            taken_over: AtomicU64::new(0),
         }
     }
 }
@@ -54,15 +58,28 @@ impl Tally {
         self.left_out.fetch_add(1, Relaxed);
     }
 
+    /// Counts a connection that goes on in another process.
+    pub(crate) fn handed_over(&self) {
+        self.handed_over.fetch_add(1, Relaxed);
+    }
+
+    /// Counts a connection that began in another process.
+    pub(crate) fn taken_over(&self) {
+        self.taken_over.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         // Ends are read before beginnings, so that `open` cannot come out negative.
         let ended: Vec<(Why, u64)> =
             Why::ALL.iter().map(|why| (*why, self.ended[*why as usize].load(Relaxed))).collect();
         let finished: u64 = ended.iter().map(|(_, count)| count).sum();
-        let accepted = self.accepted.load(Relaxed);
+        let handed_over = self.handed_over.load(Relaxed);
+        let (accepted, taken_over) = (self.accepted.load(Relaxed), self.taken_over.load(Relaxed));
         Counts {
             accepted,
-            open: accepted.saturating_sub(finished),
+            open: (accepted + taken_over).saturating_sub(finished + handed_over),
+            handed_over,
+            taken_over,
             ended,
             requests: std::array::from_fn(|class| self.requests[class].load(Relaxed)),
             bytes_up: self.bytes_up.load(Relaxed),
@@ -79,6 +96,10 @@ pub struct Counts {
     pub accepted: u64,
     /// Connections that have not ended.
     pub open: u64,
+    /// Connections that went on in another process, after an upgrade.
+    pub handed_over: u64,
+    /// Connections that began in another process, before an upgrade.
+    pub taken_over: u64,
     /// Ended connections by reason.
     pub ended: Vec<(Why, u64)>,
     /// HTTP requests by the first digit of the status they were answered with; at 0 those without an answer.

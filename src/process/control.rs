@@ -1,20 +1,25 @@
 //! The control thread: names, checks and verdicts on timers, orders from outside, draining to the end.
 //! It never carries a byte of traffic, so that nothing it does can hold traffic up.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::doors::{Doors, Shares};
 use super::errands::Errands;
+use super::handover::give::{Giving, HandoverError, Successor};
+use super::handover::take::{Legacy, Progress};
 use super::parts::{Parts, Shared};
-use super::worker::{self, Crew, Task};
-use super::{LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
+use super::worker::{self, Crew, Parking, Task};
+use super::{HandedOver, LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
 use crate::config::Config;
+use crate::connection::Adopted;
 use crate::observe::ended::Why;
 use crate::plan::Share;
 use crate::upstream::Backend;
@@ -28,13 +33,17 @@ pub(super) enum Order {
     ReloadCertificates,
     /// Serve by this config, and say what came of it.
     Reload(Box<Config>, std::sync::mpsc::Sender<Result<Reloaded, ReloadError>>),
+    /// Go on in another process, or say why that cannot be.
+    HandOver(Successor, oneshot::Sender<Result<HandedOver, HandoverError>>),
 }
 
 /// How a proxy is to stop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+#[derive(Debug)]
+pub(super) enum Stop {
     Drain,
     Cut,
+    /// Another process has taken over; what it could not take ends here.
+    HandedOver(Giving),
 }
 
 /// Everything the control thread owns.
@@ -46,6 +55,12 @@ pub(super) struct Control {
     pub(super) inbox: mpsc::UnboundedReceiver<Order>,
     pub(super) report: watch::Sender<Option<Report>>,
     pub(super) errands: Errands,
+    /// The process before this one, while it has not ended.
+    pub(super) before: Option<Legacy>,
+    /// How often it was tried to hand over.
+    pub(super) attempts: u64,
+    /// What was asked for while there was no time for it.
+    pub(super) postponed: VecDeque<Order>,
 }
 
 /// The workers as the control thread sees them.
@@ -59,8 +74,7 @@ pub(super) struct Workers {
 
 impl Control {
     /// Starts the workers and the control thread.
-    pub(super) fn start(self, acceptances: Shares) -> io::Result<JoinHandle<()>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub(super) fn start(self, runtime: Runtime, acceptances: Shares) -> io::Result<JoinHandle<()>> {
         let workers = start_workers(acceptances, self.parts.plan.share)?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             let report = self.report.clone();
@@ -73,8 +87,13 @@ impl Control {
 
     async fn run(mut self, mut workers: Workers) -> Report {
         self.errands.follow(&self.parts);
-        if self.next_stop(Some(&workers)).await == Stop::Drain {
-            self.drain(&mut workers).await;
+        if let Some(before) = &self.before {
+            before.accepting().await;
+        }
+        match self.next_stop(Some(&workers)).await {
+            Stop::Drain => self.drain(&mut workers).await,
+            Stop::HandedOver(giving) => self.finish(giving, &mut workers).await,
+            Stop::Cut => {}
         }
         self.doors.let_go();
         workers.accepting.send_replace(false);
@@ -96,9 +115,9 @@ impl Control {
     }
 
     /// Carries out orders until one of them is to stop. Once it is stopping, nothing is reloaded any more.
-    async fn next_stop(&mut self, workers: Option<&Workers>) -> Stop {
+    pub(super) async fn next_stop(&mut self, workers: Option<&Workers>) -> Stop {
         loop {
-            match self.inbox.recv().await {
+            match self.next_order(workers).await {
                 Some(Order::ReopenLogs) => self.parts.log.reopen(),
                 Some(Order::ReloadCertificates) => self.errands.certificates().read_now(),
                 Some(Order::Reload(config, answer)) => {
@@ -108,8 +127,42 @@ impl Control {
                     };
                     let _ = answer.send(outcome);
                 }
+                Some(Order::HandOver(successor, answer)) => {
+                    let outcome = match workers {
+                        Some(workers) => self.hand_over(&successor, workers).await,
+                        None => Err(HandoverError::Stopping),
+                    };
+                    match outcome {
+                        Ok((done, giving)) => {
+                            let _ = answer.send(Ok(done));
+                            return Stop::HandedOver(giving);
+                        }
+                        Err(error) => {
+                            let _ = answer.send(Err(error));
+                        }
+                    }
+                }
                 Some(Order::Drain) => return Stop::Drain,
                 Some(Order::Cut) | None => return Stop::Cut,
+            }
+        }
+    }
+
+    /// The next order. What the process before says meanwhile is done.
+    async fn next_order(&mut self, workers: Option<&Workers>) -> Option<Order> {
+        if let Some(order) = self.postponed.pop_front() {
+            return Some(order);
+        }
+        loop {
+            let Some(before) = &mut self.before else { return self.inbox.recv().await };
+            let heard = tokio::select! {
+                order = self.inbox.recv() => return order,
+                heard = before.hear() => heard,
+            };
+            let progress = before.obey(heard, &self.parts, &self.shared, workers).await;
+            if progress == Progress::Ended {
+                tracing::info!("upgrade: the process before has ended");
+                self.before = None;
             }
         }
     }
@@ -140,8 +193,8 @@ impl Control {
         }
     }
 
-    async fn cut_order(&mut self) {
-        while self.next_stop(None).await != Stop::Cut {}
+    pub(super) async fn cut_order(&mut self) {
+        while !matches!(self.next_stop(None).await, Stop::Cut) {}
     }
 }
 
@@ -166,6 +219,32 @@ impl Workers {
                 let _ = tasks.send(Task::CutRemoved(Arc::clone(&removed)));
             }
         }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.crew.tasks.len()
+    }
+
+    /// Has one of them take connections apart.
+    pub(super) fn park(&self, worker: usize, parking: Parking) {
+        let _ = self.crew.tasks[worker].send(Task::Park(parking));
+    }
+
+    /// Has the one with the fewest connections carry one more.
+    pub(super) fn adopt(&self, adopted: Adopted) {
+        if let Some(worker) = self.crew.take_place() {
+            let _ = self.crew.tasks[worker].send(Task::Adopt(Box::new(adopted)));
+        }
+    }
+
+    /// Has none of them accept any more.
+    pub(super) fn stop_accepting(&self) {
+        self.accepting.send_replace(false);
+    }
+
+    /// Waits until each of them has ended.
+    pub(super) async fn ended(&mut self) {
+        self.alive.recv().await;
     }
 
     /// Has each of them accept from its share of new sockets.

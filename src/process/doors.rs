@@ -3,13 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use super::parts::Parts;
-use super::worker::Acceptance;
+use super::worker::{Acceptance, Accepting};
 use super::{StartError, section};
 use crate::config::Address;
 use crate::connection::{Service, Slot};
@@ -30,8 +31,18 @@ struct OpenDoor {
     address: BoundAddress,
     settings: Settings,
     handles: Vec<OwnedFd>,
-    slot: Arc<Slot>,
-    open: watch::Sender<bool>,
+    /// None while nobody accepts from it: it was opened by somebody else.
+    slot: Option<Arc<Slot>>,
+    open: watch::Sender<Accepting>,
+}
+
+/// A listening socket that was opened by another process.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    /// Whose it was there, and as what it stood in the config.
+    pub(super) section: String,
+    pub(super) wanted: Option<Address>,
+    pub(super) fd: OwnedFd,
 }
 
 /// What will be listened on by a new config.
@@ -73,6 +84,63 @@ impl Drop for NewDoors {
 }
 
 impl Doors {
+    /// Those that another process opened. Nobody accepts from them yet.
+    pub(super) fn inherited(all: Vec<Inherited>) -> io::Result<Doors> {
+        let mut doors = Vec::<OpenDoor>::new();
+        for Inherited { section, wanted, fd } in all {
+            let address = listen::address_of(&fd)?;
+            if let Some(known) = doors.iter_mut().find(|door| door.address == address) {
+                known.handles.push(fd);
+                continue;
+            }
+            let wanted = wanted.unwrap_or_else(|| address.as_written());
+            doors.push(OpenDoor {
+                section,
+                listener: "".into(),
+                wanted,
+                address,
+                settings: Settings::default(),
+                handles: vec![fd],
+                slot: None,
+                open: watch::channel(Accepting::Here).0,
+            });
+        }
+        Ok(Doors(doors))
+    }
+
+    /// Every socket, with whose it is and as what it stands in the config.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (&str, &Address, BorrowedFd<'_>)> {
+        self.0.iter().flat_map(|door| {
+            let each = door.handles.iter();
+            each.map(|fd| (&*door.section, &door.wanted, fd.as_fd()))
+        })
+    }
+
+    /// Leaves accepting to another process, and what is queued too.
+    pub(super) fn pause(&self) {
+        self.0.iter().for_each(|door| {
+            door.open.send_replace(Accepting::Elsewhere);
+        });
+    }
+
+    /// Accepts again, or for the first time from sockets that another process opened. Each is accepted from by one worker at
+    /// least, and each worker accepts on each address.
+    pub(super) fn resume(&mut self, workers: usize) -> io::Result<Shares> {
+        let mut shares: Shares = (0..workers).map(|_| Vec::new()).collect();
+        for door in &mut self.0 {
+            let Some(slot) = &door.slot else { continue };
+            let (open, seen) = watch::channel(Accepting::Here);
+            door.open = open;
+            let count = door.handles.len();
+            for turn in 0..workers.max(count) {
+                let fd = door.handles[turn % count].try_clone()?;
+                let acceptance = Acceptance { fd, slot: Arc::clone(slot), open: seen.clone() };
+                shares[turn % workers].push(acceptance);
+            }
+        }
+        Ok(shares)
+    }
+
     /// Opens what a new config wants and is not open yet. Nothing else changes; dropping what comes of it closes it.
     pub(super) fn prepare(&self, parts: &Parts) -> Result<NewDoors, StartError> {
         let mut new = NewDoors::default();
@@ -127,14 +195,17 @@ impl Doors {
             if !is_as_wished && let Err(error) = wish.settings.apply(&door.handles) {
                 tracing::error!("not all socket options of {} could be set: {error}", door.wanted);
             }
-            door.slot.replace(Arc::clone(&wish.service));
+            match &door.slot {
+                Some(slot) => slot.replace(Arc::clone(&wish.service)),
+                None => door.slot = Some(Slot::new(Arc::clone(&wish.service))),
+            }
             door.listener = Arc::clone(&wish.service.listener);
             (door.section, door.wanted, door.settings) = (wish.section, wish.wanted, wish.settings);
             self.0.push(door);
         }
         let mut shares: Shares = (0..workers).map(|_| Vec::new()).collect();
         for (bound, wish) in std::mem::take(&mut new.fresh) {
-            let (open, seen) = watch::channel(true);
+            let (open, seen) = watch::channel(Accepting::Here);
             let Bound { address, sockets, handles } = bound;
             let slot = Slot::new(Arc::clone(&wish.service));
             for (share, fd) in shares.iter_mut().zip(sockets) {
@@ -149,18 +220,19 @@ impl Doors {
                 address,
                 settings,
                 handles,
-                slot,
+                slot: Some(slot),
                 open,
             });
         }
         for door in old.into_iter().flatten() {
             // Who came in by it goes on with its listener, if that is still there.
             let same = self.0.iter().find(|open| open.section == door.section);
-            match same {
-                Some(same) => door.slot.move_to(Arc::clone(&same.slot)),
-                None => door.slot.close(),
+            match (&door.slot, same.and_then(|same| same.slot.as_ref())) {
+                (Some(slot), Some(same)) => slot.move_to(Arc::clone(same)),
+                (Some(slot), None) => slot.close(),
+                (None, _) => {}
             }
-            door.open.send_replace(false);
+            door.open.send_replace(Accepting::NoLonger);
             door.address.remove_socket_file();
         }
         shares

@@ -5,17 +5,20 @@ mod capacity;
 mod control;
 mod doors;
 mod errands;
+mod handover;
 mod parts;
+mod passing;
 mod reload;
 mod worker;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::config::problem::Problems;
@@ -27,6 +30,9 @@ use crate::upstream::Upstream;
 use control::{Control, Order};
 use doors::Doors;
 use errands::Errands;
+pub(crate) use handover::give::{HandoverError, Successor};
+use handover::take::Legacy;
+pub(crate) use handover::take::Predecessor;
 use parts::{Parts, Shared};
 pub(crate) use reload::after_restart;
 
@@ -118,6 +124,17 @@ impl std::error::Error for ReloadError {
     }
 }
 
+/// What came of handing over to another process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HandedOver {
+    /// Connections that go on there.
+    pub(crate) connections: u64,
+    /// Connections that end here.
+    pub(crate) left: u64,
+    /// The process that serves now.
+    pub(crate) pid: u32,
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
@@ -137,23 +154,53 @@ pub struct Running {
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
+    begin(config, None)
+}
+
+/// The same in the place of a process that serves already. When this returns, this one accepts.
+pub(crate) fn take_over(config: &Config, before: &Predecessor) -> Result<Running, StartError> {
+    begin(config, Some(before)).inspect_err(|error| before.refuse(&error.to_string()))
+}
+
+fn begin(config: &Config, before: Option<&Predecessor>) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit();
     let system = |step| move |cause| StartError::System { step, cause };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start threads"))?;
+    let mut before = before
+        .map(|before| runtime.block_on(before.listen()))
+        .transpose()
+        .map_err(system("take over"))?;
+    let (listeners, pasts) = before.as_mut().map(Legacy::take).unwrap_or_default();
+    let mut doors = Doors::inherited(listeners).map_err(system("take over"))?;
     let tally = Arc::new(Tally::default());
-    let shared = Shared { descriptors, tally: Arc::clone(&tally), places: Places::new(None) };
+    let places = Places::new(None);
+    let shared = Shared { descriptors, tally: Arc::clone(&tally), places, pasts: pasts.into() };
     let parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
-    let mut doors = Doors::default();
     let new = doors.prepare(&parts)?;
     parts.enforce(&shared);
-    let acceptances = doors.change(new, parts.plan.workers);
+    if let Some(before) = &mut before {
+        runtime.block_on(before.ready()).map_err(system("take over"))?;
+    }
+    doors.change(new, parts.plan.workers);
+    let acceptances = doors.resume(parts.plan.workers).map_err(system("listen"))?;
     let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors)));
     let (orders, inbox) = mpsc::unbounded_channel();
     let (report, ended) = watch::channel(None);
-    let errands = Errands::default();
-    let seen = Arc::clone(&shown);
-    let control = Control { parts, doors, shared, shown: seen, inbox, report, errands };
-    let thread = control.start(acceptances).map_err(system("start threads"))?;
+    let control = Control {
+        parts,
+        doors,
+        shared,
+        shown: Arc::clone(&shown),
+        inbox,
+        report,
+        errands: Errands::default(),
+        before,
+        attempts: 0,
+        postponed: VecDeque::new(),
+    };
+    let thread = control.start(runtime, acceptances).map_err(system("start threads"))?;
     Ok(Running { orders, ended, thread: Some(thread), tally, shown })
 }
 
@@ -212,6 +259,17 @@ impl Running {
         let order = Order::Reload(Box::new(config), answer);
         self.orders.send(order).map_err(|_| ReloadError::Stopping)?;
         answered.recv().map_err(stopping)?
+    }
+
+    /// Goes on in a process that is started for that, and then stops; or goes on here and says why. Returns at once.
+    pub(crate) fn hand_over(
+        &self,
+        successor: Successor,
+    ) -> oneshot::Receiver<Result<HandedOver, HandoverError>> {
+        let (answer, answered) = oneshot::channel();
+        // Where nobody takes the order, the answer is dropped: it is stopping.
+        let _ = self.orders.send(Order::HandOver(successor, answer));
+        answered
     }
 
     /// Stops accepting and lets open connections end, for as long as `drain-timeout` says. Returns at once.

@@ -9,14 +9,14 @@ use super::{StartError, section};
 use crate::config::{self, Config};
 use crate::connection::{Job, Service};
 use crate::http::{Gate, GateRules, Site};
-use crate::limits::{Door, Places};
+use crate::limits::{self, Door, Places};
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
 use crate::route::Routes;
 use crate::tcp;
 use crate::tls::{Acceptor, Connector, Sectioned};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, UpstreamPast};
 
 /// What every config of a process has in common.
 #[derive(Debug, Clone)]
@@ -26,6 +26,14 @@ pub(super) struct Shared {
     pub(super) tally: Arc<Tally>,
     /// Of connections, over all listeners.
     pub(super) places: Arc<Places>,
+    /// What a process before this one knew of upstreams.
+    pub(super) pasts: Arc<[UpstreamPast]>,
+}
+
+impl Shared {
+    fn past(&self, upstream: &str) -> Option<&UpstreamPast> {
+        self.pasts.iter().find(|past| past.name == upstream)
+    }
 }
 
 /// One config, made.
@@ -65,7 +73,7 @@ impl Parts {
         let connectors = connectors.map(|plan| connector(plan, &config, before));
         let connectors: Vec<_> = connectors.collect::<Result<_, _>>()?;
         let upstreams = plan.upstreams.iter().zip(&connectors);
-        let upstreams = upstreams.map(|(plan, tls)| upstream(plan, tls, &config, before));
+        let upstreams = upstreams.map(|(plan, tls)| upstream(plan, tls, &config, (shared, before)));
         let upstreams: Vec<_> = upstreams.collect::<io::Result<_>>().map_err(system("sticky"))?;
         let acceptors = plan.listeners.iter();
         let acceptors = acceptors.map(|plan| acceptor(plan, &config, before));
@@ -93,6 +101,25 @@ impl Parts {
         self.upstreams.iter().for_each(Upstream::take_over);
         shared.places.limit(Some(self.plan.connections_max));
         self.services.iter().for_each(|service| service.door.enforce());
+    }
+
+    /// What a connection of a TCP listener belongs to that began in another process; the listener may have left the config.
+    pub(super) fn service_of(&self, listener: &str, shared: &Shared) -> Arc<Service> {
+        let is_it = |service: &&Arc<Service>| {
+            *service.listener == *listener && matches!(service.job, Job::Tcp(_))
+        };
+        if let Some(service) = self.services.iter().find(is_it) {
+            return Arc::clone(service);
+        }
+        Arc::new(Service {
+            listener: listener.into(),
+            door: Door::new(limits::Rules::default(), Arc::clone(&shared.places)),
+            proxied: None,
+            tls: None,
+            job: Job::Tcp(tcp::Site::closed()),
+            log: self.log.clone(),
+            tally: Arc::clone(&shared.tally),
+        })
     }
 
     /// Everything that is made of files of TLS, by its section.
@@ -229,12 +256,12 @@ fn upstream(
     plan: &UpstreamPlan,
     tls: &Option<Arc<Connector>>,
     config: &Config,
-    before: Option<&Parts>,
+    (shared, before): (&Shared, Option<&Parts>),
 ) -> io::Result<Arc<Upstream>> {
     let name = &*plan.rules.name;
     let Some((before, at)) = before.and_then(|before| Some((before, before.upstream(name)?)))
     else {
-        return Upstream::new(plan.rules.clone(), tls.clone());
+        return Upstream::new(plan.rules.clone(), tls.clone(), shared.past(name));
     };
     let old = &before.upstreams[at];
     let means_the_same = before.config.upstream.get(name) == config.upstream.get(name);

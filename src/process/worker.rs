@@ -17,7 +17,7 @@ use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::connection::{Desk, Guest, Job, Slot};
+use crate::connection::{Adopted, Desk, Guest, Job, Parcel, Slot};
 use crate::http;
 use crate::listen::Acceptor;
 use crate::plan::Share;
@@ -46,7 +46,18 @@ pub(super) struct Acceptance {
     pub(super) fd: OwnedFd,
     pub(super) slot: Arc<Slot>,
     /// Whether connections are still to be accepted from it.
-    pub(super) open: watch::Receiver<bool>,
+    pub(super) open: watch::Receiver<Accepting>,
+}
+
+/// Who accepts from a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accepting {
+    /// We do.
+    Here,
+    /// Another process does, and has what is queued too.
+    Elsewhere,
+    /// Nobody does any more: what is queued is the last of it.
+    NoLonger,
 }
 
 /// What a worker can be told.
@@ -54,8 +65,12 @@ pub(super) struct Acceptance {
 pub(super) enum Task {
     /// Carry a connection that another worker accepted.
     Serve(Guest),
+    /// Carry a connection that another process carried.
+    Adopt(Box<Adopted>),
     /// Accept from one more socket.
     Accept(Acceptance),
+    /// Take connections apart that can go on in another process.
+    Park(Parking),
     /// Tell each connection that what it takes up next goes by a new plan; dropping this says that all have been told.
     TellNews(mpsc::Sender<()>),
     /// End connections that stay at one of these backends, unless it is in the config again.
@@ -66,12 +81,44 @@ pub(super) enum Task {
     CutAll,
 }
 
+/// Which connections are to be taken apart, and where they go.
+#[derive(Debug, Clone)]
+pub(super) struct Parking {
+    /// No more than so many.
+    pub(super) most: usize,
+    /// In each attempt, each is asked once.
+    pub(super) attempt: u64,
+    /// Held until each that was asked is parked, or has ended instead.
+    pub(super) asked: mpsc::Sender<()>,
+    pub(super) leaving: mpsc::UnboundedSender<Parcel>,
+}
+
 /// What all workers know of each other.
 #[derive(Debug)]
 pub(super) struct Crew {
     /// Connections by worker, those on their way included.
     pub(super) loads: Vec<AtomicUsize>,
     pub(super) tasks: Vec<mpsc::UnboundedSender<Task>>,
+}
+
+impl Crew {
+    /// The worker with the fewest connections, with one more counted there already.
+    pub(super) fn take_place(&self) -> Option<usize> {
+        loop {
+            let loads = self.loads.iter().map(|load| load.load(Relaxed)).enumerate();
+            let (least, _) =
+                loads.filter(|(_, load)| *load != LEFT).min_by_key(|(_, load)| *load)?;
+            if self.take_place_at(least) {
+                return Some(least);
+            }
+        }
+    }
+
+    /// Counts one more connection there; false if that worker has ended.
+    fn take_place_at(&self, worker: usize) -> bool {
+        let count = |load: usize| (load != LEFT).then_some(load + 1);
+        self.loads[worker].fetch_update(AcqRel, Relaxed, count).is_ok()
+    }
 }
 
 /// One worker's own things; never leaves its thread.
@@ -113,6 +160,7 @@ pub(super) fn run(
             http: http::Local::new(share.files, FILE_THREADS, share.compress),
             packets: PacketPool::default(),
             pace: Rc::default(),
+            leaving: RefCell::default(),
         }),
         cuts: RefCell::default(),
         finishing: Cell::new(false),
@@ -163,10 +211,12 @@ impl Worker {
             tokio::select! {
                 accepted = acceptor.accept(take) => accepted?,
                 _ = accepting.wait_for(|accepting| !accepting) => break,
-                _ = open.wait_for(|open| !open) => break,
+                _ = open.wait_for(|open| *open != Accepting::Here) => break,
             }
         }
-        acceptor.accept_queued(take);
+        if *open.borrow() != Accepting::Elsewhere {
+            acceptor.accept_queued(take);
+        }
         Ok(())
     }
 
@@ -208,8 +258,7 @@ impl Worker {
         if own < load + DRIFT_MIN || own <= load + load / 4 {
             return None;
         }
-        let count = |load: usize| (load != LEFT).then_some(load + 1);
-        self.crew.loads[least].fetch_update(AcqRel, Relaxed, count).ok().map(|_| least)
+        self.crew.take_place_at(least).then_some(least)
     }
 
     fn take_on(self: &Rc<Self>, guest: Guest) {
@@ -242,6 +291,12 @@ impl Worker {
 
     /// Starts serving a connection that is counted already.
     fn serve(self: &Rc<Self>, guest: Guest) {
+        let (desk, cut, stay) = self.begin_stay();
+        tokio::task::spawn_local(guest.serve(desk, cut, stay));
+    }
+
+    /// Everything a connection needs that begins to be served here.
+    fn begin_stay(self: &Rc<Self>) -> (Rc<Desk>, Rc<Cut>, Stay) {
         match self.since_beat.get() {
             Some(count) => self.since_beat.set(Some(count.saturating_add(1))),
             None => {
@@ -258,8 +313,15 @@ impl Worker {
         }
         let key = self.cuts.borrow_mut().insert(Rc::clone(&cut));
         let stay = Stay { worker: Rc::clone(self), key };
-        let desk = Rc::clone(&self.desk);
-        tokio::task::spawn_local(guest.serve(desk, cut, stay));
+        (Rc::clone(&self.desk), cut, stay)
+    }
+
+    /// Has connections take themselves apart that can.
+    fn park(&self, parking: &Parking) {
+        *self.desk.leaving.borrow_mut() = Some(parking.leaving.clone());
+        let cuts = self.each_cut();
+        let asked = cuts.iter().filter(|cut| cut.ask_to_park(parking.attempt, &parking.asked));
+        asked.take(parking.most).for_each(drop);
     }
 
     /// Carries out what the control thread and the other workers ask for.
@@ -267,7 +329,12 @@ impl Worker {
         while let Some(task) = tasks.recv().await {
             match task {
                 Task::Serve(guest) => self.serve(guest),
+                Task::Adopt(adopted) => {
+                    let (desk, cut, stay) = self.begin_stay();
+                    tokio::task::spawn_local(adopted.serve(desk, cut, stay));
+                }
                 Task::Accept(acceptance) => self.begin_to_accept(acceptance),
+                Task::Park(parking) => self.park(&parking),
                 Task::TellNews(told) => {
                     self.each_cut().iter().for_each(|cut| cut.tell_news());
                     drop(told);

@@ -2,8 +2,11 @@
 //! It holds no buffer and no pipe while nothing is on its way, and never more than its limit for a slow writer.
 //! Small messages are copied through the worker's scratch buffer; a reader that fills it is bulk, and is spliced.
 
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+
+use serde::{Deserialize, Serialize};
 
 use super::relay::Side;
 use crate::socket::Pipe;
@@ -86,8 +89,17 @@ struct Piped {
     held: usize,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FlowState {
+/// A direction taken apart, without the bytes that wait.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct ParkedFlow {
+    pub(crate) carried: u64,
+    state: FlowState,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FlowState {
     #[default]
     Open,
     /// The reader has ended; what is kept is still to be written.
@@ -115,6 +127,22 @@ impl Flow {
     /// A direction that begins with bytes that were read before it.
     pub(super) fn holding(kept: Vec<u8>) -> Flow {
         Flow { carried: kept.len() as u64, kept, ..Flow::default() }
+    }
+
+    /// One that was parked, with the bytes that waited.
+    pub(super) fn unparked(parked: ParkedFlow, kept: Vec<u8>) -> Flow {
+        Flow { kept, carried: parked.carried, state: parked.state, ..Flow::default() }
+    }
+
+    /// Takes it apart, with a copy of the bytes that wait. What a pipe held is held as bytes from now on.
+    pub(super) fn park(&mut self) -> io::Result<(ParkedFlow, Vec<u8>)> {
+        if let Some(Piped { pipe, held, .. }) = self.piped.take() {
+            self.kept = vec![0; held];
+            self.written = 0;
+            pipe.take(&mut self.kept)?;
+        }
+        let parked = ParkedFlow { carried: self.carried, state: self.state };
+        Ok((parked, self.kept[self.written..].to_vec()))
     }
 
     pub(super) fn state(&self) -> FlowState {
@@ -296,7 +324,7 @@ impl Flow {
 }
 
 /// What moving came to once the writer has handed everything to the kernel.
-fn settled(handed: Poll<std::io::Result<()>>, then: Moved) -> Moved {
+fn settled(handed: Poll<io::Result<()>>, then: Moved) -> Moved {
     match handed {
         Poll::Ready(Ok(())) => then,
         Poll::Ready(Err(_)) => Moved::WriterReset,

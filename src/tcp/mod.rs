@@ -1,15 +1,16 @@
 //! TCP listeners: connect a backend for an accepted client, relay, and say how it ended.
 //! It is handed its rules and its upstream; it must never look at the config or the plan.
 
+mod carrying;
+mod cut;
 mod flow;
 pub(crate) mod packets;
 pub(crate) mod relay;
 mod side;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,7 +19,9 @@ use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
-use crate::upstream::{Affinity, Backend, INSTANT_RESET, InFlight, Upstream};
+use crate::upstream::{Affinity, INSTANT_RESET, InFlight, Upstream};
+pub(crate) use carrying::{CarriedOn, Carrying, Served};
+pub(crate) use cut::Cut;
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Side, Times};
 
@@ -48,6 +51,19 @@ pub(crate) struct Site {
 }
 
 impl Site {
+    /// One that leads nowhere, of a listener that is not there any more.
+    pub(crate) fn closed() -> Site {
+        let rules = Rules {
+            idle_timeout: None,
+            only_client_counts: false,
+            max_duration: None,
+            buffer_max: 0,
+            hello_timeout: Duration::ZERO,
+            packets: None,
+        };
+        Site { rules, routes: Vec::new(), upstream: None, plain: None }
+    }
+
     /// Whether it must be known what a client asks for before it goes anywhere.
     pub(crate) fn looks_first(&self) -> bool {
         !self.routes.is_empty() || self.plain.is_some()
@@ -57,97 +73,6 @@ impl Site {
     pub(crate) fn find(&self, ask: &StreamAsk<'_>) -> Option<&Arc<Upstream>> {
         let taken = self.routes.iter().find(|(conditions, _)| conditions.hold(ask));
         taken.map(|(_, upstream)| upstream).or(self.upstream.as_ref())
-    }
-}
-
-/// A request from outside to end a connection, looked at in each turn of its relay.
-#[derive(Debug, Default)]
-pub(crate) struct Cut {
-    asked: Cell<bool>,
-    finishing: Cell<bool>,
-    /// Whether somebody wants to know of a new plan, and whether there is one.
-    wants_news: Cell<bool>,
-    has_news: Cell<bool>,
-    /// Where it stays to its end, once that is known.
-    stays_at: RefCell<Option<(Arc<Upstream>, Arc<Backend>)>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Cut {
-    /// Asks the connection to end as soon as nothing is under way on it.
-    pub(crate) fn ask_to_finish(&self) {
-        self.finishing.set(true);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Whether the connection is to end as soon as it can without harm.
-    pub(crate) fn is_finishing(&self) -> bool {
-        self.finishing.get()
-    }
-
-    /// Says that from now on the connection is told of each new plan.
-    pub(crate) fn want_news(&self) {
-        self.wants_news.set(true);
-    }
-
-    /// Tells the connection that what it takes up next is to go by a new plan.
-    pub(crate) fn tell_news(&self) {
-        if self.wants_news.get() {
-            self.has_news.set(true);
-            if let Some(waker) = self.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// Whether there is a new plan since this was last asked.
-    pub(crate) fn take_news(&self) -> bool {
-        self.has_news.take()
-    }
-
-    /// Says that the connection stays at this backend to its end.
-    pub(crate) fn stay_at(&self, place: &InFlight) {
-        let at = (Arc::clone(&place.upstream), Arc::clone(&place.backend));
-        *self.stays_at.borrow_mut() = Some(at);
-    }
-
-    /// Asks the connection to end now if it stays at one of these backends, and that is not in the config again.
-    pub(crate) fn ask_if_at(&self, removed: &[Arc<Backend>]) {
-        let has_left = |(upstream, backend): &(Arc<Upstream>, Arc<Backend>)| {
-            removed.iter().any(|removed| removed.is(backend)) && !upstream.has(backend)
-        };
-        if self.stays_at.borrow().as_ref().is_some_and(has_left) {
-            self.ask();
-        }
-    }
-
-    /// Asks the connection to end now.
-    pub(crate) fn ask(&self) {
-        self.asked.set(true);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Whether the end was asked for; if not, the task of `cx` is woken when it is.
-    pub(crate) fn is_asked(&self, cx: &Context<'_>) -> bool {
-        if !self.asked.get() {
-            let mut waker = self.waker.borrow_mut();
-            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-                *waker = Some(cx.waker().clone());
-            }
-        }
-        self.asked.get()
-    }
-
-    /// Waits until the end is asked for.
-    pub(crate) async fn asked(&self) {
-        std::future::poll_fn(|cx| {
-            if self.is_asked(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
     }
 }
 
@@ -175,7 +100,7 @@ pub(crate) struct Client {
     pub(crate) port: u16,
 }
 
-/// Serves one client from its first byte to its last.
+/// Serves one client from its first byte to its last, or until it is to go on elsewhere.
 #[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice, while it runs")]
 pub(crate) fn serve(
     client: Client,
@@ -183,7 +108,7 @@ pub(crate) fn serve(
     upstream: &Arc<Upstream>,
     scratch: &RefCell<Scratch>,
     cut: &Cut,
-) -> impl Future<Output = Outcome> {
+) -> impl Future<Output = Served> {
     async move {
         let Client { link, key, told, address, .. } = client;
         let accepted = Instant::now();
@@ -193,27 +118,30 @@ pub(crate) fn serve(
         let connecting = Box::pin(connect(upstream, call, cut));
         let (backend, place, efforts) = match connecting.await {
             Ok(Connected { link, place, efforts }) => (link, place, efforts),
-            Err(outcome) => return outcome,
+            Err(outcome) => return Served::Ended(Box::new(outcome)),
+        };
+        let turns = Turns::new(rules, scratch, accepted, cut);
+        let (client, backend) = match (link, backend) {
+            (Link::Plain(client), Link::Plain(backend)) => {
+                let relay = Relay::new(client, backend);
+                let carrying = Carrying::new(relay, place, efforts, turns.times, turns.keep);
+                return carrying.carry(scratch, cut).await;
+            }
+            sides => sides,
         };
         cut.stay_at(&place);
         let connected_at = Instant::now();
-        let turns = Turns::new(rules, scratch, accepted, cut);
-        let (end, carried) = match (link, backend) {
-            (Link::Plain(client), Link::Plain(backend)) => {
-                turns.of(Relay::new(client, backend)).await
-            }
-            // Boxed, so that plain relays do not carry the room for it.
-            (client, backend) => Box::pin(turns.of(Relay::new(client, backend))).await,
-        };
+        // Boxed, so that plain relays do not carry the room for it.
+        let (end, carried) = Box::pin(turns.of(Relay::new(client, backend))).await;
         note_end(&place, end, carried, connected_at);
-        Outcome {
+        Served::Ended(Box::new(Outcome {
             why: why(end),
             detail: None,
             backend: Some(Arc::clone(&place.backend.name)),
             efforts,
             carried,
             spoke: false,
-        }
+        }))
     }
 }
 
@@ -281,7 +209,8 @@ pub(crate) fn why(end: End) -> Why {
         End::BackendReset => Why::BackendReset,
         End::Idle => Why::IdleTimeout,
         End::TooLong => Why::MaxDuration,
-        End::Cut => Why::DrainCut,
+        // None is asked to park that cannot.
+        End::Cut | End::Parked => Why::DrainCut,
     }
 }
 

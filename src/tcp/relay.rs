@@ -10,10 +10,11 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, Sleep};
 
 use super::Cut;
-use super::flow::{Flow, FlowState, Moved, Scratch};
+use super::flow::{Flow, FlowState, Moved, ParkedFlow, Scratch};
 use crate::socket::Socket;
 
 /// How long bytes sent before a reset may take to arrive, before the reset is passed on.
@@ -53,6 +54,27 @@ pub(crate) enum End {
     Idle,
     TooLong,
     Cut,
+    /// It was asked to stop between two reads: nothing is under way, and it can go on here or elsewhere.
+    Parked,
+}
+
+/// A relay taken apart between two reads, without its two sockets and the bytes that wait for their writers. Moments are told
+/// by how long ago they were, as no clock of one process means anything to another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
+pub(crate) struct Parked {
+    pub(crate) up: ParkedFlow,
+    pub(crate) down: ParkedFlow,
+    first_finished: Option<Who>,
+    first_byte_ago: Option<Duration>,
+    active_ago: Duration,
+}
+
+/// Bytes that wait for the backend, and for the client.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) up: Vec<u8>,
+    pub(crate) down: Vec<u8>,
 }
 
 /// Bytes carried so far, and when the first came back.
@@ -139,9 +161,12 @@ pub(crate) struct Relay<C, B> {
     down: Flow,
     first_finished: Option<Who>,
     first_byte: Option<Instant>,
+    /// When the last counted byte passed.
+    active: Instant,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum Who {
     Client,
     Backend,
@@ -156,7 +181,41 @@ impl<C: Side, B: Side> Relay<C, B> {
             down: Flow::default(),
             first_finished: None,
             first_byte: None,
+            active: Instant::now(),
         }
+    }
+
+    /// One that was parked, here or in another process.
+    pub(crate) fn unparked(
+        client: C,
+        backend: B,
+        parked: &Parked,
+        waiting: Waiting,
+    ) -> Relay<C, B> {
+        let now = Instant::now();
+        let past = |ago| now.checked_sub(ago).unwrap_or(now);
+        Relay {
+            up: Flow::unparked(parked.up, waiting.up),
+            down: Flow::unparked(parked.down, waiting.down),
+            first_finished: parked.first_finished,
+            first_byte: parked.first_byte_ago.map(past),
+            active: past(parked.active_ago),
+            ..Relay::new(client, backend)
+        }
+    }
+
+    /// Takes apart what is between its sides, after [`End::Parked`]. It can go on as it is: what comes of this is a copy.
+    pub(crate) fn park(&mut self) -> io::Result<(Parked, Waiting)> {
+        let (up, up_waiting) = self.up.park()?;
+        let (down, down_waiting) = self.down.park()?;
+        let parked = Parked {
+            up,
+            down,
+            first_finished: self.first_finished,
+            first_byte_ago: self.first_byte.map(|at| at.elapsed()),
+            active_ago: self.active.elapsed(),
+        };
+        Ok((parked, Waiting { up: up_waiting, down: down_waiting }))
     }
 
     /// The same, with bytes of each side that have been read already and go first.
@@ -197,25 +256,27 @@ impl<C: Side, B: Side> Relay<C, B> {
         times: &Times,
         cut: &Cut,
     ) -> End {
-        let started = Instant::now();
-        let mut active = started;
-        let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(times.due(started)));
+        let due = times.due(self.active);
+        let mut timer: Pin<&mut Sleep> = pin!(tokio::time::sleep_until(due));
         let mut timer_is_set = false;
         let mut times = *times;
         let mut was_refused = false;
         let end = poll_fn(|cx| {
             let before = self.up.carried + self.down.carried;
-            if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, &times, &mut active) {
+            if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, &times) {
                 return Poll::Ready(end);
             }
             if cut.is_asked(cx) {
                 return Poll::Ready(End::Cut);
             }
+            if cut.is_to_park() {
+                return Poll::Ready(End::Parked);
+            }
             if self.client.is_refused() && !was_refused {
                 (was_refused, timer_is_set) = (true, false);
                 let last = Instant::now() + REPLIES_AFTER_REFUSAL;
                 times.deadline = Some(times.deadline.map_or(last, |deadline| deadline.min(last)));
-                timer.as_mut().reset(times.due(active));
+                timer.as_mut().reset(times.due(self.active));
             }
             // A timer that runs wakes this task by itself; looking at it for each message would cost more than the message.
             let moved = self.up.carried + self.down.carried != before;
@@ -228,14 +289,16 @@ impl<C: Side, B: Side> Relay<C, B> {
                 if times.deadline.is_some_and(|deadline| now >= deadline) {
                     return Poll::Ready(End::TooLong);
                 }
-                if times.idle.is_some_and(|idle| now >= active + idle) {
+                if times.idle.is_some_and(|idle| now >= self.active + idle) {
                     return Poll::Ready(End::Idle);
                 }
-                timer.as_mut().reset(times.due(active));
+                timer.as_mut().reset(times.due(self.active));
             }
             Poll::Pending
         })
         .await;
+        // What is left to be done is not to be waited for by anybody.
+        cut.can_park(false);
         self.pass_on_reset(end).await;
         end
     }
@@ -247,7 +310,6 @@ impl<C: Side, B: Side> Relay<C, B> {
         scratch: &mut Scratch,
         keep: usize,
         times: &Times,
-        active: &mut Instant,
     ) -> Option<End> {
         let before = (self.up.carried, self.down.carried);
         let come = (self.client.come(), self.backend.come());
@@ -258,7 +320,7 @@ impl<C: Side, B: Side> Relay<C, B> {
         if from_client || from_backend {
             let now = Instant::now();
             if from_client || !times.only_client_counts {
-                *active = now;
+                self.active = now;
             }
             if before.1 == 0 && self.down.carried > 0 {
                 self.first_byte = Some(now);
@@ -348,7 +410,12 @@ impl<C: Side, B: Side> Relay<C, B> {
         match end {
             End::ClientReset => Box::pin(reset_side(&mut self.backend)).await,
             End::BackendReset => Box::pin(reset_side(&mut self.client)).await,
-            End::Cut | End::TooLong | End::Idle | End::ClientFinished | End::BackendFinished => {}
+            End::Cut
+            | End::TooLong
+            | End::Idle
+            | End::ClientFinished
+            | End::BackendFinished
+            | End::Parked => {}
         }
     }
 }

@@ -12,9 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use evenkeel_balance::PeakEwma;
-use evenkeel_balance::health::{State, Verdict};
+use evenkeel_balance::health::{State, Verdict, VerdictParts};
+use serde::{Deserialize, Serialize};
 
 use super::cookie::Identity;
+use super::handed::StandingPast;
 use super::outliers::Answers;
 use super::{Entry, EntryPlace, Upstream};
 use crate::observe::counts::BackendCounts;
@@ -27,7 +29,8 @@ const LATENCY_DECAY_NS: u64 = 10_000_000_000;
 pub(crate) const INSTANT_RESET: Duration = Duration::from_secs(1);
 
 /// Where a backend listens; never mixed up with a client's address.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum BackendAddress {
     Ip(SocketAddr),
     Unix(PathBuf),
@@ -98,6 +101,22 @@ impl Standing {
             verdict: Mutex::new(verdict),
         })
     }
+
+    /// Of one that another process knew. Its connections are counted as they are handed over.
+    pub(super) fn from_past(past: &StandingPast) -> Arc<Standing> {
+        Arc::new(Standing {
+            open: AtomicU32::new(0),
+            connections: AtomicU64::new(past.connections),
+            failures: AtomicU64::new(past.failures),
+            requests: AtomicU64::new(past.requests),
+            suspect: AtomicBool::new(past.suspect),
+            connected_at: AtomicU64::new(past.connected_at),
+            failed_at: AtomicU64::new(past.failed_at),
+            latency_stamp: AtomicU64::new(past.latency_stamp),
+            latency_value: AtomicU64::new(past.latency.to_bits()),
+            verdict: Mutex::new(Verdict::from(past.verdict.clone())),
+        })
+    }
 }
 
 impl Backend {
@@ -125,6 +144,22 @@ impl Backend {
     /// What stays with it.
     pub(super) fn standing(&self) -> Arc<Standing> {
         Arc::clone(&self.standing)
+    }
+
+    /// What another process is told of it.
+    pub(super) fn past(&self) -> StandingPast {
+        let standing = &self.standing;
+        StandingPast {
+            connections: standing.connections.load(Relaxed),
+            failures: standing.failures.load(Relaxed),
+            requests: standing.requests.load(Relaxed),
+            suspect: standing.suspect.load(Relaxed),
+            connected_at: standing.connected_at.load(Relaxed),
+            failed_at: standing.failed_at.load(Relaxed),
+            latency_stamp: standing.latency_stamp.load(Relaxed),
+            latency: f64::from_bits(standing.latency_value.load(Relaxed)),
+            verdict: VerdictParts::from(&*self.verdict()),
+        }
     }
 
     /// The way to it.
@@ -162,6 +197,11 @@ impl Backend {
             .open
             .fetch_update(SeqCst, SeqCst, |open| (open < max).then_some(open + 1))
             .is_ok()
+    }
+
+    /// Counts one more connection, whatever the limit is.
+    pub(super) fn take_one_more(&self) {
+        self.standing.open.fetch_add(1, SeqCst);
     }
 
     pub(super) fn give_place_back(&self) {

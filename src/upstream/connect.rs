@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::queue::NoPlace;
@@ -25,7 +26,8 @@ pub(crate) struct Connected {
 }
 
 /// What finding a backend took.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub(crate) struct Efforts {
     /// Waiting for a place, when any waiting was needed.
     pub(crate) queue: Option<Duration>,

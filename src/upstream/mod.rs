@@ -5,6 +5,7 @@ mod backend;
 pub(crate) mod connect;
 pub(crate) mod cookie;
 pub(crate) mod h2;
+mod handed;
 pub(crate) mod idle;
 pub(crate) mod introduce;
 pub(crate) mod key;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 pub(crate) use backend::{Backend, BackendAddress, Channel, INSTANT_RESET};
 use cookie::{Cookie, CookieRules, Identity};
 use h2::H2;
+pub(crate) use handed::UpstreamPast;
 use introduce::SendProxy;
 pub(crate) use key::KeyPart;
 use line_up::{LineUp, NoPick, OpenConnections, seed};
@@ -141,21 +143,32 @@ pub(crate) struct InFlight {
 }
 
 impl Upstream {
-    /// Fails only for the key of a cookie.
-    pub(crate) fn new(rules: Rules, tls: Option<Arc<Connector>>) -> io::Result<Arc<Upstream>> {
+    /// With what another process knew of it, if it has a past. Fails only for the key of a cookie.
+    pub(crate) fn new(
+        rules: Rules,
+        tls: Option<Arc<Connector>>,
+        past: Option<&UpstreamPast>,
+    ) -> io::Result<Arc<Upstream>> {
         let lasting = Arc::new(Lasting {
-            ticket: AtomicU64::new(0),
+            ticket: AtomicU64::new(past.map_or(0, UpstreamPast::ticket)),
             source_turn: AtomicUsize::new(0),
             open: AtomicU64::new(0),
             queue: Queue::default(),
-            started: Instant::now(),
+            started: past.and_then(UpstreamPast::began).unwrap_or_else(Instant::now),
             complained: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             newest: Mutex::default(),
         });
         let cookie = rules.sticky.clone().map(Cookie::open).transpose()?;
-        let found = rules.entries.iter().map(|entry| at_once(&entry.place)).collect();
-        let roster = Roster { found, is_first: true, ..Roster::default() };
+        let known = |place: &EntryPlace| past.and_then(|past| past.found(place));
+        let found = rules.entries.iter();
+        let found = found.map(|entry| at_once(&entry.place).or_else(|| known(&entry.place)));
+        let roster = Roster {
+            found: found.collect(),
+            is_first: true,
+            handed: past.map(UpstreamPast::standings).unwrap_or_default(),
+            ..Roster::default()
+        };
         let line_up = LineUp::empty(&rules.balance);
         let upstream = Upstream::with(rules, tls, cookie, lasting, (roster, line_up));
         upstream.take_over();

@@ -21,6 +21,8 @@ pub(super) struct Roster {
     pub(super) gone: Vec<(BackendAddress, Weak<Standing>)>,
     /// Those of the config before, until the first line-up.
     pub(super) former: Vec<Arc<Backend>>,
+    /// What another process knew, until the first line-up.
+    pub(super) handed: Vec<(BackendAddress, Arc<Standing>)>,
     /// Whether there is no config before.
     pub(super) is_first: bool,
     /// Whether they are reached in the same way as those before.
@@ -42,6 +44,9 @@ impl Roster {
             let standing = standing.upgrade()?;
             Some((address, Known { standing, channel: Arc::default(), role: None }))
         });
+        let handed = self.handed.drain(..).map(|(address, standing)| {
+            (address, Known { standing, channel: Arc::default(), role: None })
+        });
         let keeps_channels = self.keeps_channels;
         let former = self.former.drain(..).map(|backend| {
             let channel =
@@ -54,7 +59,7 @@ impl Roster {
             let known = Known { standing, channel, role: Some(Arc::clone(backend)) };
             (backend.address.clone(), known)
         });
-        gone.chain(former).chain(now).collect()
+        handed.chain(gone).chain(former).chain(now).collect()
     }
 }
 

@@ -47,7 +47,7 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
         sources: Vec::new(),
         options: SocketOptions::default(),
     };
-    Upstream::new(rules, None).unwrap()
+    Upstream::new(rules, None, None).unwrap()
 }
 
 fn address(last: u8) -> SocketAddr {

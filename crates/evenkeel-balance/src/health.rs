@@ -120,6 +120,59 @@ pub struct Verdict {
     ramp_since: Option<Duration>,
 }
 
+/// What a [`Verdict`] consists of, for keeping it outside of this process. Every moment is on the clock of the verdict.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VerdictParts {
+    /// What probes say.
+    pub healthy: bool,
+    /// Probes that succeeded in a row.
+    pub probes_ok: u32,
+    /// Probes that failed in a row.
+    pub probes_failed: u32,
+    /// Failures of real traffic in a row.
+    pub traffic_failed: u32,
+    /// When an ejection ends.
+    pub ejected_until: Option<Duration>,
+    /// How many ejections in a row count.
+    pub ejections: u32,
+    /// Since when it has been usable.
+    pub usable_since: Duration,
+    /// When a slow start began.
+    pub ramp_since: Option<Duration>,
+}
+
+impl From<VerdictParts> for Verdict {
+    fn from(parts: VerdictParts) -> Verdict {
+        let VerdictParts { healthy, probes_ok, probes_failed, traffic_failed, .. } = parts;
+        let VerdictParts { ejected_until, ejections, usable_since, ramp_since, .. } = parts;
+        Verdict {
+            healthy,
+            probes_ok,
+            probes_failed,
+            traffic_failed,
+            ejected_until,
+            ejections,
+            usable_since,
+            ramp_since,
+        }
+    }
+}
+
+impl From<&Verdict> for VerdictParts {
+    fn from(verdict: &Verdict) -> VerdictParts {
+        VerdictParts {
+            healthy: verdict.healthy,
+            probes_ok: verdict.probes_ok,
+            probes_failed: verdict.probes_failed,
+            traffic_failed: verdict.traffic_failed,
+            ejected_until: verdict.ejected_until,
+            ejections: verdict.ejections,
+            usable_since: verdict.usable_since,
+            ramp_since: verdict.ramp_since,
+        }
+    }
+}
+
 impl Verdict {
     /// A backend nobody has heard of yet: usable, and at its full weight.
     pub fn new(now: Duration) -> Verdict {

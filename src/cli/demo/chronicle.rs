@@ -183,6 +183,8 @@ mod tests {
         Counts {
             accepted: 0,
             open: 0,
+            handed_over: 0,
+            taken_over: 0,
             ended: ended.to_vec(),
             requests: [0; 6],
             bytes_up: 0,

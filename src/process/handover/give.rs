@@ -1,0 +1,347 @@
+//! The old process of a hand-over. It stops accepting only once the new one could begin, and gives a connection up only once the
+//! new one has it; until then everything can go on here, and does where anything fails.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::channel::{Channel, pair};
+use super::{ANSWER_WITHIN, BACKENDS_AT_A_TIME, BATCH, PIECE, READY_WITHIN, VERSION, Word};
+use crate::connection::Parcel;
+use crate::process::control::Workers;
+use crate::process::doors::Doors;
+use crate::process::worker::Parking;
+use crate::upstream::Upstream;
+
+/// How long connections of a worker may take to be taken apart; who takes longer is asked again in the next pass.
+const PARKED_WITHIN: Duration = Duration::from_millis(200);
+
+/// How long a process that has closed its end may take to end.
+const ENDS_WITHIN: Duration = Duration::from_secs(2);
+
+/// The program that takes over.
+#[derive(Debug, Clone)]
+pub(crate) struct Successor {
+    /// As it was called when this process started, so that it is whatever stands there now.
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+}
+
+/// Why nothing was handed over, and everything goes on as before.
+#[derive(Debug)]
+pub(crate) enum HandoverError {
+    /// It is stopping, or has stopped.
+    Stopping,
+    /// It was handed over to itself, and the process before has connections left.
+    BeforeIsLeft,
+    /// It is the first process of a container or machine, with which all others end.
+    FirstProcess,
+    NotStarted(PathBuf, io::Error),
+    /// The new process ended; what came of it, if that is known.
+    Ended(&'static str, Option<ExitStatus>),
+    /// The new process says that it cannot begin.
+    Refused(String),
+    Late(&'static str),
+    Broken(&'static str, io::Error),
+}
+
+impl std::fmt::Display for HandoverError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HandoverError::Stopping => f.write_str("it is stopping"),
+            HandoverError::BeforeIsLeft => f.write_str(
+                "the process before this one still has connections to finish; try again when it has ended",
+            ),
+            HandoverError::FirstProcess => f.write_str(
+                "it is process 1, and everything here ends with process 1: start another container, and stop this one",
+            ),
+            HandoverError::NotStarted(program, error) => {
+                write!(f, "{} could not be started: {error}", program.display())
+            }
+            HandoverError::Ended(step, Some(status)) => {
+                write!(f, "the new process ended while it was to {step}: {status}")
+            }
+            HandoverError::Ended(step, None) => {
+                write!(f, "the new process closed the line while it was to {step}")
+            }
+            HandoverError::Refused(why) => write!(f, "the new process refuses: {why}"),
+            HandoverError::Late(step) => write!(f, "the new process took too long to {step}"),
+            HandoverError::Broken(step, error) => write!(f, "{step}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for HandoverError {}
+
+/// The new process, from its start until it is on its own.
+#[derive(Debug)]
+pub(in crate::process) struct Giving {
+    channel: Channel,
+    child: Option<Child>,
+    attempt: u64,
+    /// Connections that have gone.
+    pub(in crate::process) given: u64,
+}
+
+impl Drop for Giving {
+    /// What was not let go must not go on with half of what it was told.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Starts the new process, and has it make ready. Nothing has changed here when this is done.
+pub(in crate::process) async fn begin(
+    successor: &Successor,
+    doors: &Doors,
+    upstreams: &[Arc<Upstream>],
+    attempt: u64,
+) -> Result<Giving, HandoverError> {
+    if std::process::id() == 1 {
+        return Err(HandoverError::FirstProcess);
+    }
+    let not_started = |error| HandoverError::NotStarted(successor.program.clone(), error);
+    let (ours, theirs) = pair().map_err(not_started)?;
+    let child = Command::new(&successor.program)
+        .args(&successor.arguments)
+        .stdin(Stdio::from(theirs))
+        // They are for this process alone: the sockets that it was given are handed over, and whoever is watched is another.
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .env_remove("WATCHDOG_PID")
+        .spawn()
+        .map_err(not_started)?;
+    let channel = Channel::new(ours).map_err(not_started)?;
+    let mut giving = Giving { channel, child: Some(child), attempt, given: 0 };
+    // Who does not listen must not hold this up for ever.
+    let told = timeout(READY_WITHIN, giving.tell(doors, upstreams)).await;
+    told.unwrap_or(Err(HandoverError::Late("listen")))?;
+    match giving.hear("make ready", READY_WITHIN).await? {
+        Word::Ready { version, program } => {
+            tracing::info!(version, "upgrade: {program} is ready");
+            Ok(giving)
+        }
+        Word::Refused { why } => Err(HandoverError::Refused(why)),
+        other => Err(unexpected("make ready", &other)),
+    }
+}
+
+fn unexpected(step: &'static str, word: &Word) -> HandoverError {
+    let said = serde_json::to_string(word).unwrap_or_default();
+    HandoverError::Broken(step, io::Error::other(format!("it said {said}")))
+}
+
+impl Giving {
+    async fn tell(
+        &mut self,
+        doors: &Doors,
+        upstreams: &[Arc<Upstream>],
+    ) -> Result<(), HandoverError> {
+        const STEP: &str = "listen";
+        let program = concat!("evenkeel ", env!("CARGO_PKG_VERSION")).to_owned();
+        self.say(STEP, &Word::Hello { version: VERSION, program }).await?;
+        for (section, wanted, fd) in doors.sockets() {
+            let (section, wanted) = (section.to_owned(), wanted.to_string());
+            let word = Word::Listener { section, wanted };
+            let said = self.channel.say(&word, &[], &[fd]).await;
+            self.said(STEP, said).await?;
+        }
+        for upstream in upstreams {
+            let past = upstream.past();
+            for part in past.in_parts(BACKENDS_AT_A_TIME) {
+                self.say(STEP, &Word::Upstream(part)).await?;
+            }
+        }
+        self.say(STEP, &Word::Prepare).await
+    }
+
+    async fn say(&mut self, step: &'static str, word: &Word) -> Result<(), HandoverError> {
+        let said = self.channel.say(word, &[], &[]).await;
+        self.said(step, said).await
+    }
+
+    /// An end that nobody listens at any more is the new process's end.
+    async fn said(
+        &mut self,
+        step: &'static str,
+        said: io::Result<()>,
+    ) -> Result<(), HandoverError> {
+        match said {
+            Ok(()) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                // It may have said why.
+                match self.hear(step, ENDS_WITHIN).await? {
+                    Word::Refused { why } => Err(HandoverError::Refused(why)),
+                    other => Err(unexpected(step, &other)),
+                }
+            }
+            Err(error) => Err(HandoverError::Broken(step, error)),
+        }
+    }
+
+    async fn hear(&mut self, step: &'static str, within: Duration) -> Result<Word, HandoverError> {
+        loop {
+            match timeout(within, self.channel.hear()).await {
+                Err(_) => return Err(HandoverError::Late(step)),
+                Ok(Err(error)) => return Err(HandoverError::Broken(step, error)),
+                Ok(Ok(None)) => return Err(HandoverError::Ended(step, self.status().await)),
+                Ok(Ok(Some(heard))) if matches!(heard.word, Word::Unknown) => {}
+                Ok(Ok(Some(heard))) => return Ok(heard.word),
+            }
+        }
+    }
+
+    /// What came of a process that has closed its end.
+    async fn status(&mut self) -> Option<ExitStatus> {
+        let child = self.child.as_mut()?;
+        let ended = async {
+            loop {
+                match child.try_wait() {
+                    Ok(Some(status)) => return Some(status),
+                    Ok(None) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Err(_) => return None,
+                }
+            }
+        };
+        timeout(ENDS_WITHIN, ended).await.ok().flatten()
+    }
+
+    /// Has the new process accept. From here on both are at work.
+    pub(in crate::process) async fn let_accept(&mut self) -> Result<(), HandoverError> {
+        const STEP: &str = "accept";
+        self.say(STEP, &Word::Accept).await?;
+        match self.hear(STEP, ANSWER_WITHIN).await? {
+            Word::Accepting => Ok(()),
+            Word::Refused { why } => Err(HandoverError::Refused(why)),
+            other => Err(unexpected(STEP, &other)),
+        }
+    }
+
+    /// Hands over every connection that can go now, and was not asked before; how many went.
+    pub(in crate::process) async fn pass(
+        &mut self,
+        workers: &Workers,
+    ) -> Result<u64, HandoverError> {
+        let before = self.given;
+        for worker in 0..workers.count() {
+            loop {
+                let (asked, mut all_asked) = mpsc::channel(1);
+                let (leaving, mut parcels) = mpsc::unbounded_channel();
+                let parking = Parking { most: BATCH, attempt: self.attempt, asked, leaving };
+                workers.park(worker, parking);
+                let _ = timeout(PARKED_WITHIN, all_asked.recv()).await;
+                // Who comes later finds nobody here, and goes on.
+                parcels.close();
+                let mut batch = Vec::new();
+                while let Ok(parcel) = parcels.try_recv() {
+                    batch.push(parcel);
+                }
+                if batch.is_empty() {
+                    break;
+                }
+                self.hand(batch).await?;
+            }
+        }
+        Ok(self.given - before)
+    }
+
+    /// Hands over a batch. Where this fails, what is in it goes on here.
+    async fn hand(&mut self, batch: Vec<Parcel>) -> Result<(), HandoverError> {
+        const STEP: &str = "take connections";
+        let sent = timeout(ANSWER_WITHIN, self.send(batch)).await;
+        let mut sent: Vec<_> =
+            sent.unwrap_or(Err(HandoverError::Late(STEP)))?.into_iter().map(Some).collect();
+        self.say(STEP, &Word::Batch { count: sent.len() }).await?;
+        match self.hear(STEP, ANSWER_WITHIN).await {
+            Ok(Word::Held { refused }) => {
+                for number in refused {
+                    // Dropped, it goes on here.
+                    sent.get_mut(number).and_then(Option::take);
+                }
+            }
+            Ok(other) => {
+                let _ = self.say(STEP, &Word::Abandon).await;
+                return Err(unexpected(STEP, &other));
+            }
+            Err(error) => {
+                let _ = self.say(STEP, &Word::Abandon).await;
+                return Err(error);
+            }
+        }
+        self.say(STEP, &Word::Commit).await?;
+        for parcel in sent.into_iter().flatten() {
+            self.given += u64::from(parcel.gone.send(()).is_ok());
+        }
+        Ok(())
+    }
+
+    /// Sends connections; those that cannot be told of stay, and are not among what comes of it.
+    async fn send(&mut self, batch: Vec<Parcel>) -> Result<Vec<Parcel>, HandoverError> {
+        const STEP: &str = "take connections";
+        let mut sent = Vec::with_capacity(batch.len());
+        for parcel in batch {
+            let (up, down) = (&parcel.waiting.up, &parcel.waiting.down);
+            let word = Word::Connection {
+                handed: Box::new(parcel.handed.clone()),
+                up: up.len(),
+                down: down.len(),
+            };
+            let fds = [parcel.client.as_fd(), parcel.backend.as_fd()];
+            match self.channel.say(&word, &[], &fds).await {
+                // A path that JSON cannot hold.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
+                said => self.said(STEP, said).await?,
+            }
+            for piece in up.chunks(PIECE).chain(down.chunks(PIECE)) {
+                let said = self.channel.say(&Word::Bytes, piece, &[]).await;
+                self.said(STEP, said).await?;
+            }
+            sent.push(parcel);
+        }
+        Ok(sent)
+    }
+
+    /// Tells the new process that it is the one that serves.
+    pub(in crate::process) async fn settle(&mut self) -> Result<(), HandoverError> {
+        self.say("go on alone", &Word::Settled).await
+    }
+
+    /// Leaves it on its own, whatever becomes of this one. Whoever starts a process is told of its end; we end before that.
+    pub(in crate::process) fn let_go(&mut self) {
+        self.child = None;
+    }
+
+    /// Tells it to stop in order.
+    pub(in crate::process) fn stop(&self) {
+        if let Some(child) = &self.child {
+            let pid = rustix::process::Pid::from_child(child);
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+    }
+
+    /// Whether the new process still runs.
+    pub(in crate::process) fn is_alive(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Its number; 0 once it is on its own.
+    pub(in crate::process) fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+}

@@ -1,0 +1,146 @@
+//! What a connection is asked from outside: to end, now or as soon as it can, to go by a new plan, to be parked. It is looked at
+//! in each turn of whatever serves the connection, and must never be more than a few cells for one that nobody asks.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use tokio::sync::mpsc;
+
+use crate::upstream::{Backend, InFlight, Upstream};
+
+/// A request from outside to end a connection, looked at in each turn of its relay.
+#[derive(Debug, Default)]
+pub(crate) struct Cut {
+    asked: Cell<bool>,
+    finishing: Cell<bool>,
+    /// Whether somebody wants to know of a new plan, and whether there is one.
+    wants_news: Cell<bool>,
+    has_news: Cell<bool>,
+    /// Where it stays to its end, once that is known.
+    stays_at: RefCell<Option<(Arc<Upstream>, Arc<Backend>)>>,
+    parking: Cell<Parking>,
+    /// In which attempt it was last asked to park: in each it is asked once.
+    parked_in: Cell<u64>,
+    /// Held until what was asked to park is parked, or has ended instead.
+    asked_to_park: RefCell<Option<mpsc::Sender<()>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// Whether a connection can be taken apart and go on in another process, and whether it is to be.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Parking {
+    /// As it is now, it cannot.
+    #[default]
+    Impossible,
+    Possible,
+    Asked,
+}
+
+impl Cut {
+    /// Asks the connection to end as soon as nothing is under way on it.
+    pub(crate) fn ask_to_finish(&self) {
+        self.finishing.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the connection is to end as soon as it can without harm.
+    pub(crate) fn is_finishing(&self) -> bool {
+        self.finishing.get()
+    }
+
+    /// Says that from now on the connection is told of each new plan.
+    pub(crate) fn want_news(&self) {
+        self.wants_news.set(true);
+    }
+
+    /// Tells the connection that what it takes up next is to go by a new plan.
+    pub(crate) fn tell_news(&self) {
+        if self.wants_news.get() {
+            self.has_news.set(true);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether there is a new plan since this was last asked.
+    pub(crate) fn take_news(&self) -> bool {
+        self.has_news.take()
+    }
+
+    /// Says that the connection stays at this backend to its end.
+    pub(crate) fn stay_at(&self, place: &InFlight) {
+        let at = (Arc::clone(&place.upstream), Arc::clone(&place.backend));
+        *self.stays_at.borrow_mut() = Some(at);
+    }
+
+    /// Asks the connection to end now if it stays at one of these backends, and that is not in the config again.
+    pub(crate) fn ask_if_at(&self, removed: &[Arc<Backend>]) {
+        let has_left = |(upstream, backend): &(Arc<Upstream>, Arc<Backend>)| {
+            removed.iter().any(|removed| removed.is(backend)) && !upstream.has(backend)
+        };
+        if self.stays_at.borrow().as_ref().is_some_and(has_left) {
+            self.ask();
+        }
+    }
+
+    /// Says whether the connection can be parked from now on.
+    pub(crate) fn can_park(&self, can: bool) {
+        self.parking.set(if can { Parking::Possible } else { Parking::Impossible });
+    }
+
+    /// Asks the connection to take itself apart between two reads; whether it can, and was not asked in this attempt before.
+    /// `asked` is held until it is done.
+    pub(crate) fn ask_to_park(&self, attempt: u64, asked: &mpsc::Sender<()>) -> bool {
+        if self.parking.get() != Parking::Possible || self.parked_in.get() == attempt {
+            return false;
+        }
+        self.parked_in.set(attempt);
+        self.parking.set(Parking::Asked);
+        *self.asked_to_park.borrow_mut() = Some(asked.clone());
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+
+    /// What is held until it is parked.
+    pub(crate) fn take_asked(&self) -> Option<mpsc::Sender<()>> {
+        self.asked_to_park.borrow_mut().take()
+    }
+
+    /// Whether it is to take itself apart; looked at after [`Cut::is_asked`], which leaves the waker.
+    pub(crate) fn is_to_park(&self) -> bool {
+        self.parking.get() == Parking::Asked
+    }
+
+    /// Asks the connection to end now.
+    pub(crate) fn ask(&self) {
+        self.asked.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the end was asked for; if not, the task of `cx` is woken when it is.
+    pub(crate) fn is_asked(&self, cx: &Context<'_>) -> bool {
+        if !self.asked.get() {
+            let mut waker = self.waker.borrow_mut();
+            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
+        }
+        self.asked.get()
+    }
+
+    /// Waits until the end is asked for.
+    pub(crate) async fn asked(&self) {
+        std::future::poll_fn(|cx| {
+            if self.is_asked(cx) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+}
