@@ -200,8 +200,7 @@ impl Guest {
                         },
                         (None, Job::Http(site)) => {
                             let (site, record) = ((site, &*self.slot), &mut self.record);
-                            let served = serve_http(socket, site, record, &desk, &cut);
-                            Some(Box::pin(served).await)
+                            Box::pin(serve_http(socket, site, record, &desk, &cut)).await
                         }
                     }
                 }
@@ -362,38 +361,39 @@ async fn serve_packets(
     }
 }
 
+/// Serves requests to the last; none if the connection goes on in another process.
 async fn serve_http(
     socket: Socket,
     (site, slot): (&Arc<http::Site>, &Slot),
     record: &mut Record,
     desk: &Desk,
     cut: &Cut,
-) -> Outcome {
+) -> Option<Outcome> {
     let (address, scheme, local) = (record.client, site.rules.scheme, record.destination);
-    let sites = || slot.site();
-    let Some(tls) = record.service.tls.clone() else {
-        let client =
-            http::Client { link: Link::Plain(socket), address, local, scheme, agreed: None };
-        return http::serve(client, (Arc::clone(site), &sites), &desk.http, &desk.scratch, cut)
-            .await;
+    let client = |link, scheme, agreed| {
+        let before = None;
+        http::Client { link, address, local, scheme, agreed, before }
     };
-    // Boxed, so that the room for a handshake is given back when it is done.
-    let client = match Box::pin(greeting::secure(&tls, socket, desk, cut)).await {
-        Ok(greeted) => {
-            record.note(&greeted);
-            let Greeted { link, agreed, .. } = greeted;
-            http::Client { link, address, local, scheme, agreed }
-        }
-        Err(Not::Tls(socket)) if tls.allows_plain() => {
-            let (link, scheme) = (Link::Plain(socket), "http");
-            http::Client { link, address, local, scheme, agreed: None }
-        }
-        Err(Not::Tls(socket)) => {
-            return Box::pin(http::refuse_plain(socket, site, address, &desk.http, cut)).await;
-        }
-        Err(Not::Alive(outcome)) => return *outcome,
+    let client = match record.service.tls.clone() {
+        None => client(Link::Plain(socket), scheme, None),
+        // Boxed, so that the room for a handshake is given back when it is done.
+        Some(tls) => match Box::pin(greeting::secure(&tls, socket, desk, cut)).await {
+            Ok(greeted) => {
+                record.note(&greeted);
+                let Greeted { link, agreed, .. } = greeted;
+                client(link, scheme, agreed)
+            }
+            Err(Not::Tls(socket)) if tls.allows_plain() => {
+                client(Link::Plain(socket), "http", None)
+            }
+            Err(Not::Tls(socket)) => {
+                let refused = http::refuse_plain(socket, site, address, &desk.http, cut);
+                return Some(Box::pin(refused).await);
+            }
+            Err(Not::Alive(outcome)) => return Some(*outcome),
+        },
     };
-    http::serve(client, (Arc::clone(site), &sites), &desk.http, &desk.scratch, cut).await
+    handed::serve_http(client, (site, slot), record, desk, cut).await
 }
 
 fn ip(client: ClientAddress) -> Option<IpAddr> {

@@ -83,3 +83,4 @@ mod tls_memory;
 mod tls_reload;
 mod tls_tcp;
 mod transfers;
+mod upgrade;

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Running;
 use crate::config::{Config, Loaded};
+use crate::{ReloadError, Running};
 
 /// How often files are looked at. One that has changed is read when it has stayed the same for as long again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -84,6 +84,9 @@ impl Source {
         }
         let (files, is_watched) = (watched(&loaded), loaded.config.process.watch);
         match running.reload(loaded.config) {
+            Err(ReloadError::HandedOver) => {
+                tracing::info!("reload: {}", ReloadError::HandedOver);
+            }
             Err(error) => tracing::error!("reload refused, nothing has changed: {error}"),
             Ok(done) => {
                 for change in &done.changes {

@@ -85,7 +85,10 @@ impl Record {
     }
 
     fn publish(&self, outcome: Outcome) {
-        let Outcome { why, detail, backend, efforts, carried, spoke } = outcome;
+        let Outcome { why, detail, backend, efforts, carried, spoke, request } = outcome;
+        if let Some(request) = request {
+            self.publish_request(*request);
+        }
         let record = Ended {
             at: self.at,
             client: self.client,
@@ -112,6 +115,19 @@ impl Record {
         let told_already = matches!(self.service.job, Job::Http(_)) && spoke;
         if !told_already && self.service.log.takes(record.why, None, None) {
             self.service.log.write(record);
+        }
+    }
+}
+
+impl Record {
+    /// The record of a request that became a tunnel.
+    fn publish_request(&self, ended: Ended) {
+        let (tally, log) = (&self.service.tally, &self.service.log);
+        let line = ended.request.as_deref();
+        let status = line.and_then(|line| line.status);
+        tally.requested(status, ended.bytes_up, ended.bytes_down);
+        if log.takes(ended.why, status, line.map(|line| line.target.as_bytes())) {
+            log.write(ended);
         }
     }
 }

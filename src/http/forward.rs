@@ -142,7 +142,7 @@ impl Session<'_> {
         let Reached { stream: mut backend, carried, at: sent } = reached;
         let efforts = attempt.efforts;
         let begun = self.begin(&mut backend, order, &place, attempt.upgrade);
-        let may_persist = !self.cut.is_finishing() && self.requests < self.site.rules.requests_max;
+        let (cut, may_persist) = (self.cut, self.requests < self.site.rules.requests_max);
         let changes = self.changes(order.response);
         let (compress, sent_before) = (self.compress, self.stream.sent());
         let mut exchange = self.exchange(order, backend, course);
@@ -173,7 +173,7 @@ impl Session<'_> {
             let backend = exchange.backend;
             return Some(self.switch(backend, order, place, (efforts, attempt.upgrade)));
         }
-        let mut onward = exchange.onward(may_persist);
+        let mut onward = exchange.onward(may_persist && !cut.is_finishing());
         changes.apply(&mut exchange.response.fields);
         attempt.belonging.tell(&place, &mut exchange.response.fields);
         let answered = exchange.answer(&mut onward, compress).await;

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use evenkeel_wire::Limits;
 use ipnet::IpNet;
+use tokio::time::Instant;
 
 use crate::config::Template;
 use crate::link::Link;
@@ -50,6 +51,8 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::ClientAddress;
 use crate::route::Routes;
+use crate::socket::Socket;
+use crate::tcp::{Carrying, Outcome};
 use crate::tls::Agreed;
 use crate::upstream::Upstream;
 pub(crate) use affinity::Split;
@@ -77,6 +80,28 @@ pub(crate) struct Client {
     pub(crate) scheme: &'static str,
     /// What its handshake came to; none in clear.
     pub(crate) agreed: Option<Arc<Agreed>>,
+    /// What has been before, where it is no new one.
+    pub(crate) before: Option<Box<Before>>,
+}
+
+/// What has been on a connection that rests between two requests, or before its first.
+#[derive(Debug)]
+pub(crate) struct Before {
+    /// Bytes of the next request.
+    pub(crate) ahead: Vec<u8>,
+    /// How many requests there were.
+    pub(crate) requests: u32,
+    /// Since when the next one is waited for.
+    pub(crate) since: Instant,
+}
+
+/// What serving a connection came to.
+pub(crate) enum Served {
+    Ended(Box<Outcome>),
+    /// It is a tunnel now, between two plain connections.
+    Tunnel(Box<Carrying>),
+    /// It is asked to go elsewhere, and rests.
+    Resting(Socket, Box<Before>),
 }
 
 /// What was configured for one HTTP listener.

@@ -83,7 +83,7 @@ pub(super) fn publish(
     });
 }
 
-fn request_line(
+pub(super) fn request_line(
     request: &Request,
     id: &str,
     status: Option<u16>,
@@ -97,9 +97,9 @@ fn request_line(
         host: text(&request.authority),
         target: text(&request.target),
         version: match request.version {
-            Version::Http10 => "HTTP/1.0",
-            Version::Http11 => "HTTP/1.1",
-            Version::Http2 => "HTTP/2.0",
+            Version::Http10 => "HTTP/1.0".into(),
+            Version::Http11 => "HTTP/1.1".into(),
+            Version::Http2 => "HTTP/2.0".into(),
         },
         status,
         user_agent: field(&request.fields, Known::UserAgent),

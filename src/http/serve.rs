@@ -1,7 +1,6 @@
 //! One client connection: request after request, each read, routed, answered and recorded, until one side has enough.
 //! Between two requests it holds no buffer; what a client sends ahead stays in the kernel until its turn.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,9 +16,11 @@ use super::record::{Told, publish};
 use super::session::{Next, Session};
 use super::stream::Stream;
 use super::streams;
-use super::{Client, Rules, Site, Sites};
+use super::tunnel::Tunnel;
+use super::{Before, Client, Rules, Served, Site, Sites};
+use crate::link::Link;
 use crate::observe::ended::Why;
-use crate::tcp::{Cut, Outcome, Scratch};
+use crate::tcp::{Cut, Outcome};
 use crate::upstream::InFlight;
 
 /// How long a client may go on sending after we have said our last word, so that it can read it.
@@ -46,6 +47,8 @@ enum Over {
     Preface,
     /// The next request goes by another plan.
     News,
+    /// It is to go on elsewhere.
+    Parked,
 }
 
 /// What a client began with.
@@ -53,6 +56,8 @@ enum Arrived {
     Request,
     Preface,
     News,
+    /// With nothing that is under way.
+    Parked,
 }
 
 /// How a client of HTTP/2 begins, as far as it looks like the head of a request (RFC 9113 3.4).
@@ -63,10 +68,9 @@ pub(crate) async fn serve(
     client: Client,
     (mut site, sites): (Arc<Site>, Sites<'_>),
     local: &Local,
-    scratch: &RefCell<Scratch>,
     cut: &Cut,
-) -> Outcome {
-    let Client { link, address, local: local_address, scheme, agreed } = client;
+) -> Served {
+    let Client { link, address, local: local_address, scheme, agreed, before } = client;
     let mut caller = Caller { scheme, local: local_address, ..Caller::of(address, agreed) };
     cut.want_news();
     // It may have changed since the connection was accepted.
@@ -74,10 +78,12 @@ pub(crate) async fn serve(
     let ahead = Vec::new();
     if link.protocol() == Some(b"h2") || !site.rules.http1 {
         let sites = (site, sites);
-        return Box::pin(streams::serve(link, ahead, sites, caller, local, cut)).await;
+        return ended(Box::pin(streams::serve(link, ahead, sites, caller, local, cut)).await);
     }
-    let mut stream = Stream::h1(link);
-    let (mut requests, mut since) = (0, Instant::now());
+    let (mut stream, mut requests, mut since) = match before {
+        None => (Stream::h1(link), 0, Instant::now()),
+        Some(before) => (Stream::resumed(link, before.ahead), before.requests, before.since),
+    };
     loop {
         let mut session = Session::new(&site, local, cut, caller, stream);
         session.requests = requests;
@@ -86,17 +92,26 @@ pub(crate) async fn serve(
         let why = match over {
             Over::Ended(why) => why,
             Over::Tunnel { backend, place } => {
-                Box::pin(session.tunnel(*backend, place, Some(scratch))).await
+                match Box::pin(session.tunnel(*backend, place, true)).await {
+                    Tunnel::Carrying(carrying) => return Served::Tunnel(carrying),
+                    Tunnel::Ended(why) => why,
+                }
             }
+            Over::Parked => match rest(session.stream, session.requests, since) {
+                Some(resting) => return resting,
+                None => Why::InternalError,
+            },
             Over::Preface => {
                 let Session { stream: Stream::H1(stream), caller, .. } = session else {
-                    return Outcome::without_backend(Why::InternalError, None);
+                    return ended(Outcome::without_backend(Why::InternalError, None));
                 };
                 let h1::Stream { socket: link, mut input, .. } = *stream;
                 let ahead = input.take_rest();
                 input.rest(local);
                 let sites = (site, sites);
-                return Box::pin(streams::serve(link, ahead, sites, caller, local, cut)).await;
+                return ended(
+                    Box::pin(streams::serve(link, ahead, sites, caller, local, cut)).await,
+                );
             }
             Over::News => {
                 (requests, caller, stream) = (session.requests, session.caller, session.stream);
@@ -104,8 +119,20 @@ pub(crate) async fn serve(
                 continue;
             }
         };
-        return Outcome { spoke, ..Outcome::without_backend(why, None) };
+        return ended(Outcome { spoke, ..Outcome::without_backend(why, None) });
     }
+}
+
+fn ended(outcome: Outcome) -> Served {
+    Served::Ended(Box::new(outcome))
+}
+
+/// A connection on which nothing is under way, taken apart.
+fn rest(stream: Stream, requests: u32, since: Instant) -> Option<Served> {
+    let Stream::H1(stream) = stream else { return None };
+    let h1::Stream { socket: Link::Plain(socket), mut input, .. } = *stream else { return None };
+    let before = Before { ahead: input.take_rest(), requests, since };
+    Some(Served::Resting(socket, Box::new(before)))
 }
 
 /// How long a client may take, whose next head began at this time or not yet, and what it means if it takes longer.
@@ -136,6 +163,7 @@ impl Session<'_> {
                 Ok(Arrived::Request) => {}
                 Ok(Arrived::Preface) => return Over::Preface,
                 Ok(Arrived::News) => return Over::News,
+                Ok(Arrived::Parked) => return Over::Parked,
                 Err(why) => {
                     if let Stream::H1(stream) = &mut self.stream {
                         stream.socket.close_notify();
@@ -177,7 +205,11 @@ impl Session<'_> {
         let mut head_began = (self.requests == 0).then_some(since);
         let Stream::H1(stream) = &mut self.stream else { return Err(Why::InternalError) };
         let may_be_preface = self.requests == 0 && rules.http2.is_some();
-        let (mut is_preface, mut has_news) = (false, false);
+        let (mut is_preface, mut has_news, mut is_to_park) = (false, false, false);
+        if matches!(stream.socket, Link::Plain(_)) {
+            self.cut.can_park(true);
+            self.cut.rests_sometimes();
+        }
         let outcome = poll_fn(|cx| {
             // What the client has not taken of the last answer comes first.
             let flush = stream.poll_flush(cx);
@@ -203,6 +235,10 @@ impl Session<'_> {
             if self.cut.is_asked(cx) {
                 return Poll::Ready(Err(Why::DrainCut));
             }
+            if flush.is_ready() && self.cut.is_to_park() {
+                is_to_park = true;
+                return Poll::Ready(Ok(Ok(())));
+            }
             if nothing_yet && self.cut.take_news() {
                 has_news = true;
                 return Poll::Ready(Ok(Ok(())));
@@ -217,24 +253,31 @@ impl Session<'_> {
             if self.alarm.is_over(cx, due) { Poll::Ready(Err(why)) } else { Poll::Pending }
         })
         .await;
+        self.cut.can_park(false);
         match outcome {
+            Ok(Ok(())) if is_to_park => Ok(Arrived::Parked),
             Ok(Ok(())) if has_news => Ok(Arrived::News),
             Ok(Ok(())) if is_preface => Ok(Arrived::Preface),
             Ok(Ok(())) => Ok(Arrived::Request),
-            Ok(Err(HeadFailed::Ended)) => Err(Why::ClientFinished),
-            Ok(Err(HeadFailed::Cut | HeadFailed::Unprocessed | HeadFailed::CannotSwitch)) => {
-                Err(Why::ClientGone)
-            }
-            Ok(Err(HeadFailed::Broken)) => Err(Why::ClientReset),
-            Ok(Err(HeadFailed::Refused(refusal))) => {
-                Box::pin(self.refuse_head(since, refusal)).await;
-                Err(Why::BadRequest)
-            }
+            Ok(Err(failed)) => Err(self.without_head(since, failed).await),
             Err(Why::HeadTimeout) if !stream.input.is_empty() => {
                 self.end_with(since, 408, Told::new(Why::HeadTimeout)).await;
                 Err(Why::HeadTimeout)
             }
             Err(why) => Err(why),
+        }
+    }
+
+    /// What it means that there is no head, with everything said.
+    async fn without_head(&mut self, since: Instant, failed: HeadFailed) -> Why {
+        match failed {
+            HeadFailed::Ended => Why::ClientFinished,
+            HeadFailed::Cut | HeadFailed::Unprocessed | HeadFailed::CannotSwitch => Why::ClientGone,
+            HeadFailed::Broken => Why::ClientReset,
+            HeadFailed::Refused(refusal) => {
+                Box::pin(self.refuse_head(since, refusal)).await;
+                Why::BadRequest
+            }
         }
     }
 

@@ -28,6 +28,11 @@ impl Stream {
         Stream::H1(Box::new(h1::Stream::new(link)))
     }
 
+    /// One that rested between two requests.
+    pub(super) fn resumed(link: Link, ahead: Vec<u8>) -> Stream {
+        Stream::H1(Box::new(h1::Stream::resumed(link, ahead)))
+    }
+
     /// Says how the body that follows the head is framed.
     pub(super) fn begin_body(&mut self, framing: Framing, limits: &Limits) {
         match self {

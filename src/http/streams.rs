@@ -366,7 +366,7 @@ impl StreamDesk<'_> {
                 }
             }
             Next::Tunnel { backend, place } => {
-                Box::pin(session.tunnel(*backend, place, None)).await;
+                Box::pin(session.tunnel(*backend, place, false)).await;
                 return (key, end);
             }
         }

@@ -1,7 +1,6 @@
 //! What comes after a switch of protocols (WebSocket, CONNECT): bytes both ways, until both sides have finished.
 //! Two plain connections become a relay, which splices; a stream of HTTP/2 on either side is pumped like a body.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,42 +13,47 @@ use super::alarm::Alarm;
 use super::h1::{self, Input};
 use super::local::Local;
 use super::pump::{Jam, Pump};
-use super::record::{Told, publish};
+use super::record::{Told, publish, request_line};
 use super::session::Session;
 use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::Why;
 use crate::socket::Socket;
 use crate::tcp::relay::{Carried, End, Relay, Times};
-use crate::tcp::{Cut, Scratch};
+use crate::tcp::{Carrying, Cut, Tunnelled};
 use crate::upstream::InFlight;
 
 impl Session<'_> {
-    /// Carries bytes between two sides that speak something else now, and records it. `scratch` is there when the
-    /// client's side is a whole connection.
-    pub(super) async fn tunnel(
-        mut self,
-        backend: Stream,
-        place: InFlight,
-        scratch: Option<&RefCell<Scratch>>,
-    ) -> Why {
+    /// Carries bytes between two sides that speak something else now, and records it; between two plain connections, of which
+    /// the client's must be `whole`, that is for whoever carries such.
+    pub(super) async fn tunnel(mut self, backend: Stream, place: InFlight, whole: bool) -> Tunnel {
         self.cut.stay_at(&place);
         let began = Instant::now();
         let status = if matches!(self.stream, Stream::H1(_)) { 101 } else { 200 };
         let idle = self.site.rules.tunnel_timeout;
         let (client, backend) = (in_clear(self.stream), in_clear(backend));
-        let (end, carried) = match (client, backend, scratch) {
-            (Ok((client, mut input)), Ok((backend, mut answers)), Some(scratch)) => {
+        let (end, carried) = match (client, backend, whole) {
+            (Ok((client, mut input)), Ok((backend, mut answers)), true) => {
                 let (from_client, from_backend) = (input.take_rest(), answers.take_rest());
                 input.rest(self.local);
                 answers.rest(self.local);
-                let mut relay = Relay::resumed(client, backend, from_client, from_backend);
+                let relay = Relay::resumed(client, backend, from_client, from_backend);
                 let times = Times { idle, only_client_counts: false, deadline: None };
-                let end = relay.run(scratch, self.site.rules.buffer_max, &times, self.cut).await;
-                (end, relay.carried())
+                let headers = self.site.log.headers();
+                let tunnelled = Tunnelled {
+                    listener: self.site.listener.to_string(),
+                    client: self.caller.address,
+                    status,
+                    line: request_line(&self.request, &self.request_id, Some(status), headers),
+                    began,
+                    began_ago: Duration::ZERO,
+                };
+                let keep = self.site.rules.buffer_max;
+                let carrying = Carrying::tunnel(relay, place, times, keep, tunnelled);
+                return Tunnel::Carrying(Box::new(carrying));
             }
             (client, backend, _) => {
-                let (client, backend) = (whole(client), whole(backend));
+                let (client, backend) = (together(client), together(backend));
                 let both = Both { client, backend, local: self.local, active: began, idle };
                 both.pump(&self.site.rules.head, self.cut, &mut self.alarm).await
             }
@@ -64,8 +68,15 @@ impl Session<'_> {
         };
         let why = told.why;
         publish(self.site, &self.caller, began, &self.request_id, &self.request, told);
-        why
+        Tunnel::Ended(why)
     }
+}
+
+/// What a tunnel came to.
+pub(super) enum Tunnel {
+    Ended(Why),
+    /// It goes on as a relay, which leaves the record.
+    Carrying(Box<Carrying>),
 }
 
 /// Two sides, of which one at least is no plain connection: each direction is a body without a known end.
@@ -170,7 +181,7 @@ fn in_clear(side: Stream) -> Result<(Socket, Input), Stream> {
 }
 
 /// The same put together again.
-fn whole(side: Result<(Socket, Input), Stream>) -> Stream {
+fn together(side: Result<(Socket, Input), Stream>) -> Stream {
     match side {
         Ok((socket, input)) => {
             let link = Link::Plain(socket);

@@ -1,6 +1,7 @@
 //! How a connection ended: the one record that every accepted connection leaves behind.
 //! The reasons are a closed list; docs/why-did-it-end.md has an entry for each, held by a test.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -203,14 +204,15 @@ pub(crate) struct Phases {
 }
 
 /// What a record says of an HTTP request.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub(crate) struct RequestLine {
     pub(crate) id: String,
     pub(crate) method: String,
     pub(crate) host: String,
     /// With the query, as it was sent.
     pub(crate) target: String,
-    pub(crate) version: &'static str,
+    pub(crate) version: Cow<'static, str>,
     /// The status the client was answered with; none when it was not answered.
     pub(crate) status: Option<u16>,
     pub(crate) user_agent: Option<String>,

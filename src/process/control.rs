@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::doors::{Doors, Shares};
 use super::errands::Errands;
 use super::handover::give::{Giving, HandoverError, Successor};
-use super::handover::take::{Legacy, Progress};
+use super::handover::take::{Here, Legacy, Progress};
 use super::parts::{Parts, Shared};
 use super::worker::{self, Crew, Parking, Task};
 use super::{HandedOver, LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
@@ -138,6 +138,9 @@ impl Control {
                             return Stop::HandedOver(giving);
                         }
                         Err(error) => {
+                            tracing::error!(
+                                "upgrade failed, everything goes on as before: {error}"
+                            );
                             let _ = answer.send(Err(error));
                         }
                     }
@@ -159,7 +162,8 @@ impl Control {
                 order = self.inbox.recv() => return order,
                 heard = before.hear() => heard,
             };
-            let progress = before.obey(heard, &self.parts, &self.shared, workers).await;
+            let (parts, doors, shared) = (&self.parts, &self.doors, &self.shared);
+            let progress = before.obey(heard, Here { parts, doors, shared, workers }).await;
             if progress == Progress::Ended {
                 tracing::info!("upgrade: the process before has ended");
                 self.before = None;

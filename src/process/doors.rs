@@ -108,6 +108,11 @@ impl Doors {
         Ok(Doors(doors))
     }
 
+    /// What is served by a listener, by its section.
+    pub(super) fn slot_of(&self, section: &str) -> Option<&Arc<Slot>> {
+        self.0.iter().find(|door| door.section == section)?.slot.as_ref()
+    }
+
     /// Every socket, with whose it is and as what it stands in the config.
     pub(super) fn sockets(&self) -> impl Iterator<Item = (&str, &Address, BorrowedFd<'_>)> {
         self.0.iter().flat_map(|door| {

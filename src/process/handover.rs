@@ -115,7 +115,7 @@ mod tests {
             panic!("it is a connection");
         };
         assert_eq!(handed.listener, "public");
-        assert_eq!(handed.carried_on.upstream, "app");
+        assert_eq!(handed.carried_on.unwrap().upstream, "app");
     }
 
     #[test]

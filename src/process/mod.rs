@@ -103,6 +103,8 @@ pub enum ReloadError {
     Start(StartError),
     /// The proxy is stopping, or has stopped.
     Stopping,
+    /// Another process has taken over meanwhile, and has been told to read its config again.
+    HandedOver,
 }
 
 impl std::fmt::Display for ReloadError {
@@ -111,6 +113,7 @@ impl std::fmt::Display for ReloadError {
             ReloadError::Config(problems) => problems.fmt(f),
             ReloadError::Start(error) => error.fmt(f),
             ReloadError::Stopping => f.write_str("it is stopping"),
+            ReloadError::HandedOver => f.write_str("another process has taken over, and reads it"),
         }
     }
 }
@@ -119,7 +122,7 @@ impl std::error::Error for ReloadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ReloadError::Start(error) => Some(error),
-            ReloadError::Config(_) | ReloadError::Stopping => None,
+            ReloadError::Config(_) | ReloadError::Stopping | ReloadError::HandedOver => None,
         }
     }
 }

@@ -103,10 +103,15 @@ impl Parts {
         self.services.iter().for_each(|service| service.door.enforce());
     }
 
-    /// What a connection of a TCP listener belongs to that began in another process; the listener may have left the config.
-    pub(super) fn service_of(&self, listener: &str, shared: &Shared) -> Arc<Service> {
+    /// What a relay belongs to that began in another process, `on_http` as a tunnel; its listener may have left the config.
+    pub(super) fn service_of(
+        &self,
+        listener: &str,
+        on_http: bool,
+        shared: &Shared,
+    ) -> Arc<Service> {
         let is_it = |service: &&Arc<Service>| {
-            *service.listener == *listener && matches!(service.job, Job::Tcp(_))
+            *service.listener == *listener && matches!(service.job, Job::Http(_)) == on_http
         };
         if let Some(service) = self.services.iter().find(is_it) {
             return Arc::clone(service);

@@ -2,20 +2,19 @@
 //! finishes what could not go. Whatever fails before that, it accepts again and goes on.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
 
+use rustix::process::Signal;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::HandedOver;
 use super::control::{Control, Order, Workers};
 use super::doors::Doors;
 use super::handover::give::{self, Giving, HandoverError, Successor};
 use super::worker::Task;
+use super::{HandedOver, ReloadError};
 use crate::upstream::Upstream;
-
-/// How often connections are looked for that could not go before, because they were still being made.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How far a hand-over has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +70,6 @@ impl Control {
                 if stage.get() >= Stage::Paused {
                     self.accept_again(workers);
                 }
-                tracing::error!("upgrade failed, everything goes on as before: {error}");
                 self.postponed.extend(stop);
                 Err(error)
             }
@@ -79,14 +77,27 @@ impl Control {
     }
 
     /// From now on the new process is the one that serves.
-    fn leave(&self, mut giving: Giving, is_to_stop: bool) -> (HandedOver, Giving) {
+    fn leave(&mut self, mut giving: Giving, is_to_stop: bool) -> (HandedOver, Giving) {
         let (pid, left) = (giving.pid(), self.shared.tally.counts().open);
         let done = HandedOver { connections: giving.given, left, pid };
         let connections = done.connections;
         tracing::info!(pid, connections, left, "upgrade: handed over; what is left ends here");
+        // What came meanwhile is for the one that serves.
+        let (reloads, others): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.postponed)
+            .into_iter()
+            .partition(|order| matches!(order, Order::Reload(..)));
+        self.postponed = others;
+        if !reloads.is_empty() {
+            giving.signal(Signal::HUP);
+        }
+        for order in reloads {
+            if let Order::Reload(_, answer) = order {
+                let _ = answer.send(Err(ReloadError::HandedOver));
+            }
+        }
         if is_to_stop {
             tracing::info!(pid, "upgrade: it was to stop meanwhile, and so is told to");
-            giving.stop();
+            giving.signal(Signal::TERM);
         }
         giving.let_go();
         (done, giving)
@@ -99,17 +110,19 @@ impl Control {
         }
     }
 
-    /// Lets what could not go end by itself, and has what can go later follow.
+    /// Lets what could not go follow as soon as it can, and end by itself where it never can.
     pub(super) async fn finish(&mut self, mut giving: Giving, workers: &mut Workers) {
         // The files of Unix sockets are the new process's.
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).addresses.clear();
         self.doors.let_go();
         workers.stop_accepting();
+        let (leaving, mut offered) = mpsc::unbounded_channel();
+        workers.tell_all(|| Task::Leave(Some(leaving.clone())));
+        drop(leaving);
         workers.tell_all(|| Task::FinishAll);
         let until = Instant::now() + self.parts.plan.drain_timeout;
-        let mut follows = true;
         loop {
-            tokio::select! {
+            let parcel = tokio::select! {
                 () = workers.ended() => return,
                 () = self.cut_order() => return,
                 () = tokio::time::sleep_until(until) => {
@@ -117,11 +130,11 @@ impl Control {
                     tracing::warn!(open, "drain-timeout is over: cutting what could not be handed over");
                     return;
                 }
-                () = tokio::time::sleep(LOOK_AGAIN), if follows => {}
-            }
-            if let Err(error) = giving.pass(workers).await {
+                Some(parcel) = offered.recv() => parcel,
+            };
+            if let Err(error) = giving.follow(parcel, &mut offered).await {
                 tracing::warn!("upgrade: nothing more can follow: {error}");
-                follows = false;
+                workers.tell_all(|| Task::Leave(None));
             }
         }
     }

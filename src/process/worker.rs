@@ -71,6 +71,8 @@ pub(super) enum Task {
     Accept(Acceptance),
     /// Take connections apart that can go on in another process.
     Park(Parking),
+    /// Have every connection go there as soon as it can; none takes that back.
+    Leave(Option<mpsc::UnboundedSender<Parcel>>),
     /// Tell each connection that what it takes up next goes by a new plan; dropping this says that all have been told.
     TellNews(mpsc::Sender<()>),
     /// End connections that stay at one of these backends, unless it is in the config again.
@@ -128,6 +130,7 @@ struct Worker {
     desk: Rc<Desk>,
     cuts: RefCell<Slab<Rc<Cut>>>,
     finishing: Cell<bool>,
+    leaving: Cell<bool>,
     cutting: Cell<bool>,
     /// Sockets that are accepted from.
     acceptors: Cell<usize>,
@@ -164,6 +167,7 @@ pub(super) fn run(
         }),
         cuts: RefCell::default(),
         finishing: Cell::new(false),
+        leaving: Cell::new(false),
         cutting: Cell::new(false),
         acceptors: Cell::new(0),
         sweeping: Cell::new(false),
@@ -305,6 +309,7 @@ impl Worker {
             }
         }
         let cut = Rc::new(Cut::default());
+        cut.leave(self.leaving.get());
         if self.finishing.get() {
             cut.ask_to_finish();
         }
@@ -335,6 +340,11 @@ impl Worker {
                 }
                 Task::Accept(acceptance) => self.begin_to_accept(acceptance),
                 Task::Park(parking) => self.park(&parking),
+                Task::Leave(to) => {
+                    self.leaving.set(to.is_some());
+                    *self.desk.leaving.borrow_mut() = to;
+                    self.each_cut().iter().for_each(|cut| cut.leave(self.leaving.get()));
+                }
                 Task::TellNews(told) => {
                     self.each_cut().iter().for_each(|cut| cut.tell_news());
                     drop(told);

@@ -4,14 +4,14 @@
 use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::relay::{End, Parked, Relay, Times, Waiting};
+use super::relay::{Carried, End, Parked, Relay, Times, Waiting};
 use super::{Cut, Outcome, Scratch, note_end, why};
-use crate::observe::ended::Why;
+use crate::observe::ended::{ClientAddress, Ended, Phases, RequestLine, Why};
 use crate::socket::Socket;
 use crate::upstream::connect::Efforts;
 use crate::upstream::{BackendAddress, InFlight};
@@ -33,6 +33,22 @@ pub(crate) struct Carrying {
     connected_at: Instant,
     times: Times,
     keep: usize,
+    /// The request that it began with, if there was one.
+    request: Option<Box<Tunnelled>>,
+}
+
+/// A request that became a tunnel, for the record that it leaves at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Tunnelled {
+    pub(crate) listener: String,
+    pub(crate) client: ClientAddress,
+    pub(crate) status: u16,
+    pub(crate) line: RequestLine,
+    #[serde(skip, default = "Instant::now")]
+    pub(crate) began: Instant,
+    #[serde(default)]
+    pub(crate) began_ago: Duration,
 }
 
 /// The same without its sockets, its place and the bytes that wait, as another process is told of it.
@@ -55,6 +71,15 @@ pub(crate) struct CarriedOn {
     time_left: Option<Duration>,
     #[serde(default = "buffer_max")]
     buffer_max: usize,
+    #[serde(default)]
+    request: Option<Box<Tunnelled>>,
+}
+
+impl CarriedOn {
+    /// Whether it began as a request of HTTP.
+    pub(crate) fn is_tunnel(&self) -> bool {
+        self.request.is_some()
+    }
 }
 
 /// Where nothing is said: the default of `buffer-max`.
@@ -70,7 +95,20 @@ impl Carrying {
         times: Times,
         keep: usize,
     ) -> Carrying {
-        Carrying { relay, place, efforts, connected_at: Instant::now(), times, keep }
+        let connected_at = Instant::now();
+        Carrying { relay, place, efforts, connected_at, times, keep, request: None }
+    }
+
+    /// A tunnel between two plain connections.
+    pub(crate) fn tunnel(
+        relay: Relay<Socket, Socket>,
+        place: InFlight,
+        times: Times,
+        keep: usize,
+        request: Tunnelled,
+    ) -> Carrying {
+        let carrying = Carrying::new(relay, place, Efforts::default(), times, keep);
+        Carrying { request: Some(Box::new(request)), ..carrying }
     }
 
     /// Carries bytes until an end, or until it is asked to park.
@@ -96,10 +134,14 @@ impl Carrying {
 
     fn ended(self, end: End) -> Outcome {
         let carried = self.relay.carried();
+        if let Some(request) = self.request {
+            let request = Some(Box::new(request.ended(why(end), &self.place, carried)));
+            return Outcome { spoke: true, request, ..Outcome::without_backend(why(end), None) };
+        }
         note_end(&self.place, end, carried, self.connected_at);
         let backend = Some(Arc::clone(&self.place.backend.name));
         let (why, efforts) = (why(end), self.efforts);
-        Outcome { why, detail: None, backend, efforts, carried, spoke: false }
+        Outcome { backend, efforts, carried, ..Outcome::without_backend(why, None) }
     }
 
     /// What it came to where it could not go on.
@@ -124,6 +166,10 @@ impl Carrying {
             only_client_counts: self.times.only_client_counts,
             time_left: self.times.deadline.map(|at| at.saturating_duration_since(Instant::now())),
             buffer_max: self.keep,
+            request: self.request.clone().map(|mut request| {
+                request.began_ago = request.began.elapsed();
+                request
+            }),
             relay,
         };
         Ok((carried_on, waiting))
@@ -133,10 +179,11 @@ impl Carrying {
     pub(crate) fn from_elsewhere(
         (client, backend): (Socket, Socket),
         place: InFlight,
-        told: &CarriedOn,
+        told: CarriedOn,
         waiting: Waiting,
     ) -> Carrying {
         let now = Instant::now();
+        let past = |ago| now.checked_sub(ago).unwrap_or(now);
         let times = Times {
             idle: told.idle_timeout,
             only_client_counts: told.only_client_counts,
@@ -146,9 +193,36 @@ impl Carrying {
             relay: Relay::unparked(client, backend, &told.relay, waiting),
             place,
             efforts: told.efforts,
-            connected_at: now.checked_sub(told.connected_ago).unwrap_or(now),
+            connected_at: past(told.connected_ago),
             times,
             keep: told.buffer_max.max(1),
+            request: told.request.map(|mut request| {
+                request.began = past(request.began_ago);
+                request
+            }),
+        }
+    }
+}
+
+impl Tunnelled {
+    /// The record at its end.
+    fn ended(self, why: Why, place: &InFlight, carried: Carried) -> Ended {
+        let total = self.began.elapsed();
+        Ended {
+            at: SystemTime::now() - total,
+            client: self.client,
+            listener: self.listener.into(),
+            upstream: Arc::clone(&place.upstream.rules.name),
+            backend: Some(Arc::clone(&place.backend.name)),
+            why,
+            detail: None,
+            bytes_up: carried.up,
+            bytes_down: carried.down,
+            phases: Phases { total, ..Phases::default() },
+            tried: 0,
+            name: None,
+            certificate: None,
+            request: Some(Box::new(RequestLine { status: Some(self.status), ..self.line })),
         }
     }
 }

@@ -20,6 +20,10 @@ pub(crate) struct Cut {
     /// Where it stays to its end, once that is known.
     stays_at: RefCell<Option<(Arc<Upstream>, Arc<Backend>)>>,
     parking: Cell<Parking>,
+    /// Whether it would come to a rest some time, in which it can be parked.
+    will_rest: Cell<bool>,
+    /// Whether it is to go elsewhere as soon as it can.
+    leaving: Cell<bool>,
     /// In which attempt it was last asked to park: in each it is asked once.
     parked_in: Cell<u64>,
     /// Held until what was asked to park is parked, or has ended instead.
@@ -46,9 +50,9 @@ impl Cut {
         }
     }
 
-    /// Whether the connection is to end as soon as it can without harm.
+    /// Whether the connection is to end as soon as it can without harm: not where it can go elsewhere instead.
     pub(crate) fn is_finishing(&self) -> bool {
-        self.finishing.get()
+        self.finishing.get() && !(self.leaving.get() && self.will_rest.get())
     }
 
     /// Says that from now on the connection is told of each new plan.
@@ -107,6 +111,19 @@ impl Cut {
         true
     }
 
+    /// Says that the connection comes to a rest now and then, in which it can be parked.
+    pub(crate) fn rests_sometimes(&self) {
+        self.will_rest.set(true);
+    }
+
+    /// Has the connection go elsewhere as soon as it can be parked, or not any more.
+    pub(crate) fn leave(&self, leaving: bool) {
+        self.leaving.set(leaving);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
     /// What is held until it is parked.
     pub(crate) fn take_asked(&self) -> Option<mpsc::Sender<()>> {
         self.asked_to_park.borrow_mut().take()
@@ -114,7 +131,11 @@ impl Cut {
 
     /// Whether it is to take itself apart; looked at after [`Cut::is_asked`], which leaves the waker.
     pub(crate) fn is_to_park(&self) -> bool {
-        self.parking.get() == Parking::Asked
+        match self.parking.get() {
+            Parking::Asked => true,
+            Parking::Possible => self.leaving.get(),
+            Parking::Impossible => false,
+        }
     }
 
     /// Asks the connection to end now.

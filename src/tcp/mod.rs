@@ -16,11 +16,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::link::Link;
-use crate::observe::ended::Why;
+use crate::observe::ended::{Ended, Why};
 use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
 use crate::upstream::{Affinity, INSTANT_RESET, InFlight, Upstream};
-pub(crate) use carrying::{CarriedOn, Carrying, Served};
+pub(crate) use carrying::{CarriedOn, Carrying, Served, Tunnelled};
 pub(crate) use cut::Cut;
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Side, Times};
@@ -86,6 +86,8 @@ pub(crate) struct Outcome {
     pub(crate) carried: Carried,
     /// Whether requests were served, each with a record of its own.
     pub(crate) spoke: bool,
+    /// The record of the request that became a tunnel, which ended with it.
+    pub(crate) request: Option<Box<Ended>>,
 }
 
 /// A client, with what is to be known of it before its first byte.
@@ -141,6 +143,7 @@ pub(crate) fn serve(
             efforts,
             carried,
             spoke: false,
+            request: None,
         }))
     }
 }
@@ -217,12 +220,13 @@ pub(crate) fn why(end: End) -> Why {
 impl Outcome {
     fn not_connected(failed: ConnectFailed) -> Outcome {
         let ConnectFailed { why, detail, backend, efforts } = failed;
-        Outcome { why, detail, backend, efforts, carried: Carried::default(), spoke: false }
+        Outcome { detail, backend, efforts, ..Outcome::without_backend(why, None) }
     }
 
     /// An end before any backend was found.
     pub(crate) fn without_backend(why: Why, detail: Option<String>) -> Outcome {
         let (efforts, carried) = (Efforts::default(), Carried::default());
-        Outcome { why, detail, backend: None, efforts, carried, spoke: false }
+        let (backend, spoke, request) = (None, false, None);
+        Outcome { why, detail, backend, efforts, carried, spoke, request }
     }
 }

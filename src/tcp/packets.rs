@@ -23,7 +23,6 @@ use tokio::time::Instant;
 use super::flow::Scratch;
 use super::{Client, Cut, Outcome, Rules};
 use crate::link::Link;
-use crate::upstream::connect::Efforts;
 use crate::upstream::idle::IdleConnections;
 use crate::upstream::key::Part;
 use crate::upstream::{Affinity, Upstream};
@@ -225,12 +224,9 @@ pub(crate) fn serve<'a>(
         // Boxed, so that an idle client does not carry the room for it.
         Box::pin(session.end(why)).await;
         Outcome {
-            why,
-            detail,
             backend: session.last_backend(),
-            efforts: Efforts::default(),
             carried: session.carried(),
-            spoke: false,
+            ..Outcome::without_backend(why, detail)
         }
     }
 }

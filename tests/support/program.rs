@@ -3,21 +3,46 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 use super::{until, until_within};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_evenkeel");
 
+/// A process that took over from one that we started; no child of ours.
+struct Successor {
+    pid: u32,
+    /// By which it can be told of its end, and nobody else after it.
+    fd: OwnedFd,
+}
+
+impl Successor {
+    fn has_ended(&self) -> bool {
+        let mut polled = [rustix::event::PollFd::new(&self.fd, rustix::event::PollFlags::IN)];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut polled, Some(&now)).expect("poll") > 0
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.fd, Signal::KILL);
+    }
+}
+
 /// A running `evenkeel run`.
 pub(crate) struct Program {
     child: Child,
+    /// The process that has taken over last.
+    successor: Option<Successor>,
     folder: TempDir,
     out: Arc<Mutex<String>>,
     err: Arc<Mutex<String>>,
@@ -57,6 +82,25 @@ impl Program {
         program
     }
 
+    /// Starts a copy of the binary, so that another program can be put in its place.
+    pub(crate) fn run_copy(config: &str) -> Program {
+        Program::launch(config, |file| {
+            let copy = file.with_file_name("balancer");
+            std::fs::copy(BINARY, &copy).expect("copy the binary");
+            let mut command = Command::new(copy);
+            command.args(["run", "-c"]).arg(file);
+            command
+        })
+    }
+
+    /// Puts another program in the place of the copy.
+    pub(crate) fn replace_copy(&self, script: &str) {
+        let (copy, new) = (self.folder.path().join("balancer"), self.folder.path().join("new"));
+        std::fs::write(&new, script).expect("write the program");
+        std::fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).expect("may run");
+        std::fs::rename(new, copy).expect("replace the program");
+    }
+
     /// Starts any command line of ours and gathers what it prints.
     pub(crate) fn spawn(mut command: Command, folder: TempDir) -> Program {
         command.env_remove("EVENKEEL_LOG");
@@ -64,7 +108,36 @@ impl Program {
         let mut child = command.spawn().expect("start the binary");
         let out = gather(child.stdout.take().expect("a pipe"));
         let err = gather(child.stderr.take().expect("a pipe"));
-        Program { child, folder, out, err }
+        Program { child, successor: None, folder, out, err }
+    }
+
+    /// Upgrades, waits until the new process serves and the old one has ended, and goes on with the new one.
+    pub(crate) fn upgrade(&mut self) {
+        self.begin_upgrade();
+        until("the old process has ended", || self.has_ended());
+        self.follow();
+    }
+
+    /// Upgrades, and waits until the new process serves.
+    pub(crate) fn begin_upgrade(&self) {
+        let before = self.handed_over().len();
+        self.signal(Signal::USR2);
+        until("it has been handed over", || self.handed_over().len() > before);
+    }
+
+    /// Goes on with the process that has taken over last.
+    pub(crate) fn follow(&mut self) {
+        let pid = *self.handed_over().last().expect("an upgrade");
+        let fd = pidfd_open(Pid::from_raw(pid as i32).expect("a pid"), PidfdFlags::empty());
+        self.successor = Some(Successor { pid, fd: fd.expect("the new process runs") });
+    }
+
+    /// The processes that have taken over so far.
+    fn handed_over(&self) -> Vec<u32> {
+        let said = self.diagnostics();
+        let lines = said.lines().filter(|line| line.contains("upgrade: handed over"));
+        let pid = |line: &str| line.split("pid=").nth(1)?.split_whitespace().next()?.parse().ok();
+        lines.filter_map(pid).collect()
     }
 
     /// Where a listener listens, as the log says.
@@ -122,8 +195,9 @@ impl Program {
         self.folder.path()
     }
 
+    /// Of the process that serves, as far as it was followed.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.as_ref().map_or_else(|| self.child.id(), |successor| successor.pid)
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -132,6 +206,9 @@ impl Program {
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
+        if let Some(successor) = &self.successor {
+            return successor.has_ended();
+        }
         self.child.try_wait().expect("wait").is_some()
     }
 

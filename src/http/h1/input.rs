@@ -70,6 +70,13 @@ pub(in crate::http) enum Piece<'a> {
 }
 
 impl Input {
+    /// With bytes that were read before, elsewhere.
+    pub(in crate::http) fn holding(bytes: Vec<u8>) -> Input {
+        let end = bytes.len();
+        let buffer = (end > 0).then(|| bytes.into_boxed_slice());
+        Input { buffer, end, ..Input::default() }
+    }
+
     /// Whether nothing has been read that was not used.
     pub(in crate::http) fn is_empty(&self) -> bool {
         self.start == self.end

@@ -25,6 +25,11 @@ impl Stream {
         Stream { socket, input: Input::default(), output: Output::default() }
     }
 
+    /// One that was read from elsewhere, with what came of it.
+    pub(super) fn resumed(socket: Link, ahead: Vec<u8>) -> Stream {
+        Stream { input: Input::holding(ahead), ..Stream::new(socket) }
+    }
+
     /// Hands everything written to the kernel.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         self.output.poll_flush(cx, &mut self.socket)

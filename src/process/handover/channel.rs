@@ -86,8 +86,8 @@ impl Channel {
                 Ok(heard) => return Ok(heard),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // How a Unix socket says that the other end went without having read everything.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
+                // The other end went without having read everything. That is told once, and before its last words (unix(7)).
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
                 Err(error) => return Err(error),
             }
         }
@@ -114,9 +114,17 @@ fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<Heard>> {
     }
     let said = &into[..came.bytes];
     let end = said.iter().position(|byte| *byte == b'\n').unwrap_or(said.len());
-    let word = serde_json::from_slice(&said[..end])?;
+    let word = read_word(&said[..end])?;
     let bytes = said.get(end + 1..).unwrap_or_default().to_vec();
     Ok(Some(Heard { word, bytes, fds }))
+}
+
+/// A word, or that it is one of a later version: where the word is known and its parts are not, it is not known either.
+fn read_word(text: &[u8]) -> io::Result<Word> {
+    serde_json::from_slice(text).or_else(|error| {
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(text).is_ok();
+        if is_json { Ok(Word::Unknown) } else { Err(error.into()) }
+    })
 }
 
 #[cfg(test)]
@@ -141,6 +149,18 @@ mod tests {
         assert!(matches!(there.hear().await.unwrap().unwrap().word, Word::Commit));
         drop(here);
         assert!(there.hear().await.unwrap().is_none(), "the other end has gone");
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_an_end_that_did_not_listen_are_heard() {
+        let (here, there) = pair().unwrap();
+        let (mut here, there) = (Channel::new(here).unwrap(), Channel::new(there).unwrap());
+        here.say(&Word::Prepare, &[], &[]).await.unwrap();
+        there.say(&Word::Refused { why: "no".into() }, &[], &[]).await.unwrap();
+        drop(there);
+        let heard = here.hear().await.unwrap().unwrap();
+        assert!(matches!(heard.word, Word::Refused { .. }));
+        assert!(here.hear().await.unwrap().is_none());
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -261,6 +262,21 @@ impl Giving {
         Ok(self.given - before)
     }
 
+    /// Hands over connections that were offered, with those that were so at the same time.
+    pub(in crate::process) async fn follow(
+        &mut self,
+        first: Parcel,
+        offered: &mut mpsc::UnboundedReceiver<Parcel>,
+    ) -> Result<(), HandoverError> {
+        let mut batch = vec![first];
+        while batch.len() < BATCH
+            && let Ok(parcel) = offered.try_recv()
+        {
+            batch.push(parcel);
+        }
+        self.hand(batch).await
+    }
+
     /// Hands over a batch. Where this fails, what is in it goes on here.
     async fn hand(&mut self, batch: Vec<Parcel>) -> Result<(), HandoverError> {
         const STEP: &str = "take connections";
@@ -302,7 +318,7 @@ impl Giving {
                 up: up.len(),
                 down: down.len(),
             };
-            let fds = [parcel.client.as_fd(), parcel.backend.as_fd()];
+            let fds: Vec<_> = parcel.sockets.iter().map(|socket| socket.as_fd()).collect();
             match self.channel.say(&word, &[], &fds).await {
                 // A path that JSON cannot hold.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => continue,
@@ -327,11 +343,11 @@ impl Giving {
         self.child = None;
     }
 
-    /// Tells it to stop in order.
-    pub(in crate::process) fn stop(&self) {
+    /// Sends it a signal.
+    pub(in crate::process) fn signal(&self, signal: Signal) {
         if let Some(child) = &self.child {
             let pid = rustix::process::Pid::from_child(child);
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            let _ = rustix::process::kill_process(pid, signal);
         }
     }
 

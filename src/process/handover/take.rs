@@ -11,7 +11,7 @@ use super::channel::{Channel, Heard};
 use super::{READY_WITHIN, VERSION, Word};
 use crate::connection::{Adopted, Handed};
 use crate::process::control::Workers;
-use crate::process::doors::Inherited;
+use crate::process::doors::{Doors, Inherited};
 use crate::process::parts::{Parts, Shared};
 use crate::tcp::relay::Waiting;
 use crate::upstream::{Upstream, UpstreamPast};
@@ -86,9 +86,9 @@ pub(in crate::process) struct Legacy {
 
 #[derive(Debug)]
 struct Coming {
-    handed: Box<Handed>,
-    client: OwnedFd,
-    backend: OwnedFd,
+    /// None where it is told of in words that are not known here.
+    handed: Option<Box<Handed>>,
+    sockets: Vec<OwnedFd>,
     waiting: Waiting,
     /// How many bytes are to wait.
     up: usize,
@@ -107,6 +107,33 @@ impl Coming {
     fn is_whole(&self) -> bool {
         self.waiting.up.len() == self.up && self.waiting.down.len() == self.down
     }
+
+    fn can_go_on(&self, here: Here<'_>) -> bool {
+        let Some(handed) = self.handed.as_deref() else { return false };
+        let leads_somewhere = match (&handed.carried_on, &handed.resting) {
+            (Some(_), _) => self.sockets.len() == 2 && !here.parts.upstreams.is_empty(),
+            (None, Some(_)) => {
+                self.sockets.len() == 1 && here.doors.slot_of(&http(&handed.listener)).is_some()
+            }
+            (None, None) => false,
+        };
+        self.is_whole() && leads_somewhere && here.workers.is_some()
+    }
+}
+
+/// The section of an HTTP listener.
+fn http(listener: &str) -> String {
+    format!("http.{listener}")
+}
+
+/// What serves here, for whatever comes.
+#[derive(Clone, Copy)]
+pub(in crate::process) struct Here<'a> {
+    pub(in crate::process) parts: &'a Parts,
+    pub(in crate::process) doors: &'a Doors,
+    pub(in crate::process) shared: &'a Shared,
+    /// None where this process is stopping: nothing is taken over then.
+    pub(in crate::process) workers: Option<&'a Workers>,
 }
 
 /// What is to be told to whoever watches over this process.
@@ -168,19 +195,17 @@ impl Legacy {
         Ok(self.channel.hear().await?.map(Message))
     }
 
-    /// Does what a word says. Without workers, or where this process is stopping, no connection is taken.
+    /// Does what a word says.
     pub(in crate::process) async fn obey(
         &mut self,
         message: io::Result<Option<Message>>,
-        parts: &Parts,
-        shared: &Shared,
-        workers: Option<&Workers>,
+        here: Here<'_>,
     ) -> Progress {
         let heard = match message {
             Ok(Some(Message(heard))) => heard,
             Ok(None) => {
                 // It has died in the middle of a batch: nobody else has it.
-                self.adopt_batch(parts, shared, workers);
+                self.adopt_batch(here);
                 return Progress::Ended;
             }
             Err(error) => {
@@ -191,17 +216,20 @@ impl Legacy {
         let Heard { word, bytes, fds } = heard;
         match word {
             Word::Connection { handed, up, down } => {
-                if let Ok([client, backend]) = <[OwnedFd; 2]>::try_from(fds) {
-                    let waiting = Waiting::default();
-                    self.batch.push(Coming { handed, client, backend, waiting, up, down });
-                }
+                let (handed, waiting) = (Some(handed), Waiting::default());
+                self.batch.push(Coming { handed, sockets: fds, waiting, up, down });
+            }
+            // It counts, so that it can be refused.
+            Word::Unknown if !fds.is_empty() => {
+                let (handed, waiting) = (None, Waiting::default());
+                self.batch.push(Coming { handed, sockets: fds, waiting, up: 0, down: 0 });
             }
             // What was not announced shows in the batch: such a connection is never whole.
             Word::Bytes => {
-                self.batch.iter_mut().last().into_iter().for_each(|it| it.take_in(&bytes))
+                self.batch.iter_mut().last().into_iter().for_each(|it| it.take_in(&bytes));
             }
-            Word::Batch { count } => self.hold(count, parts, workers).await,
-            Word::Commit => self.adopt_batch(parts, shared, workers),
+            Word::Batch { count } => self.hold(count, here).await,
+            Word::Commit => self.adopt_batch(here),
             Word::Abandon => self.batch.clear(),
             Word::Settled => {
                 tracing::info!(connections = self.taken, "upgrade: taken over");
@@ -212,13 +240,11 @@ impl Legacy {
         Progress::GoesOn
     }
 
-    /// Says which connections of a batch can be carried on here.
-    async fn hold(&mut self, count: usize, parts: &Parts, workers: Option<&Workers>) {
-        let can =
-            |coming: &Coming| workers.is_some() && coming.is_whole() && !parts.upstreams.is_empty();
+    /// Says which connections of a batch can go on here.
+    async fn hold(&mut self, count: usize, here: Here<'_>) {
         let is_whole = self.batch.len() == count;
         let refused: Vec<usize> = match is_whole {
-            true => (0..count).filter(|number| !can(&self.batch[*number])).collect(),
+            true => (0..count).filter(|number| !self.batch[*number].can_go_on(here)).collect(),
             false => (0..count).collect(),
         };
         if !is_whole {
@@ -231,20 +257,30 @@ impl Legacy {
         }
     }
 
-    /// Carries on what is in the batch.
-    fn adopt_batch(&mut self, parts: &Parts, shared: &Shared, workers: Option<&Workers>) {
-        let Some(workers) = workers else { return self.batch.clear() };
-        for coming in std::mem::take(&mut self.batch).into_iter().filter(Coming::is_whole) {
-            let Coming { handed, client, backend, waiting, .. } = coming;
-            let Some(upstream) = self.upstream(&handed.carried_on.upstream, parts) else {
-                continue;
-            };
-            let place = upstream.adopt(&handed.carried_on.backend);
-            let service = parts.service_of(&handed.listener, shared);
-            let adopted = Adopted::new(*handed, (client, backend), waiting, &service, place);
-            self.taken += 1;
-            workers.adopt(adopted);
+    /// Goes on with what is in the batch.
+    fn adopt_batch(&mut self, here: Here<'_>) {
+        let batch = std::mem::take(&mut self.batch);
+        let Some(workers) = here.workers else { return };
+        for coming in batch.into_iter().filter(|coming| coming.can_go_on(here)) {
+            if let Some(adopted) = self.adopt(coming, here) {
+                self.taken += 1;
+                workers.adopt(adopted);
+            }
         }
+    }
+
+    fn adopt(&mut self, coming: Coming, here: Here<'_>) -> Option<Adopted> {
+        let Coming { handed, mut sockets, waiting, .. } = coming;
+        let handed = *handed?;
+        if let Some(told) = &handed.carried_on {
+            let upstream = self.upstream(&told.upstream, here.parts)?;
+            let place = upstream.adopt(&told.backend);
+            let service = here.parts.service_of(&handed.listener, told.is_tunnel(), here.shared);
+            let sockets = sockets.try_into().ok()?;
+            return Adopted::carried(handed, sockets, waiting, &service, place);
+        }
+        let slot = here.doors.slot_of(&http(&handed.listener))?;
+        Adopted::resting(handed, sockets.pop()?, waiting, slot)
     }
 
     fn upstream(&mut self, name: &str, parts: &Parts) -> Option<Arc<Upstream>> {

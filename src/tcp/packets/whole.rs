@@ -301,7 +301,7 @@ pub(crate) async fn serve(
         delivered(relay.client().socket()).await;
     }
     let backend = Some(Arc::clone(&place.backend.name));
-    Outcome { why, detail, backend, efforts, carried, spoke: false }
+    Outcome { backend, efforts, carried, ..Outcome::without_backend(why, detail) }
 }
 
 /// The first packet of a client.
