@@ -84,3 +84,5 @@ mod tls_reload;
 mod tls_tcp;
 mod transfers;
 mod upgrade;
+mod upgrade_failures;
+mod upgrade_under_load;

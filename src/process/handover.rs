@@ -32,7 +32,7 @@ const BACKENDS_AT_A_TIME: usize = 100;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long it may take over an answer once it is ready.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the two processes say to each other.
 #[derive(Debug, Serialize, Deserialize)]

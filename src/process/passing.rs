@@ -64,6 +64,7 @@ impl Control {
                 }
             }
         };
+        workers.tell_all(|| Task::Hurry(false));
         match outcome {
             Ok(giving) => Ok(self.leave(giving, stop.is_some())),
             Err(error) => {
@@ -153,6 +154,7 @@ async fn give(
     doors.pause();
     giving.let_accept().await?;
     stage.set(Stage::Accepted);
+    workers.tell_all(|| Task::Hurry(true));
     let passed = async {
         while giving.pass(workers).await? > 0 {}
         Ok(())

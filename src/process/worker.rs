@@ -71,6 +71,8 @@ pub(super) enum Task {
     Accept(Acceptance),
     /// Take connections apart that can go on in another process.
     Park(Parking),
+    /// Have relays take short turns, so that all are asked soon, or long ones again.
+    Hurry(bool),
     /// Have every connection go there as soon as it can; none takes that back.
     Leave(Option<mpsc::UnboundedSender<Parcel>>),
     /// Tell each connection that what it takes up next goes by a new plan; dropping this says that all have been told.
@@ -90,7 +92,7 @@ pub(super) struct Parking {
     pub(super) most: usize,
     /// In each attempt, each is asked once.
     pub(super) attempt: u64,
-    /// Held until each that was asked is parked, or has ended instead.
+    /// Told when all have been asked, and held until each of them is parked, or has ended instead.
     pub(super) asked: mpsc::Sender<()>,
     pub(super) leaving: mpsc::UnboundedSender<Parcel>,
 }
@@ -327,6 +329,8 @@ impl Worker {
         let cuts = self.each_cut();
         let asked = cuts.iter().filter(|cut| cut.ask_to_park(parking.attempt, &parking.asked));
         asked.take(parking.most).for_each(drop);
+        // There is room: it is the first word, and whoever listens waits for no other.
+        let _ = parking.asked.try_send(());
     }
 
     /// Carries out what the control thread and the other workers ask for.
@@ -340,6 +344,7 @@ impl Worker {
                 }
                 Task::Accept(acceptance) => self.begin_to_accept(acceptance),
                 Task::Park(parking) => self.park(&parking),
+                Task::Hurry(hurries) => self.desk.scratch.borrow_mut().hurry(hurries),
                 Task::Leave(to) => {
                     self.leaving.set(to.is_some());
                     *self.desk.leaving.borrow_mut() = to;

@@ -35,13 +35,20 @@ pub(crate) struct Scratch {
     /// Cloned into each pipe in use, so that its count is theirs whatever becomes of them.
     in_use: Rc<()>,
     pipes_max: usize,
+    reads_per_turn: usize,
 }
 
 impl Scratch {
     /// With at most so many pipes, spare ones included.
     pub(crate) fn new(pipes_max: usize) -> Scratch {
         let bytes = vec![0; SCRATCH].into_boxed_slice();
-        Scratch { bytes, spare: Vec::new(), in_use: Rc::new(()), pipes_max }
+        let (spare, in_use, reads_per_turn) = (Vec::new(), Rc::new(()), READS_PER_TURN);
+        Scratch { bytes, spare, in_use, pipes_max, reads_per_turn }
+    }
+
+    /// Has each relay take short turns, so that all get theirs soon, or long ones again.
+    pub(crate) fn hurry(&mut self, hurries: bool) {
+        self.reads_per_turn = if hurries { 1 } else { READS_PER_TURN };
     }
 
     /// The read buffer. What is in it is gone with the turn.
@@ -168,7 +175,7 @@ impl Flow {
         scratch: &mut Scratch,
         keep: usize,
     ) -> Moved {
-        for _ in 0..READS_PER_TURN {
+        for _ in 0..scratch.reads_per_turn {
             if let Some(outcome) = self.write_kept(cx, to, scratch) {
                 return outcome;
             }

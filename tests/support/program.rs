@@ -121,8 +121,13 @@ impl Program {
     /// Upgrades, and waits until the new process serves.
     pub(crate) fn begin_upgrade(&self) {
         let before = self.handed_over().len();
+        let failures = || self.diagnostics().matches("upgrade failed").count();
+        let failed = failures();
         self.signal(Signal::USR2);
-        until("it has been handed over", || self.handed_over().len() > before);
+        until_within(Duration::from_secs(20), "it has been handed over", || {
+            assert_eq!(failures(), failed, "{}", self.diagnostics());
+            self.handed_over().len() > before
+        });
     }
 
     /// Goes on with the process that has taken over last.

@@ -21,8 +21,8 @@ use crate::process::doors::Doors;
 use crate::process::worker::Parking;
 use crate::upstream::Upstream;
 
-/// How long connections of a worker may take to be taken apart; who takes longer is asked again in the next pass.
-const PARKED_WITHIN: Duration = Duration::from_millis(200);
+/// How long connections that were asked may take to be parked, while others rest already; who takes longer follows later.
+const PARKED_WITHIN: Duration = Duration::from_millis(250);
 
 /// How long a process that has closed its end may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
@@ -246,6 +246,8 @@ impl Giving {
                 let (leaving, mut parcels) = mpsc::unbounded_channel();
                 let parking = Parking { most: BATCH, attempt: self.attempt, asked, leaving };
                 workers.park(worker, parking);
+                // A worker with much to do asks late, which harms nobody: what was asked rests.
+                let _ = timeout(ANSWER_WITHIN, all_asked.recv()).await;
                 let _ = timeout(PARKED_WITHIN, all_asked.recv()).await;
                 // Who comes later finds nobody here, and goes on.
                 parcels.close();
