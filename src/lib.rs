@@ -43,6 +43,8 @@ mod tcp;
 mod tls;
 mod upstream;
 
+use std::os::fd::OwnedFd;
+
 pub use config::Config;
 pub use config::problem::Problems;
 pub use observe::counts::{BackendCounts, Counts};
@@ -68,6 +70,11 @@ impl Proxy {
     pub fn start(self) -> Result<Running, StartError> {
         process::start(&self.config)
     }
+    /// The same on listening sockets that were passed to this process, where the config has their addresses.
+    pub(crate) fn start_on(self, passed: Vec<OwnedFd>) -> Result<Running, StartError> {
+        process::start_on(&self.config, passed)
+    }
+
     /// The same in the place of a process that serves already.
     pub(crate) fn take_over(self, before: &process::Predecessor) -> Result<Running, StartError> {
         process::take_over(&self.config, before)

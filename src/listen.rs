@@ -70,10 +70,10 @@ impl Settings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BoundAddress {
     Ip(SocketAddr),
-    /// With the device and inode of the socket file, by which it is known again.
+    /// With the device and inode of the socket file, by which it is known again; none where it is somebody else's.
     Unix {
         path: PathBuf,
-        file: (u64, u64),
+        file: Option<(u64, u64)>,
     },
 }
 
@@ -94,10 +94,15 @@ impl BoundAddress {
         }
     }
 
+    /// Whether it is a file that somebody else keeps.
+    pub(crate) fn is_lent(&self) -> bool {
+        matches!(self, BoundAddress::Unix { file: None, .. })
+    }
+
     /// Removes the file of a Unix socket, unless a successor has put its own in its place.
     pub(crate) fn remove_socket_file(&self) {
         if let BoundAddress::Unix { path, file } = self
-            && socket_file(path).is_ok_and(|found| found == *file)
+            && socket_file(path).is_ok_and(|found| Some(found) == *file)
         {
             let _ = std::fs::remove_file(path);
         }
@@ -108,8 +113,8 @@ fn socket_file(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
-/// Where a socket listens that somebody else has opened. An error for anything else.
-pub(crate) fn address_of(fd: &OwnedFd) -> io::Result<BoundAddress> {
+/// Where a socket listens that somebody else has opened, who keeps its file if it is lent. An error for anything else.
+pub(crate) fn address_of(fd: &OwnedFd, is_lent: bool) -> io::Result<BoundAddress> {
     let listens = rustix::net::sockopt::socket_acceptconn(fd)?;
     if !listens {
         return Err(io::Error::other("it is no listening socket"));
@@ -123,7 +128,7 @@ pub(crate) fn address_of(fd: &OwnedFd) -> io::Result<BoundAddress> {
     let unix = rustix::net::SocketAddrUnix::try_from(address)?;
     let path = unix.path_bytes().ok_or_else(|| io::Error::other("it has no address"))?;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(path));
-    let file = socket_file(&path)?;
+    let file = if is_lent { None } else { Some(socket_file(&path)?) };
     Ok(BoundAddress::Unix { path, file })
 }
 
@@ -273,7 +278,7 @@ fn bind_unix(path: &Path, settings: &Settings, workers: usize) -> io::Result<Bou
         sockets.push(socket.try_clone()?);
     }
     sockets.push(socket);
-    let address = BoundAddress::Unix { path: path.to_owned(), file: socket_file(path)? };
+    let address = BoundAddress::Unix { path: path.to_owned(), file: Some(socket_file(path)?) };
     Bound::new(address, sockets)
 }
 

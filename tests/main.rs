@@ -71,6 +71,7 @@ mod reload_under_load;
 mod resets;
 mod round_robin;
 mod several_machines;
+mod socket_activation;
 mod source_addresses;
 mod timeouts;
 mod tls;

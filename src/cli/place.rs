@@ -2,8 +2,11 @@
 //! it. Both are found out first of all, while the folder and the search path are still those of the start.
 
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
 
 use crate::process::{Predecessor, Successor};
 
@@ -15,6 +18,8 @@ pub(super) const TAKE_OVER: &str = "--take-over";
 pub(super) struct Place {
     pub(super) successor: Successor,
     pub(super) before: Option<Predecessor>,
+    /// Listening sockets that whoever started this process has opened for it (sd_listen_fds(3)).
+    pub(super) passed: Vec<OwnedFd>,
 }
 
 impl Place {
@@ -28,7 +33,8 @@ impl Place {
             None => std::env::current_exe()?,
         };
         let before = takes_over.then(Predecessor::at_stdin).transpose()?;
-        Ok(Place { successor: Successor { program, arguments: arguments(line) }, before })
+        let successor = Successor { program, arguments: arguments(line) };
+        Ok(Place { successor, before, passed: passed()? })
     }
 
     /// Says to whoever was before why this process cannot begin.
@@ -54,6 +60,22 @@ fn program(called: &OsStr, search: &OsStr) -> Option<PathBuf> {
         _ => Some(called.to_owned()),
     };
     std::path::absolute(found.filter(|it| runs(it))?).ok()
+}
+
+/// Takes what was passed, once, and out of the environment of what this process starts.
+fn passed() -> std::io::Result<Vec<OwnedFd>> {
+    let mut passed = ListenFd::from_env();
+    let each = (0..passed.len()).map(|number| {
+        let wrong = |kind| std::io::Error::other(format!("socket {number} of LISTEN_FDS: {kind}"));
+        if let Ok(Some(listener)) = passed.take_tcp_listener(number) {
+            return Ok(listener.into());
+        }
+        match passed.take_unix_listener(number) {
+            Ok(Some(listener)) => Ok(listener.into()),
+            _ => Err(wrong("it must be a stream socket, TCP or Unix")),
+        }
+    });
+    each.collect()
 }
 
 fn arguments(line: impl Iterator<Item = OsString>) -> Vec<OsString> {

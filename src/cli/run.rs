@@ -55,10 +55,10 @@ pub(super) fn serve(config: Config, source: Option<Source>, place: Place) -> u8 
             return exit::NOT_STARTED;
         }
     };
-    let Place { successor, before } = place;
+    let Place { successor, before, passed } = place;
     let started = match &before {
         Some(before) => proxy.take_over(before),
-        None => proxy.start(),
+        None => proxy.start_on(passed),
     };
     let running = match started {
         Ok(running) => running,

@@ -42,6 +42,8 @@ pub(super) struct Inherited {
     /// Whose it was there, and as what it stood in the config.
     pub(super) section: String,
     pub(super) wanted: Option<Address>,
+    /// Whoever opened it keeps its file.
+    pub(super) is_lent: bool,
     pub(super) fd: OwnedFd,
 }
 
@@ -87,8 +89,8 @@ impl Doors {
     /// Those that another process opened. Nobody accepts from them yet.
     pub(super) fn inherited(all: Vec<Inherited>) -> io::Result<Doors> {
         let mut doors = Vec::<OpenDoor>::new();
-        for Inherited { section, wanted, fd } in all {
-            let address = listen::address_of(&fd)?;
+        for Inherited { section, wanted, is_lent, fd } in all {
+            let address = listen::address_of(&fd, is_lent)?;
             if let Some(known) = doors.iter_mut().find(|door| door.address == address) {
                 known.handles.push(fd);
                 continue;
@@ -113,11 +115,12 @@ impl Doors {
         self.0.iter().find(|door| door.section == section)?.slot.as_ref()
     }
 
-    /// Every socket, with whose it is and as what it stands in the config.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = (&str, &Address, BorrowedFd<'_>)> {
+    /// Every socket, with whose it is, as what it stands in the config, and whether it is lent.
+    pub(super) fn sockets(&self) -> impl Iterator<Item = (&str, &Address, bool, BorrowedFd<'_>)> {
         self.0.iter().flat_map(|door| {
+            let is_lent = door.address.is_lent();
             let each = door.handles.iter();
-            each.map(|fd| (&*door.section, &door.wanted, fd.as_fd()))
+            each.map(move |fd| (&*door.section, &door.wanted, is_lent, fd.as_fd()))
         })
     }
 
@@ -236,6 +239,9 @@ impl Doors {
                 (Some(slot), Some(same)) => slot.move_to(Arc::clone(same)),
                 (Some(slot), None) => slot.close(),
                 (None, _) => {}
+            }
+            if door.slot.is_none() {
+                tracing::warn!("no listener wants the socket on {} that was passed", door.wanted);
             }
             door.open.send_replace(Accepting::NoLonger);
             door.address.remove_socket_file();

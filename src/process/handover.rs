@@ -46,7 +46,12 @@ enum Word {
         program: String,
     },
     /// Old: a listening socket, whose it is and as what it stands in the config.
-    Listener { section: String, wanted: String },
+    Listener {
+        section: String,
+        wanted: String,
+        #[serde(default)]
+        is_lent: bool,
+    },
     /// Old: what is known of an upstream, or of a part of its backends.
     Upstream(UpstreamPast),
     /// Old: that was all; now make ready.

@@ -14,6 +14,7 @@ mod worker;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::observe::counts::{BackendCounts, Counts, Tally};
 use crate::plan::{self, ListenerPlan};
 use crate::upstream::Upstream;
 use control::{Control, Order};
-use doors::Doors;
+use doors::{Doors, Inherited};
 use errands::Errands;
 pub(crate) use handover::give::{HandoverError, Successor};
 use handover::take::Legacy;
@@ -157,15 +158,28 @@ pub struct Running {
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
-    begin(config, None)
+    begin(config, Vec::new(), None)
+}
+
+/// The same, listening on sockets that were passed, where the config has their addresses.
+pub(crate) fn start_on(config: &Config, passed: Vec<OwnedFd>) -> Result<Running, StartError> {
+    let (section, wanted, is_lent) = (String::new(), None, true);
+    let lent = passed.into_iter();
+    let lent =
+        lent.map(|fd| Inherited { section: section.clone(), wanted: wanted.clone(), is_lent, fd });
+    begin(config, lent.collect(), None)
 }
 
 /// The same in the place of a process that serves already. When this returns, this one accepts.
 pub(crate) fn take_over(config: &Config, before: &Predecessor) -> Result<Running, StartError> {
-    begin(config, Some(before)).inspect_err(|error| before.refuse(&error.to_string()))
+    begin(config, Vec::new(), Some(before)).inspect_err(|error| before.refuse(&error.to_string()))
 }
 
-fn begin(config: &Config, before: Option<&Predecessor>) -> Result<Running, StartError> {
+fn begin(
+    config: &Config,
+    passed: Vec<Inherited>,
+    before: Option<&Predecessor>,
+) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit();
     let system = |step| move |cause| StartError::System { step, cause };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -174,8 +188,8 @@ fn begin(config: &Config, before: Option<&Predecessor>) -> Result<Running, Start
         .map(|before| runtime.block_on(before.listen()))
         .transpose()
         .map_err(system("take over"))?;
-    let (listeners, pasts) = before.as_mut().map(Legacy::take).unwrap_or_default();
-    let mut doors = Doors::inherited(listeners).map_err(system("take over"))?;
+    let (listeners, pasts) = before.as_mut().map_or((passed, Vec::new()), Legacy::take);
+    let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
     let tally = Arc::new(Tally::default());
     let places = Places::new(None);
     let shared = Shared { descriptors, tally: Arc::clone(&tally), places, pasts: pasts.into() };

@@ -152,9 +152,9 @@ impl Giving {
         const STEP: &str = "listen";
         let program = concat!("evenkeel ", env!("CARGO_PKG_VERSION")).to_owned();
         self.say(STEP, &Word::Hello { version: VERSION, program }).await?;
-        for (section, wanted, fd) in doors.sockets() {
+        for (section, wanted, is_lent, fd) in doors.sockets() {
             let (section, wanted) = (section.to_owned(), wanted.to_string());
-            let word = Word::Listener { section, wanted };
+            let word = Word::Listener { section, wanted, is_lent };
             let said = self.channel.say(&word, &[], &[fd]).await;
             self.said(STEP, said).await?;
         }

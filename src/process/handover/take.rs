@@ -57,8 +57,9 @@ impl Predecessor {
                 return Err(io::Error::other("the process before ended before it had said all"));
             };
             match word {
-                Word::Listener { section, wanted } => legacy.listeners.push(Inherited {
+                Word::Listener { section, wanted, is_lent } => legacy.listeners.push(Inherited {
                     section,
+                    is_lent,
                     // Of another version, it may be written in a way that is not known here.
                     wanted: wanted.parse().ok(),
                     fd: fds.pop().ok_or_else(|| io::Error::other("a listener without a socket"))?,
