@@ -282,7 +282,10 @@ fn hurrying(pebble: &Pebble, replaced: Arc<std::sync::Mutex<Vec<String>>>) -> Ba
                     &format!("{{\"renewalInfo\":\"https://{host}/renewal\","),
                     1,
                 );
-            } else if let Some(id) = replaces(&asked.body) {
+            } else if answer.status == 201
+                && let Some(id) = replaces(&asked.body)
+            {
+                // Pebble refuses some nonces on purpose, so that an order may come twice.
                 text = text.replacen('{', &format!("{{\"replaces\":\"{id}\","), 1);
                 replaced.lock().unwrap().push(id);
             }
