@@ -2,6 +2,7 @@
 //! Whatever happens in between, also a panic, the record is written and everything taken is given back.
 
 mod greeting;
+mod known;
 
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
@@ -509,7 +510,7 @@ mod tests {
         )
         .unwrap();
         let plan = Plan::compile(&config, 1024);
-        let (log, _) = AccessLog::open(&plan.access_log, &Arc::default()).unwrap();
+        let (log, _) = AccessLog::open(&plan.access_log, &Arc::default(), None).unwrap();
         let plan::Job::Tcp { rules, .. } = plan.listeners[0].job.clone() else {
             panic!("the config has a TCP listener");
         };

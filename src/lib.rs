@@ -27,6 +27,7 @@ compile_error!("Evenkeel runs on Linux only: it rests on epoll, SO_REUSEPORT and
 pub mod cli;
 pub mod config;
 mod connection;
+mod descriptors;
 mod discover;
 mod health;
 mod http;

@@ -28,5 +28,5 @@ pub(super) fn http(arguments: Arguments) -> u8 {
         }),
     }
     config.http.insert("http".into(), listener);
-    serve(config, None)
+    serve(config, None, None)
 }

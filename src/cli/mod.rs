@@ -2,6 +2,7 @@
 //! Nothing here knows how traffic is carried; commands build a config and start a proxy like any embedding program.
 
 mod check;
+mod daemon;
 mod demo;
 mod diff;
 mod http;
@@ -76,6 +77,8 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
+    // Before it can be replaced.
+    crate::process::program::path();
     let code = match Line::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),

@@ -59,7 +59,7 @@ pub(super) fn tcp(arguments: Balancer) -> u8 {
         "tcp".into(),
         TcpListener { upstream: Some("backends".into()), ..TcpListener::new(listen) },
     );
-    serve(config, None)
+    serve(config, None, None)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::doors::{Doors, Shares};
 use super::errands::Errands;
 use super::parts::{Parts, Shared};
+use super::pulse::Pulse;
 use super::worker::{self, Crew, Task};
 use super::{LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
 use crate::config::Config;
@@ -46,6 +47,7 @@ pub(super) struct Control {
     pub(super) inbox: mpsc::UnboundedReceiver<Order>,
     pub(super) report: watch::Sender<Option<Report>>,
     pub(super) errands: Errands,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// The workers as the control thread sees them.
@@ -61,7 +63,7 @@ impl Control {
     /// Starts the workers and the control thread.
     pub(super) fn start(self, acceptances: Shares) -> io::Result<JoinHandle<()>> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let workers = start_workers(acceptances, self.parts.plan.share)?;
+        let workers = start_workers(acceptances, self.parts.plan.share, &self.pulse)?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             let report = self.report.clone();
             let outcome = runtime.block_on(self.run(workers));
@@ -73,6 +75,8 @@ impl Control {
 
     async fn run(mut self, mut workers: Workers) -> Report {
         self.errands.follow(&self.parts);
+        let (crew, tally) = (Arc::clone(&workers.crew), Arc::clone(&self.shared.tally));
+        self.errands.always(Arc::clone(&self.pulse).watch(crew, tally));
         if self.next_stop(Some(&workers)).await == Stop::Drain {
             self.drain(&mut workers).await;
         }
@@ -178,7 +182,7 @@ impl Workers {
     }
 }
 
-fn start_workers(acceptances: Shares, share: Share) -> io::Result<Workers> {
+fn start_workers(acceptances: Shares, share: Share, pulse: &Pulse) -> io::Result<Workers> {
     let count = acceptances.len();
     let (tasks, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let crew = Arc::new(Crew { loads: (0..count).map(|_| Default::default()).collect(), tasks });
@@ -187,9 +191,11 @@ fn start_workers(acceptances: Shares, share: Share) -> io::Result<Workers> {
     let mut threads = Vec::with_capacity(count);
     for (number, (acceptances, inbox)) in acceptances.into_iter().zip(inboxes).enumerate() {
         let (crew, accepting, life) = (Arc::clone(&crew), accepting_seen.clone(), life.clone());
+        let me = (number, pulse.beat(number));
         let body = move || {
             let _life: mpsc::Sender<()> = life;
-            if let Err(error) = worker::run(number, crew, acceptances, inbox, accepting, share) {
+            let sockets = (acceptances, inbox);
+            if let Err(error) = worker::run(me, crew, sockets, accepting, share) {
                 tracing::error!("worker {number} could not start: {error}");
             }
         };

@@ -5,8 +5,14 @@ mod capacity;
 mod control;
 mod doors;
 mod errands;
+mod notify;
+mod panics;
 mod parts;
+mod pid_file;
+pub(crate) mod program;
+mod pulse;
 mod reload;
+mod rights;
 mod worker;
 
 use std::io;
@@ -19,6 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::config::problem::Problems;
+use crate::descriptors;
 use crate::limits::Places;
 use crate::listen::BoundAddress;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
@@ -27,8 +34,14 @@ use crate::upstream::Upstream;
 use control::{Control, Order};
 use doors::Doors;
 use errands::Errands;
+pub(crate) use notify::Notify;
+pub(crate) use panics::log_panics;
 use parts::{Parts, Shared};
+use pid_file::PidFile;
+use pulse::Pulse;
 pub(crate) use reload::after_restart;
+use rights::Rights;
+pub(crate) use rights::{lacking, log_owner};
 
 /// Why a proxy could not start. Nothing is left open.
 #[derive(Debug)]
@@ -47,7 +60,8 @@ pub enum StartError {
         /// What is wrong with them.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The access log could not be opened, or a thread or the resolver not be started.
+    /// The access log could not be opened, a thread or the resolver not be started, the pid file is another one's, or the
+    /// process cannot become `user`.
     System {
         /// The step that failed.
         step: &'static str,
@@ -133,28 +147,43 @@ pub struct Running {
     thread: Option<JoinHandle<()>>,
     tally: Arc<Tally>,
     shown: Arc<Mutex<Shown>>,
+    pulse: Arc<Pulse>,
+    /// There for as long as this is.
+    _pid_file: Option<PidFile>,
 }
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
-    let descriptors = raise_descriptor_limit();
     let system = |step| move |cause| StartError::System { step, cause };
-    let tally = Arc::new(Tally::default());
-    let shared = Shared { descriptors, tally: Arc::clone(&tally), places: Places::new(None) };
-    let parts = Parts::make(config.clone(), &shared, None)?;
+    let rights = Rights::find(config)?;
+    let pid_file = config.process.pid_file.as_deref().map(PidFile::claim);
+    let pid_file = pid_file.transpose().map_err(system("pid file"))?;
+    let descriptors = descriptors::raise();
+    let (tally, owner) = (Arc::new(Tally::default()), rights.owner());
+    let places = Places::new(None);
+    let shared = Shared { descriptors, tally: Arc::clone(&tally), places, owner };
+    let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let mut doors = Doors::default();
     let new = doors.prepare(&parts)?;
     parts.enforce(&shared);
     let acceptances = doors.change(new, parts.plan.workers);
+    let written = pid_file.as_ref().map_or(Ok(()), |file| file.write(owner));
+    written.map_err(system("pid file"))?;
+    // Everything is open that takes rights, and there is no other thread yet.
+    rights.give_up(config)?;
+    parts.begin()?;
     let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors)));
+    let pulse = Pulse::new(parts.plan.workers);
     let (orders, inbox) = mpsc::unbounded_channel();
     let (report, ended) = watch::channel(None);
     let errands = Errands::default();
-    let seen = Arc::clone(&shown);
-    let control = Control { parts, doors, shared, shown: seen, inbox, report, errands };
+    let (seen, beats) = (Arc::clone(&shown), Arc::clone(&pulse));
+    let control =
+        Control { parts, doors, shared, shown: seen, inbox, report, errands, pulse: beats };
     let thread = control.start(acceptances).map_err(system("start threads"))?;
-    Ok(Running { orders, ended, thread: Some(thread), tally, shown })
+    let thread = Some(thread);
+    Ok(Running { orders, ended, thread, tally, shown, pulse, _pid_file: pid_file })
 }
 
 /// What can be seen of a running proxy from outside.
@@ -235,6 +264,11 @@ impl Running {
         let _ = self.orders.send(Order::ReloadCertificates);
     }
 
+    /// Has the service manager hear that the workers make progress, for as long as they do.
+    pub(crate) fn keep_watchdog(&self, notify: Arc<Notify>) {
+        self.pulse.tell(notify);
+    }
+
     /// Waits until the proxy has stopped, by [`Running::drain`] or [`Running::cut`].
     pub async fn ended(&mut self) -> Report {
         match self.ended.wait_for(Option::is_some).await {
@@ -263,18 +297,6 @@ impl Drop for Running {
         self.join();
         self.shown().addresses.iter().for_each(|(_, address)| address.remove_socket_file());
     }
-}
-
-/// Raises the soft limit of open descriptors to the hard one; the limit in force.
-fn raise_descriptor_limit() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    current.unwrap_or(1 << 20)
 }
 
 /// How long nothing may hold up a stop beyond `drain-timeout`.

@@ -17,6 +17,7 @@ use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::pulse::{self, Beat, Doing};
 use crate::connection::{Desk, Guest, Job, Slot};
 use crate::http;
 use crate::listen::Acceptor;
@@ -39,6 +40,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// How often a busy worker's event loop wakes for its beat; see [`Worker::beat`].
 const BEAT: Duration = Duration::from_millis(50);
+
+/// Names of listeners whose numbers a worker remembers.
+const LISTENERS_KNOWN: usize = 64;
 
 /// A listening socket and what is served on it.
 #[derive(Debug)]
@@ -64,6 +68,22 @@ pub(super) enum Task {
     FinishAll,
     /// End every connection now.
     CutAll,
+    /// Say that you make progress, by the number of this question.
+    Answer(u64),
+    /// Do something that a test wants to see done, as if it were a part of this.
+    #[cfg(test)]
+    Do(Doing, Fault),
+}
+
+/// What a test has a worker do.
+#[cfg(test)]
+pub(super) struct Fault(pub(super) Box<dyn FnOnce() + Send>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fault")
+    }
 }
 
 /// What all workers know of each other.
@@ -77,6 +97,9 @@ pub(super) struct Crew {
 /// One worker's own things; never leaves its thread.
 struct Worker {
     number: usize,
+    beat: Arc<Beat>,
+    /// Numbers of the listeners' names in it, so that the table of all workers need not be asked for each connection.
+    listeners: RefCell<Vec<(Arc<str>, u32)>>,
     crew: Arc<Crew>,
     desk: Rc<Desk>,
     cuts: RefCell<Slab<Rc<Cut>>>,
@@ -94,10 +117,9 @@ struct Worker {
 
 /// Runs a worker until accepting has stopped and its last connection has ended.
 pub(super) fn run(
-    number: usize,
+    (number, beat): (usize, Arc<Beat>),
     crew: Arc<Crew>,
-    acceptances: Vec<Acceptance>,
-    tasks: mpsc::UnboundedReceiver<Task>,
+    (acceptances, tasks): (Vec<Acceptance>, mpsc::UnboundedReceiver<Task>),
     mut accepting: watch::Receiver<bool>,
     share: Share,
 ) -> io::Result<()> {
@@ -105,8 +127,11 @@ pub(super) fn run(
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
         .build_local(LocalOptions::default())?;
+    Beat::belongs_here(&beat);
     let worker = Rc::new(Worker {
         number,
+        beat,
+        listeners: RefCell::default(),
         crew,
         desk: Rc::new(Desk {
             scratch: RefCell::new(Scratch::new(share.pipes)),
@@ -125,7 +150,9 @@ pub(super) fn run(
     });
     runtime.block_on(async {
         acceptances.into_iter().for_each(|acceptance| worker.begin_to_accept(acceptance));
-        let follow = tokio::task::spawn_local(Rc::clone(&worker).follow(tasks));
+        let follow = Rc::clone(&worker).follow(tasks);
+        let follow = pulse::during(&worker.beat, Doing::FOLLOWING, follow);
+        let follow = tokio::task::spawn_local(follow);
         let _ = accepting.wait_for(|accepting| !accepting).await;
         worker.all_ended().await;
         follow.abort();
@@ -139,14 +166,16 @@ impl Worker {
     fn begin_to_accept(self: &Rc<Self>, acceptance: Acceptance) {
         self.acceptors.set(self.acceptors.get() + 1);
         self.look_after_idle(&acceptance.slot);
+        let listener = self.number_of(&acceptance.slot.now().listener);
         let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        let accept = async move {
             if let Err(error) = worker.accept(acceptance).await {
                 tracing::error!("a listening socket failed: {error}");
             }
             worker.acceptors.set(worker.acceptors.get() - 1);
             worker.idle.notify_one();
-        });
+        };
+        tokio::task::spawn_local(pulse::during(&self.beat, Doing::accepting(listener), accept));
     }
 
     /// Accepts until told to stop, and then whatever the kernel has queued already.
@@ -177,7 +206,8 @@ impl Worker {
             Job::Tcp(site) => site.rules.packets.is_some(),
         };
         if keeps_idle && !self.sweeping.replace(true) {
-            tokio::task::spawn_local(Rc::clone(self).sweep());
+            let sweep = Rc::clone(self).sweep();
+            tokio::task::spawn_local(pulse::during(&self.beat, Doing::TIDYING, sweep));
         }
     }
 
@@ -259,7 +289,23 @@ impl Worker {
         let key = self.cuts.borrow_mut().insert(Rc::clone(&cut));
         let stay = Stay { worker: Rc::clone(self), key };
         let desk = Rc::clone(&self.desk);
-        tokio::task::spawn_local(guest.serve(desk, cut, stay));
+        let doing = Doing::serving(self.number_of(guest.listener()), guest.client());
+        let serve = guest.serve(desk, cut, stay);
+        tokio::task::spawn_local(pulse::during(&self.beat, doing, serve));
+    }
+
+    fn number_of(&self, listener: &Arc<str>) -> u32 {
+        let mut known = self.listeners.borrow_mut();
+        if let Some((_, number)) = known.iter().find(|(name, _)| Arc::ptr_eq(name, listener)) {
+            return *number;
+        }
+        // Each reload brings names anew.
+        if known.len() >= LISTENERS_KNOWN {
+            known.clear();
+        }
+        let number = self.beat.number_of(listener);
+        known.push((Arc::clone(listener), number));
+        number
     }
 
     /// Carries out what the control thread and the other workers ask for.
@@ -273,8 +319,15 @@ impl Worker {
                     drop(told);
                     // There may be idle connections now where there were none.
                     if !self.sweeping.replace(true) {
-                        tokio::task::spawn_local(Rc::clone(&self).sweep());
+                        let sweep = Rc::clone(&self).sweep();
+                        tokio::task::spawn_local(pulse::during(&self.beat, Doing::TIDYING, sweep));
                     }
+                }
+                Task::Answer(question) => self.beat.answer(question),
+                #[cfg(test)]
+                Task::Do(doing, fault) => {
+                    let does = pulse::during(&self.beat, doing, async move { (fault.0)() });
+                    tokio::task::spawn_local(does);
                 }
                 Task::CutRemoved(removed) => {
                     self.each_cut().iter().for_each(|cut| cut.ask_if_at(&removed));
