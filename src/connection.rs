@@ -203,7 +203,7 @@ impl Guest {
             };
             // Places are free before the record can be read, so that nobody sees an end that still counts.
             drop(self.admitted);
-            self.record.end(outcome);
+            self.record.end(Outcome { why: cut.judged(outcome.why), ..outcome });
         }
     }
 }

@@ -48,6 +48,7 @@ mod http_trust;
 mod limits;
 mod listeners;
 mod many;
+mod memory;
 mod names;
 mod notify;
 mod packet_command;

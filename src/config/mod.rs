@@ -81,6 +81,8 @@ section! {
         removed_backends: RemovedBackends = RemovedBackends::Keep,
         /// Reload when the config file, or a file that it includes, has changed.
         watch: bool = false,
+        /// The most memory to use. Near it, connections that were idle for longest are closed; at it, new ones are refused. Default: 80 % of the limit of the control group, without one none.
+        memory_max: Option<Bytes> = None,
         /// The user to become once every address is listened on: a name or a number. Only root can. Absent: whoever started it.
         user: Option<Account> = None,
         /// With `user`: the group to become, by name or number. Default: the user's own.

@@ -76,7 +76,9 @@ impl Control {
     async fn run(mut self, mut workers: Workers) -> Report {
         self.errands.follow(&self.parts);
         let (crew, tally) = (Arc::clone(&workers.crew), Arc::clone(&self.shared.tally));
-        self.errands.always(Arc::clone(&self.pulse).watch(crew, tally));
+        self.errands.always(Arc::clone(&self.pulse).watch(Arc::clone(&crew), tally));
+        let (memory, places) = (Arc::clone(&self.shared.memory), Arc::clone(&self.shared.places));
+        self.errands.always(memory.keep(crew, places));
         if self.next_stop(Some(&workers)).await == Stop::Drain {
             self.drain(&mut workers).await;
         }

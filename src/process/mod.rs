@@ -5,6 +5,7 @@ mod capacity;
 mod control;
 mod doors;
 mod errands;
+mod memory;
 mod notify;
 mod panics;
 mod parts;
@@ -161,7 +162,8 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let descriptors = descriptors::raise();
     let (tally, owner) = (Arc::new(Tally::default()), rights.owner());
     let places = Places::new(None);
-    let shared = Shared { descriptors, tally: Arc::clone(&tally), places, owner };
+    let memory = Arc::default();
+    let shared = Shared { descriptors, tally: Arc::clone(&tally), places, memory, owner };
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let mut doors = Doors::default();

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::memory::Budget;
 use super::{StartError, section};
 use crate::config::{self, Config};
 use crate::connection::{Job, Service};
@@ -27,6 +28,8 @@ pub(super) struct Shared {
     pub(super) tally: Arc<Tally>,
     /// Of connections, over all listeners.
     pub(super) places: Arc<Places>,
+    /// How much memory all of them may use.
+    pub(super) memory: Arc<Budget>,
     /// Whose log files are that are made.
     pub(super) owner: Option<Owner>,
 }
@@ -109,6 +112,7 @@ impl Parts {
     pub(super) fn enforce(&self, shared: &Shared) {
         self.upstreams.iter().for_each(Upstream::take_over);
         shared.places.limit(Some(self.plan.connections_max));
+        shared.memory.set(self.config.process.memory_max.map(|max| max.0));
         self.services.iter().for_each(|service| service.door.enforce());
     }
 

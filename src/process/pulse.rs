@@ -5,6 +5,7 @@
 use std::cell::OnceCell;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
@@ -16,6 +17,7 @@ use super::notify::Notify;
 use super::worker::{Crew, Task};
 use crate::observe::counts::Tally;
 use crate::observe::ended::ClientAddress;
+use crate::tcp::Cut;
 
 /// How often the workers are asked.
 const ASK: Duration = Duration::from_millis(500);
@@ -142,6 +144,11 @@ impl Beat {
         self.answered.store(question, Relaxed);
     }
 
+    /// A clock that goes on twice a second, for as long as the worker does.
+    pub(super) fn now(&self) -> u64 {
+        self.answered.load(Relaxed)
+    }
+
     /// The number of a listener's name.
     pub(super) fn number_of(&self, listener: &str) -> u32 {
         let mut names = self.names.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,7 +229,14 @@ impl Doing {
 
 /// Has a task's turns noted.
 pub(super) fn during<F: Future>(beat: &Arc<Beat>, doing: Doing, task: F) -> During<F> {
-    During { beat: Arc::clone(beat), doing, task }
+    During { beat: Arc::clone(beat), doing, connection: None, task }
+}
+
+impl<F> During<F> {
+    /// Has the connection know when it had a turn.
+    pub(super) fn noted_in(self, connection: Rc<Cut>) -> During<F> {
+        During { connection: Some(connection), ..self }
+    }
 }
 
 pin_project_lite::pin_project! {
@@ -230,6 +244,7 @@ pin_project_lite::pin_project! {
     pub(super) struct During<F> {
         beat: Arc<Beat>,
         doing: Doing,
+        connection: Option<Rc<Cut>>,
         #[pin]
         task: F,
     }
@@ -241,6 +256,9 @@ impl<F: Future> Future for During<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         let _turn = Turn::begin(this.beat, *this.doing);
+        if let Some(connection) = this.connection {
+            connection.note_turn(this.beat.now());
+        }
         this.task.poll(context)
     }
 }

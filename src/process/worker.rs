@@ -41,6 +41,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How often a busy worker's event loop wakes for its beat; see [`Worker::beat`].
 const BEAT: Duration = Duration::from_millis(50);
 
+/// Where memory is short: who counts as idle, in answers to the control thread without a turn between them; and the share of a
+/// worker's connections that is closed at a time, since it takes a moment until that can be measured.
+const IDLE_TURNS: u64 = 3;
+const ROOM_SHARE: usize = 16;
+
 /// Names of listeners whose numbers a worker remembers.
 const LISTENERS_KNOWN: usize = 64;
 
@@ -68,6 +73,11 @@ pub(super) enum Task {
     FinishAll,
     /// End every connection now.
     CutAll,
+    /// Close connections that were idle for longest, as others need the memory.
+    MakeRoom {
+        /// Also those on which something is under way.
+        must_be: bool,
+    },
     /// Say that you make progress, by the number of this question.
     Answer(u64),
     /// Do something that a test wants to see done, as if it were a part of this.
@@ -290,8 +300,8 @@ impl Worker {
         let stay = Stay { worker: Rc::clone(self), key };
         let desk = Rc::clone(&self.desk);
         let doing = Doing::serving(self.number_of(guest.listener()), guest.client());
-        let serve = guest.serve(desk, cut, stay);
-        tokio::task::spawn_local(pulse::during(&self.beat, doing, serve));
+        let serve = guest.serve(desk, Rc::clone(&cut), stay);
+        tokio::task::spawn_local(pulse::during(&self.beat, doing, serve).noted_in(cut));
     }
 
     fn number_of(&self, listener: &Arc<str>) -> u32 {
@@ -323,6 +333,7 @@ impl Worker {
                         tokio::task::spawn_local(pulse::during(&self.beat, Doing::TIDYING, sweep));
                     }
                 }
+                Task::MakeRoom { must_be } => self.make_room(must_be),
                 Task::Answer(question) => self.beat.answer(question),
                 #[cfg(test)]
                 Task::Do(doing, fault) => {
@@ -344,6 +355,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Closes idle connections to backends, and a share of those of clients: whoever had no turn for longest goes first.
+    fn make_room(&self, must_be: bool) {
+        self.desk.http.close_idle();
+        self.desk.packets.close_idle();
+        let now = self.beat.now();
+        let is_idle = |cut: &Rc<Cut>| now.saturating_sub(cut.had_turn()) >= IDLE_TURNS;
+        let all = self.each_cut();
+        let share = all.len().div_ceil(ROOM_SHARE);
+        let mut idle: Vec<_> = all.into_iter().filter(is_idle).collect();
+        idle.sort_by_key(|cut| cut.had_turn());
+        idle.iter().take(share).for_each(|cut| cut.make_room(must_be));
     }
 
     fn each_cut(&self) -> Vec<Rc<Cut>> {

@@ -3,11 +3,19 @@
 
 use super::Complaints;
 use crate::config::accounts::Identity;
-use crate::config::{AccessTo, Config};
+use crate::config::{AccessTo, Bytes, Config};
+
+/// With less, nobody could be served.
+const MEMORY_LEAST_KIB: u64 = 16 * 1024;
 
 pub(super) fn verify(config: &Config, complaints: &mut Complaints) {
     if let Err(unknown) = Identity::find(&config.process) {
         complaints.error(&["process", unknown.key], unknown.message, unknown.advice);
+    }
+    let least = Bytes::kib(MEMORY_LEAST_KIB);
+    if let Some(most) = config.process.memory_max.filter(|most| *most < least) {
+        let message = format!("memory-max must be at least {least}, not {most}");
+        complaints.error(&["process", "memory-max"], message, "leave it out for the default");
     }
     if !config.process.daemon {
         return;
