@@ -544,6 +544,7 @@ mod tests {
         assert!(panics.join().is_err());
         let counts = service.tally.counts();
         assert_eq!((counts.ended_by(Why::InternalError), counts.open), (1, 0));
+        assert_eq!(counts.panics(), 1);
     }
 
     #[test]

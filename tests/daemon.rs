@@ -249,7 +249,7 @@ fn paths_are_relative_to_the_config_file_wherever_the_daemon_lives() {
     let main = format!(
         "include = \"more/*.toml\"\n[process]\npid-file = \"../../run.pid\"\nwatch = true\n\
          [log]\nfile = \"logs/evenkeel.log\"\naccess = \"logs/access.log\"\n\
-         [http.web]\nlisten = \"127.0.0.1:0\"\n\
+         [http.web]\nlisten = [\"127.0.0.1:0\", \"unix:door.sock\"]\n\
          tls = {{ certificate = \"a.crt\", key = \"a.key\" }}\n{route}"
     );
     fs::write(home.join("evenkeel.toml"), main).unwrap();
@@ -271,6 +271,7 @@ fn paths_are_relative_to_the_config_file_wherever_the_daemon_lives() {
     assert_eq!(get("/"), (200, "a page".to_owned()));
     assert_eq!(get("/app"), (200, "a backend".to_owned()));
     assert_eq!(get("/secret").0, 401);
+    assert!(daemon.folder.path().join("etc/evenkeel/door.sock").exists());
     let home = daemon.folder.path().join("etc/evenkeel");
     let access = || fs::read_to_string(home.join("logs/access.log")).unwrap_or_default();
     until("the access log has its lines", || access().lines().count() >= 3);

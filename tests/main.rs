@@ -51,6 +51,7 @@ mod many;
 mod memory;
 mod names;
 mod notify;
+mod packaging;
 mod packet_command;
 mod packets;
 mod packets_many;

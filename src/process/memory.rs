@@ -44,6 +44,9 @@ impl Budget {
         loop {
             tokio::time::sleep(LOOK).await;
             let wish = Some(self.0.load(Relaxed)).filter(|max| *max > 0);
+            if wish.is_none() && group.is_none() && told.state == State::Enough {
+                continue;
+            }
             let in_use = in_use(wish, group.as_ref());
             let state = in_use.state();
             told.tell(state, in_use);

@@ -80,6 +80,11 @@ impl Pulse {
             looked = now;
             for (number, (beat, asked)) in self.beats.iter().zip(&mut asked).enumerate() {
                 asked.since += absent;
+                // It has ended, as each does when its last connection has.
+                if crew.tasks[number].is_closed() {
+                    asked.is_reported = false;
+                    continue;
+                }
                 if beat.answered.load(Relaxed) == asked.question {
                     if asked.is_reported {
                         let took = now.duration_since(asked.since);

@@ -106,6 +106,18 @@ fn a_worker_that_hangs_is_reported_with_what_it_was_doing_and_again_when_it_goes
 }
 
 #[test]
+fn a_worker_that_has_ended_is_not_missed() {
+    let scene = Scene::new();
+    let tally = Arc::<Tally>::default();
+    let watch = Arc::clone(&scene.pulse).watch(Arc::clone(&scene.crew), Arc::clone(&tally));
+    scene.end();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let long_enough = Duration::from_millis(2500);
+    assert!(runtime.block_on(async { tokio::time::timeout(long_enough, watch).await }).is_err());
+    assert_eq!(tally.counts().stalls, 0);
+}
+
+#[test]
 fn the_watchdog_hears_of_progress_and_of_no_progress_nothing() {
     let scene = Scene::new();
     let (notify, manager) = Notify::with_watchdog(Duration::from_secs(1));
