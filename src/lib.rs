@@ -65,7 +65,8 @@ impl Proxy {
 
     /// Binds every address and starts serving on threads of its own. When this returns, clients can connect.
     ///
-    /// Raises the soft limit of open descriptors of this process to its hard limit.
+    /// Raises the soft limit of open descriptors of this process to its hard limit. With `user` in `[process]`, this thread
+    /// and all that it starts from then on become that user, and it is refused where the process has another thread already.
     pub fn start(self) -> Result<Running, StartError> {
         process::start(&self.config)
     }

@@ -180,8 +180,11 @@ fn whoever_is_not_root_can_be_the_user_already_and_nobody_else() {
     };
     let mut refused = as_nobody("root");
     assert_eq!(refused.until_exit(Duration::from_secs(5)).code(), Some(3));
-    let reason = format!("only root can become user 0, and this is user {user}");
-    refused.until_said(&reason);
+    let now = format!("user {user} of group {group}");
+    refused.until_said(&format!("only root can become user 0 of group 0, and this is {now}"));
+    let mut other_group = as_nobody("nobody\"\ngroup = \"root");
+    assert_eq!(other_group.until_exit(Duration::from_secs(5)).code(), Some(3));
+    other_group.until_said(&format!("only root can become user {user} of group 0"));
     let same = as_nobody(USER);
     same.until_said("listening on ");
     for (name, status) in threads(same.pid()) {

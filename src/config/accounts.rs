@@ -1,7 +1,7 @@
 //! Who the process shall become, looked up in the system's lists of users and groups. Nothing here changes rights: `verify`
 //! asks in order to say what is missing, and `process` in order to do it.
 
-use nix::unistd::{Group, Uid, User};
+use nix::unistd::{Gid, Group, Uid, User};
 
 use super::problem::shown;
 use super::{Account, Process};
@@ -40,6 +40,8 @@ impl Identity {
         let number = number.expect("one without an entry is a number");
         let group = match (&process.group, &user) {
             (Some(group), _) => group_number(group)?,
+            // Whoever it is already has a group, whichever that is.
+            (None, _) if Uid::effective().as_raw() == number => Gid::effective().as_raw(),
             (None, Some(user)) => user.gid.as_raw(),
             (None, None) => {
                 let message = format!("no user has the number {number}, so its group is not known");
@@ -53,9 +55,10 @@ impl Identity {
         Ok(Some(Identity { user: number, group, groups }))
     }
 
-    /// Whether the process is this user already.
+    /// Whether the process is this user, in this group, already.
     pub(crate) fn is_ours(&self) -> bool {
-        Uid::effective().as_raw() == self.user && Uid::current().as_raw() == self.user
+        let users = [Uid::effective(), Uid::current()].map(Uid::as_raw);
+        users == [self.user; 2] && Gid::effective().as_raw() == self.group
     }
 }
 
@@ -98,7 +101,7 @@ fn group_number(wanted: &Account) -> Result<u32, Unknown> {
 /// The groups of a user, beginning with the one it shall have.
 fn groups_of(user: &User, group: u32) -> Vec<u32> {
     let name = std::ffi::CString::new(user.name.as_str()).unwrap_or_default();
-    let listed = nix::unistd::getgrouplist(&name, nix::unistd::Gid::from_raw(group));
+    let listed = nix::unistd::getgrouplist(&name, Gid::from_raw(group));
     let mut groups: Vec<u32> = listed.unwrap_or_default().iter().map(|gid| gid.as_raw()).collect();
     if !groups.contains(&group) {
         groups.insert(0, group);

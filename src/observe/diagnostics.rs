@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::clock;
 use super::log_file::{self, Owner};
 
 /// The environment variable that overrides `[log] level`, in the syntax of tracing's `EnvFilter`.
@@ -54,8 +55,9 @@ impl Diagnostics {
         let sink = Sink { queue, lost: Arc::default(), reopen: Arc::default() };
         let (lost, reopen) = (Arc::clone(&sink.lost), Arc::clone(&sink.reopen));
         let to_file = settings.file.is_some();
-        let writer = Writer { target, path: settings.file, waiting, lost, reopen };
-        subscribe(&settings.level, settings.json, to_file, sink.clone());
+        let (path, json) = (settings.file, settings.json);
+        let writer = Writer { target, path, json, waiting, lost, reopen };
+        subscribe(&settings.level, json, to_file, sink.clone());
         Ok(Diagnostics { sink, writer: Some(writer) })
     }
 
@@ -173,12 +175,11 @@ enum Target {
 }
 
 impl Target {
-    fn write(&mut self, bytes: &[u8]) {
-        // If this fails, there is nowhere left to say it.
-        let _ = match self {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
             Target::Stderr => io::stderr().write_all(bytes),
             Target::File(file) => file.write_all(bytes),
-        };
+        }
     }
 }
 
@@ -186,6 +187,7 @@ impl Target {
 struct Writer {
     target: Target,
     path: Option<PathBuf>,
+    json: bool,
     waiting: Receiver<Message>,
     lost: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
@@ -205,25 +207,40 @@ impl Writer {
             // Whoever could give a file away has become somebody else by now.
             match open(path, None) {
                 Ok(file) => self.target = Target::File(file),
-                Err(error) => self.say(&format!("{error}; going on with the old file")),
+                Err(error) => drop(self.say(&format!("{error}; going on with the old file"))),
             }
         }
         let lost = self.lost.swap(0, Relaxed);
         if lost > 0 {
-            self.say(&format!(
-                "{lost} lines of diagnostics were lost here: they cannot be written fast enough"
-            ));
+            let text = format!("{lost} lines of diagnostics were lost: they could not be written");
+            // Then the next one that can be written says it.
+            if self.say(&text).is_err() {
+                self.lost.fetch_add(lost, Relaxed);
+            }
         }
         match message {
-            Message::Line(line) => self.target.write(&line),
+            Message::Line(line) => {
+                if self.target.write(&line).is_err() {
+                    self.lost.fetch_add(1, Relaxed);
+                }
+            }
             Message::Wake => {}
             Message::Tell(done) => drop(done.try_send(())),
         }
     }
 
     /// Says something of its own; it cannot go through the queue that it empties.
-    fn say(&mut self, text: &str) {
-        self.target.write(format!("ERROR {text}\n").as_bytes());
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        let mut now = String::new();
+        clock::write_time(&mut now, SystemTime::now());
+        let line = match self.json {
+            true => serde_json::json!({
+                "timestamp": now, "level": "ERROR", "fields": { "message": text }, "target": "evenkeel"
+            })
+            .to_string(),
+            false => format!("{now} ERROR {text}"),
+        };
+        self.target.write(format!("{line}\n").as_bytes())
     }
 }
 
@@ -231,28 +248,62 @@ impl Writer {
 mod tests {
     use super::*;
 
+    /// A writer of its own, which takes from a queue for a few lines.
+    fn writer(target: &Path, path: &Path, lines: usize) -> (Sink, Writer) {
+        let (queue, waiting) = sync_channel(lines);
+        let sink = Sink { queue, lost: Arc::default(), reopen: Arc::default() };
+        let (lost, reopen) = (Arc::clone(&sink.lost), Arc::clone(&sink.reopen));
+        let (target, path) = (Target::File(open(target, None).unwrap()), Some(path.to_owned()));
+        (sink, Writer { target, path, json: false, waiting, lost, reopen })
+    }
+
+    impl Writer {
+        fn take_all(&mut self) {
+            while let Ok(message) = self.waiting.try_recv() {
+                self.take(message);
+            }
+        }
+    }
+
+    fn say(mut sink: &Sink, lines: usize) {
+        for number in 0..lines {
+            sink.write_all(format!("line {number}\n").as_bytes()).unwrap();
+        }
+    }
+
     #[test]
     fn whoever_speaks_never_waits_and_what_is_lost_is_counted() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let (queue, waiting) = sync_channel(2);
-        let sink = Sink { queue, lost: Arc::default(), reopen: Arc::default() };
-        let (lost, reopen) = (Arc::clone(&sink.lost), Arc::clone(&sink.reopen));
-        let target = Target::File(open(&path, None).unwrap());
-        let mut writer = Writer { target, path: Some(path.clone()), waiting, lost, reopen };
+        let (path, moved) = (folder.path().join("log"), folder.path().join("moved"));
+        let (sink, mut writer) = writer(&path, &path, 2);
         // Nobody takes them, so that only two find room.
-        for number in 0..5 {
-            (&sink).write_all(format!("line {number}\n").as_bytes()).unwrap();
-        }
-        std::fs::rename(&path, folder.path().join("moved")).unwrap();
+        say(&sink, 5);
+        std::fs::rename(&path, &moved).unwrap();
         sink.reopen.store(true, Relaxed);
-        while let Ok(message) = writer.waiting.try_recv() {
-            writer.take(message);
-        }
+        writer.take_all();
         let written = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<_> = written.lines().collect();
-        assert!(lines[0].starts_with("ERROR 3 lines of diagnostics were lost"), "{written}");
+        assert!(lines[0].contains(" ERROR 3 lines of diagnostics were lost"), "{written}");
         assert_eq!(lines[1..], ["line 0", "line 1"]);
-        assert_eq!(std::fs::read_to_string(folder.path().join("moved")).unwrap(), "");
+        assert_eq!(std::fs::read_to_string(&moved).unwrap(), "");
+    }
+
+    #[test]
+    fn what_a_full_disk_has_not_taken_is_told_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (sink, mut writer) = writer(Path::new("/dev/full"), &path, 8);
+        writer.json = true;
+        say(&sink, 3);
+        writer.take_all();
+        sink.reopen.store(true, Relaxed);
+        say(&sink, 1);
+        writer.take_all();
+        let written = std::fs::read_to_string(&path).unwrap();
+        let (told, line) = written.split_once('\n').unwrap();
+        let told: serde_json::Value = serde_json::from_str(told).unwrap();
+        let words = told["fields"]["message"].as_str().unwrap();
+        assert!(words.starts_with("3 lines of diagnostics were lost"), "{written}");
+        assert_eq!(line, "line 0\n");
     }
 }

@@ -5,7 +5,7 @@
 use std::fs::OpenOptions;
 use std::io;
 
-use rustix::process::{Gid, Uid, geteuid};
+use rustix::process::{Gid, Uid, getegid, geteuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
@@ -56,17 +56,17 @@ impl Rights {
         if identity.is_ours() {
             return Ok(Rights::AsTheyAre { is_final: true });
         }
-        let (wanted, now) = (identity.user, geteuid());
-        if !now.is_root() {
+        let wanted = format!("user {} of group {}", identity.user, identity.group);
+        if !geteuid().is_root() {
+            let now = format!("user {} of group {}", geteuid().as_raw(), getegid().as_raw());
             return Err(failed(format!(
-                "only root can become user {wanted}, and this is user {}: start as root, or leave `user` out of [process]",
-                now.as_raw()
+                "only root can become {wanted}, and this is {now}: start as root, or leave `user` out of [process]"
             )));
         }
         let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
         if threads > 1 {
             return Err(failed(format!(
-                "the program has {threads} threads already, of which one alone would become user {wanted}: start the proxy before them"
+                "the program has {threads} threads already, of which one alone would become {wanted}: start the proxy before them"
             )));
         }
         let is_transparent = config.upstream.values().any(|upstream| upstream.transparent);
