@@ -169,7 +169,8 @@ fn whoever_is_not_root_can_be_the_user_already_and_nobody_else() {
     let folder = folder_of(user, group);
     // Where the tests are built may be closed to others.
     let binary = folder.path().join("evenkeel");
-    fs::copy(BINARY, &binary).unwrap();
+    // By another process: what is open for writing here could be so in a child of another test, and cannot be run then.
+    assert!(Command::new("cp").arg(BINARY).arg(&binary).status().unwrap().success());
     let own = config(&["127.0.0.1:1".parse().unwrap()], "", "");
     let as_nobody = |wanted: &str| {
         let text = format!("[process]\nuser = \"{wanted}\"\n{own}");

@@ -105,6 +105,7 @@ pub(super) fn serve(
 /// Whom a running proxy tells what.
 struct Surroundings {
     diagnostics: Diagnostics,
+    /// The service manager; none from the stop on, since then it is not ready again.
     manager: Option<Arc<Notify>>,
 }
 
@@ -198,7 +199,7 @@ impl Orders {
                 };
                 if !draining {
                     draining = true;
-                    if let Some(manager) = &surroundings.manager {
+                    if let Some(manager) = surroundings.manager.take() {
                         manager.stopping();
                     }
                     running.drain();

@@ -189,7 +189,9 @@ mod tests {
     fn the_file_of_a_living_evenkeel_is_respected_also_when_its_binary_was_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("evenkeel");
-        fs::copy("/bin/sleep", &program).unwrap();
+        // By another process: what is open for writing here could be so in a child of another test, and cannot be run then.
+        let copied = Command::new("cp").arg("/bin/sleep").arg(&program).status();
+        assert!(copied.unwrap().success());
         let living = sleeper(&program);
         let (_folder, path) = at(&living.0.id().to_string());
         let refused = || PidFile::claim(&path).unwrap_err().to_string();
