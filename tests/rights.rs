@@ -227,6 +227,14 @@ fn a_reload_that_would_take_more_rights_says_so_and_one_of_another_user_waits() 
     program.signal(Signal::HUP);
     program.until_said("reload refused, nothing has changed");
     program.until_said(&format!("the process runs as user {user} and cannot do this"));
+    let lowest = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    if lowest.is_ok_and(|lowest| lowest.trim() != "0") {
+        let low = plain.replace("\"127.0.0.1:0\"", "[\"127.0.0.1:0\", \"127.0.0.1:1\"]");
+        fs::write(&file, format!("{rest}{low}")).unwrap();
+        program.signal(Signal::HUP);
+        program.until_said("127.0.0.1:1");
+        program.until_said_times("and cannot do this", 2);
+    }
     fs::write(&file, format!("[process]\nuser = \"root\"\n{plain}")).unwrap();
     program.signal(Signal::HUP);
     program.until_said("process.user takes effect with the next start only");
