@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH  := $(wildcard bench/Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint check-format clippy check-samples deny testssl bench bench-http bench-tls bench-packets bench-pick fuzz model soak docs clean
+.PHONY: help demo test fmt lint check-format clippy check-samples deny testssl bench bench-http bench-tls bench-packets bench-pick fuzz model soak docs deb static clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -92,6 +92,19 @@ soak: ## run for long under load and watch for leaks (ARGS)
 
 docs: ## write docs/reference.md anew from the config types
 	EVENKEEL_BLESS=1 $(CARGO) test config
+
+deb: ## build target/evenkeel_VERSION_ARCH.deb, with dpkg-deb
+	$(CARGO) build --release --bin evenkeel
+	contrib/deb.sh $(TARGET)/release/evenkeel $(TARGET)
+
+# One binary that needs nothing of the system it runs on, where the toolchain can build one.
+STATIC := $(shell uname -m)-unknown-linux-musl
+static: ## build a static binary (needs the musl target and a musl C compiler)
+	@if rustup target list --installed 2>/dev/null | grep -qx $(STATIC); then \
+		$(CARGO) build --release --bin evenkeel --target $(STATIC) && echo "$(TARGET)/$(STATIC)/release/evenkeel"; \
+	else \
+		echo "the toolchain cannot build for $(STATIC): rustup target add $(STATIC)"; exit 1; \
+	fi
 
 clean: ## remove what was built
 	$(CARGO) clean

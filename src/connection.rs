@@ -3,6 +3,7 @@
 
 mod greeting;
 mod handed;
+mod known;
 mod record;
 
 use std::cell::RefCell;
@@ -208,7 +209,7 @@ impl Guest {
             // Places are free before the record can be read, so that nobody sees an end that still counts.
             drop(self.admitted);
             match outcome {
-                Some(outcome) => self.record.end(outcome),
+                Some(outcome) => self.record.end(outcome.judged(&cut)),
                 None => self.record.leave(),
             }
         }

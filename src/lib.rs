@@ -27,6 +27,7 @@ compile_error!("Evenkeel runs on Linux only: it rests on epoll, SO_REUSEPORT and
 pub mod cli;
 pub mod config;
 mod connection;
+mod descriptors;
 mod discover;
 mod health;
 mod http;
@@ -66,7 +67,8 @@ impl Proxy {
 
     /// Binds every address and starts serving on threads of its own. When this returns, clients can connect.
     ///
-    /// Raises the soft limit of open descriptors of this process to its hard limit.
+    /// Raises the soft limit of open descriptors of this process to its hard limit. With `user` in `[process]`, this thread
+    /// and all that it starts from then on become that user, and it is refused where the process has another thread already.
     pub fn start(self) -> Result<Running, StartError> {
         process::start(&self.config)
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,19 @@ const CLIENTS_PER_SHARD: usize = 4096;
 pub(crate) struct Places {
     taken: AtomicU32,
     max: AtomicU32,
+    /// Nobody new comes in, whatever is free: there is no memory for more.
+    is_shut: AtomicBool,
 }
 
 impl Places {
     pub(crate) fn new(max: Option<u32>) -> Arc<Places> {
-        Arc::new(Places { taken: AtomicU32::new(0), max: AtomicU32::new(max.unwrap_or(u32::MAX)) })
+        let max = AtomicU32::new(max.unwrap_or(u32::MAX));
+        Arc::new(Places { taken: AtomicU32::new(0), max, is_shut: AtomicBool::new(false) })
+    }
+
+    /// Lets nobody in until it is opened again.
+    pub(crate) fn shut(&self, is_shut: bool) {
+        self.is_shut.store(is_shut, Relaxed);
     }
 
     /// Sets another limit. Places that are taken beyond it stay so until they are given back.
@@ -112,6 +120,9 @@ impl Door {
             && !self.is_allowed(client)
         {
             return Err(Why::Denied);
+        }
+        if self.process.is_shut.load(Relaxed) {
+            return Err(Why::LimitMemory);
         }
         // A client over its own limit must not take a place, not even for a moment, that others need.
         let client = match (&self.clients, client) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::support::authority::Authority;
 use crate::support::backend::Backend;
 use crate::support::http::{Client, read_request};
 use crate::support::pebble::Pebble;
-use crate::support::program::Program;
+use crate::support::program::{BINARY, Program};
 use crate::support::servers::{free_address, run};
 use crate::support::tls::{Certificates, connect, shown, try_connect};
 use crate::support::{until, until_within};
@@ -181,6 +181,46 @@ fn a_wildcard_is_proved_by_a_record_that_a_program_makes() {
     until_issued(tls, "x.a.test");
     let log = fs::read_to_string(hook.with_extension("sh.log")).unwrap();
     assert!(log.starts_with("set a.test ") && log.contains("\nclear a.test "), "{log}");
+}
+
+/// A hook that says how many descriptors it may open, once that is what it waits for, and then goes on as another one.
+fn counting(folder: &Path, hook: &Path) -> PathBuf {
+    let path = folder.join("counting.sh");
+    let script = format!(
+        "#!/bin/sh\nfor try in $(seq 300); do [ $(ulimit -Sn) = 700 ] && break; sleep 0.01; done\n\
+         ulimit -Sn >>\"$0.log\"\nexec {} \"$@\"\n",
+        hook.display()
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn a_program_of_the_operators_has_the_descriptors_that_we_began_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let (http, tls) = (free_address(), free_address());
+    let pebble = Pebble::looking_at(http, tls);
+    let hook = counting(folder.path(), &pebble.dns_hook());
+    let more = format!(
+        ", challenge = \"dns-01\", dns-hook = \"{}\", dns-delay = \"100ms\"",
+        hook.display()
+    );
+    let acme = pebble.acme("\"*.a.test\"", &folder.path().join("acme"), &more);
+    let text = listener("web", tls, &format!("tls = {{ {acme} }}")) + QUIET;
+    let file = folder.path().join("evenkeel.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new("sh");
+    let script = "ulimit -Sn 700; exec \"$0\" run -c \"$1\"";
+    command.args(["-c", script, BINARY]).arg(&file);
+    let program = Program::spawn(command, tempfile::tempdir().unwrap());
+    program.until_said("listening on ");
+    until_issued(tls, "x.a.test");
+    let limits = fs::read_to_string(hook.with_extension("sh.log")).unwrap();
+    assert!(limits.lines().count() >= 2 && limits.lines().all(|line| line == "700"), "{limits}");
+    let ours = fs::read_to_string(format!("/proc/{}/limits", program.pid())).unwrap();
+    let ours = ours.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_ne!(ours.split_whitespace().nth(3), Some("700"), "ours is raised: {ours}");
 }
 
 #[test]

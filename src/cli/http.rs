@@ -29,5 +29,5 @@ pub(super) fn http(arguments: Arguments, place: Place) -> u8 {
         }),
     }
     config.http.insert("http".into(), listener);
-    serve(config, None, place)
+    serve(config, None, place, None)
 }

@@ -2,6 +2,7 @@
 //! Nothing here knows how traffic is carried; commands build a config and start a proxy like any embedding program.
 
 mod check;
+mod daemon;
 mod demo;
 mod diff;
 mod http;
@@ -82,6 +83,8 @@ enum Command {
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
+    // Before it can be replaced.
+    crate::process::program::path();
     let line = Line::parse();
     let place = match Place::find(line.take_over) {
         Ok(place) => place,

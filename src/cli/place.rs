@@ -33,7 +33,7 @@ impl Place {
             None => std::env::current_exe()?,
         };
         let before = takes_over.then(Predecessor::at_stdin).transpose()?;
-        let successor = Successor { program, arguments: arguments(line) };
+        let successor = Successor { program, arguments: arguments(line), folder: None };
         Ok(Place { successor, before, passed: passed()? })
     }
 

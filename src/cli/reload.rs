@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::config::{Config, Loaded};
+use crate::process::lacking;
 use crate::{ReloadError, Running};
 
 /// How often files are looked at. One that has changed is read when it has stayed the same for as long again.
@@ -66,18 +67,15 @@ impl Source {
         }
     }
 
-    /// Reads the file and puts it into force, or says why not.
-    pub(super) fn reload(&mut self, running: &Running) {
+    /// Reads the file and puts it into force, or says why not; what came of it, in a line.
+    pub(super) fn reload(&mut self, running: &Running) -> String {
         // As they are before they are read: what is written meanwhile is read next time. A file that is wrong now is read again
         // when it has changed once more.
         self.note();
         let file = self.path.display();
         let loaded = match Config::from_file(&self.path) {
             Ok(loaded) => loaded,
-            Err(problems) => {
-                let said = problems.to_string();
-                return tracing::error!("reload refused, nothing has changed: {file}\n{said}");
-            }
+            Err(problems) => return refuse(&format!("{file}\n{problems}")),
         };
         if !loaded.warnings.is_empty() {
             tracing::warn!("{}", loaded.warnings);
@@ -85,9 +83,11 @@ impl Source {
         let (files, is_watched) = (watched(&loaded), loaded.config.process.watch);
         match running.reload(loaded.config) {
             Err(ReloadError::HandedOver) => {
-                tracing::info!("reload: {}", ReloadError::HandedOver);
+                let said = ReloadError::HandedOver.to_string();
+                tracing::info!("reload: {said}");
+                said
             }
-            Err(error) => tracing::error!("reload refused, nothing has changed: {error}"),
+            Err(error) => refuse(&error.to_string()),
             Ok(done) => {
                 for change in &done.changes {
                     tracing::info!("reload: {change}");
@@ -98,14 +98,26 @@ impl Source {
                 tracing::info!("reloaded {file}; {} changes", done.changes.len());
                 self.watch_instead(files);
                 self.is_watched = is_watched;
+                format!("serving; reloaded with {} changes", done.changes.len())
             }
         }
     }
 }
 
-/// What is to be looked at: a folder changes when a file comes or goes in it.
+fn refuse(why: &str) -> String {
+    tracing::error!("reload refused, nothing has changed: {why}");
+    if let Some(reason) = lacking(why) {
+        tracing::error!("{reason}");
+    }
+    "serving; a reload was refused, the log says why".to_owned()
+}
+
+/// What is to be looked at: a folder changes when a file comes or goes in it. The working folder may become another one.
 fn watched(loaded: &Loaded) -> Vec<PathBuf> {
-    loaded.files.iter().chain(&loaded.folders).cloned().collect()
+    let all = loaded.files.iter().chain(&loaded.folders);
+    // An empty path stands for the working folder, but cannot be made absolute as such.
+    let absolute = |path: &PathBuf| std::path::absolute(Path::new(".").join(path));
+    all.map(|path| absolute(path).unwrap_or_else(|_| path.clone())).collect()
 }
 
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {

@@ -1,43 +1,93 @@
 //! `evenkeel run`: read the config, start, obey signals, say how it ended.
 //! The signals are a promise: HUP reloads, USR2 upgrades, TERM, QUIT and the first INT drain, a second TERM or INT cuts.
 
+use std::sync::Arc;
+
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::daemon::{self, Announcement};
 use super::place::Place;
 use super::reload::Source;
 use super::{ConfigFile, complain, exit, wants_color};
-use crate::config::{Config, LogFormat};
-use crate::observe::diagnostics;
-use crate::process::Successor;
+use crate::config::{Config, Loaded, LogFormat};
+use crate::observe::diagnostics::{self, Diagnostics};
+use crate::process::{Notify, Successor, log_owner, log_panics};
 use crate::{Proxy, Report, Running};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
+    /// Go into the background once every address is listened on, as with `daemon = true`.
+    #[arg(long)]
+    daemon: bool,
+    /// This is the process in the background.
+    #[arg(long = daemon::CHILD, hide = true)]
+    in_background: bool,
 }
 
-pub(super) fn run(arguments: &Arguments, place: Place) -> u8 {
-    match Config::from_file(&arguments.file.config) {
-        Ok(loaded) => {
-            if !loaded.warnings.is_empty() {
-                complain(loaded.warnings.render(wants_color()).trim_end());
-            }
-            let source = Source::new(&arguments.file.config, &loaded);
-            serve(loaded.config, Some(source), place)
-        }
+pub(super) fn run(arguments: &Arguments, mut place: Place) -> u8 {
+    let loaded = match Config::from_file(&arguments.file.config) {
+        Ok(loaded) => loaded,
         Err(problems) => {
             place.refuse(&problems.to_string());
             complain(problems.render(wants_color()).trim_end());
-            exit::BAD_CONFIG
+            return exit::BAD_CONFIG;
+        }
+    };
+    let is_daemon = arguments.daemon || loaded.config.process.daemon;
+    if is_daemon && !arguments.in_background {
+        return daemon::start(&place.successor.program);
+    }
+    warn(&loaded, is_daemon);
+    let source = Source::new(&arguments.file.config, &loaded);
+    if !arguments.in_background {
+        return serve(loaded.config, Some(source), place, None);
+    }
+    // What is relative on the command line is so to where the first process was started.
+    place.successor.folder = std::env::current_dir().ok();
+    if place.before.is_some() {
+        // The one before has cut itself loose already, and nobody waits for this one but that.
+        let _ = std::env::set_current_dir("/");
+        return serve(loaded.config, Some(source), place, None);
+    }
+    match Announcement::prepare() {
+        Ok(announcement) => serve(loaded.config, Some(source), place, Some(announcement)),
+        Err(error) => {
+            complain(&format!("evenkeel: go into the background: {error}"));
+            exit::NOT_STARTED
         }
     }
 }
 
+/// Says what does not keep a config from being used, also what `--daemon` makes of it.
+fn warn(loaded: &Loaded, is_daemon: bool) {
+    let mut as_daemon = loaded.config.clone();
+    as_daemon.process.daemon = true;
+    let more = match is_daemon && !loaded.config.process.daemon {
+        true => as_daemon.verify_or_problems().ok(),
+        false => None,
+    };
+    let warnings = more.as_ref().unwrap_or(&loaded.warnings);
+    if !warnings.is_empty() {
+        complain(warnings.render(wants_color()).trim_end());
+    }
+}
+
 /// Serves a config until a signal ends it; where it came from a file, that may be read again.
-pub(super) fn serve(config: Config, source: Option<Source>, place: Place) -> u8 {
-    diagnostics::start(&config.log.level.to_string(), config.log.format == LogFormat::Json);
+pub(super) fn serve(
+    config: Config,
+    source: Option<Source>,
+    place: Place,
+    announcement: Option<Announcement>,
+) -> u8 {
+    let settings = diagnostics::Settings {
+        level: config.log.level.to_string(),
+        json: config.log.format == LogFormat::Json,
+        file: config.log.file.clone(),
+        owner: log_owner(&config),
+    };
     let names: Vec<String> = config.tcp.keys().chain(config.http.keys()).cloned().collect();
     let proxy = match Proxy::new(config) {
         Ok(proxy) => proxy,
@@ -47,36 +97,63 @@ pub(super) fn serve(config: Config, source: Option<Source>, place: Place) -> u8 
             return exit::BAD_CONFIG;
         }
     };
-    // Before anybody can connect: a signal that nobody listens for yet would kill instead of drain.
-    let orders = match Orders::listen() {
-        Ok(orders) => orders,
-        Err(error) => {
-            complain(&format!("evenkeel: signals: {error}"));
+    log_panics();
+    let successor = place.successor.clone();
+    let started = start(proxy, settings, &names, (place, announcement));
+    let (orders, running, mut surroundings) = match started {
+        Ok(started) => started,
+        Err(why) => {
+            complain(&format!("evenkeel: {why}"));
             return exit::NOT_STARTED;
         }
     };
-    let Place { successor, before, passed } = place;
-    let started = match &before {
-        Some(before) => proxy.take_over(before),
-        None => proxy.start_on(passed),
-    };
-    let running = match started {
-        Ok(running) => running,
-        Err(error) => {
-            complain(&format!("evenkeel: {error}"));
-            return exit::NOT_STARTED;
-        }
-    };
-    for name in names {
-        let addresses: Vec<_> = running.addresses(&name).iter().map(ToString::to_string).collect();
-        tracing::info!(listener = %name, "listening on {}", addresses.join(", "));
-    }
-    drop(before);
-    match orders.obey(running, source, &successor) {
+    match orders.obey(running, source, &successor, &mut surroundings) {
         Report { cut: 0 } => tracing::info!("stopped; every connection had ended"),
         Report { cut } => tracing::warn!(cut, "stopped; open connections were cut"),
     }
     exit::FINE
+}
+
+/// Whom a running proxy tells what.
+struct Surroundings {
+    diagnostics: Diagnostics,
+    /// The service manager; none from the stop on, since then it is not ready again.
+    manager: Option<Arc<Notify>>,
+    /// What it is to be told once this process serves for good.
+    serving: Option<String>,
+}
+
+/// Starts, and tells whoever waits for it.
+fn start(
+    proxy: Proxy,
+    settings: diagnostics::Settings,
+    names: &[String],
+    (place, announcement): (Place, Option<Announcement>),
+) -> Result<(Orders, Running, Surroundings), Box<dyn std::error::Error>> {
+    let mut diagnostics = Diagnostics::take(settings)?;
+    // Before anybody can connect: a signal that nobody listens for yet would kill instead of drain.
+    let orders = Orders::listen().map_err(|error| format!("signals: {error}"))?;
+    // Before rights are given up: its socket may be out of reach then.
+    let manager = Notify::from_environment().map(Arc::new);
+    let running = match &place.before {
+        Some(before) => proxy.take_over(before)?,
+        None => proxy.start_on(place.passed)?,
+    };
+    drop(place.before);
+    diagnostics.begin().map_err(|error| format!("start threads: {error}"))?;
+    for name in names {
+        let addresses: Vec<_> = running.addresses(name).iter().map(ToString::to_string).collect();
+        tracing::info!(listener = %name, "listening on {}", addresses.join(", "));
+    }
+    if let Some(announcement) = announcement {
+        diagnostics.settle();
+        announcement.ready().map_err(|error| format!("nobody waits for the start: {error}"))?;
+    }
+    if let Some(manager) = &manager {
+        running.keep_watchdog(Arc::clone(manager));
+    }
+    let serving = Some(format!("serving {} listeners", names.len()));
+    Ok((orders, running, Surroundings { diagnostics, manager, serving }))
 }
 
 /// The signals that are obeyed, from the moment this exists.
@@ -111,22 +188,31 @@ impl Orders {
         mut running: Running,
         mut source: Option<Source>,
         successor: &Successor,
+        surroundings: &mut Surroundings,
     ) -> Report {
         let Orders { runtime, mut terminate, mut quit, mut interrupt, .. } = self;
         let (mut reopen, mut hang_up, mut upgrade) = (self.reopen, self.hang_up, self.upgrade);
-        let mut draining = false;
+        let (mut draining, mut settling) = (false, running.settling());
         runtime.block_on(async {
             loop {
                 let cut_if_draining = tokio::select! {
                     report = running.ended() => return report,
-                    _ = reopen.recv() => { running.reopen_logs(); continue }
+                    _ = settling.wait_for(|settled| *settled), if surroundings.serving.is_some() => {
+                        surroundings.serves();
+                        continue
+                    }
+                    _ = reopen.recv() => {
+                        surroundings.diagnostics.reopen();
+                        running.reopen_logs();
+                        continue
+                    }
                     _ = hang_up.recv() => {
-                        source.iter_mut().for_each(|source| source.reload(&running));
+                        surroundings.reload(&mut source, &running);
                         running.reload_certificates();
                         continue
                     }
                     () = changed(&mut source) => {
-                        source.iter_mut().for_each(|source| source.reload(&running));
+                        surroundings.reload(&mut source, &running);
                         continue
                     }
                     _ = upgrade.recv() => {
@@ -140,12 +226,36 @@ impl Orders {
                 };
                 if !draining {
                     draining = true;
+                    if let Some(manager) = surroundings.manager.take() {
+                        manager.stopping();
+                    }
                     running.drain();
                 } else if cut_if_draining {
                     running.cut();
                 }
             }
         })
+    }
+}
+
+impl Surroundings {
+    /// Tells the service manager, once, that this is the process that serves.
+    fn serves(&mut self) {
+        if let (Some(manager), Some(serving)) = (&self.manager, self.serving.take()) {
+            manager.ready(&serving);
+        }
+    }
+
+    /// Has the config read again; the service manager hears when that begins and what came of it.
+    fn reload(&self, source: &mut Option<Source>, running: &Running) {
+        let Some(source) = source else { return };
+        if let Some(manager) = &self.manager {
+            manager.reloading();
+        }
+        let outcome = source.reload(running);
+        if let Some(manager) = &self.manager {
+            manager.ready(&outcome);
+        }
     }
 }
 

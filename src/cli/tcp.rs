@@ -60,7 +60,7 @@ pub(super) fn tcp(arguments: Balancer, place: Place) -> u8 {
         "tcp".into(),
         TcpListener { upstream: Some("backends".into()), ..TcpListener::new(listen) },
     );
-    serve(config, None, place)
+    serve(config, None, place, None)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 #[macro_use]
 mod section;
+pub(crate) mod accounts;
 mod balancing;
 mod changes;
 mod environment;
@@ -80,6 +81,16 @@ section! {
         removed_backends: RemovedBackends = RemovedBackends::Keep,
         /// Reload when the config file, or a file that it includes, has changed.
         watch: bool = false,
+        /// The most memory to use. Near it, connections that were idle for longest are closed; at it, new ones are refused. Default: 80 % of the limit of the control group, without one none.
+        memory_max: Option<Bytes> = None,
+        /// The user to become once every address is listened on: a name or a number. Only root can. Absent: whoever started it.
+        user: Option<Account> = None,
+        /// With `user`: the group to become, by name or number. Default: the user's own.
+        group: Option<Account> = None,
+        /// A file that has the process number while the process runs.
+        pid_file: Option<std::path::PathBuf> = None,
+        /// Go into the background once every address is listened on; the same as `evenkeel run --daemon`.
+        daemon: bool = false,
         /// DNS servers for backend names. Default: those of the system.
         nameservers: Vec<std::net::SocketAddr> = Vec::new(),
     }
@@ -90,6 +101,8 @@ section! {
     pub struct Log {
         /// The least severe diagnostics to print. The environment variable `EVENKEEL_LOG` overrides it.
         level: Level = Level::Info,
+        /// Where diagnostics go besides: a file. With `daemon`, standard error ends when the process has started. Absent: standard error alone.
+        file: Option<std::path::PathBuf> = None,
         /// How diagnostics and access lines are written.
         format: LogFormat = LogFormat::Text,
         /// Where the access log goes: `"stdout"`, `"stderr"`, `"off"` or a file.

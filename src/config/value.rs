@@ -2,6 +2,7 @@
 //! read, written and described; none knows which key it stands behind.
 
 mod access;
+mod account;
 mod address;
 mod balance;
 mod choice;
@@ -28,6 +29,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
 pub use access::{AccessFormat, AccessVariable, Recorded};
+pub use account::Account;
 pub use address::Address;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{

@@ -7,6 +7,7 @@ mod dead_routes;
 mod gate;
 mod http;
 mod packet;
+mod rights;
 mod tcp;
 mod tls;
 mod upstream;
@@ -36,6 +37,7 @@ pub fn verify(config: &Config) -> Vec<Complaint> {
     let mut complaints = Complaints::default();
     process(config, &mut complaints);
     log(config, &mut complaints);
+    rights::verify(config, &mut complaints);
     let used = used(config);
     for (name, upstream) in &config.upstream {
         complaints.below(&["upstream", name], |complaints| {

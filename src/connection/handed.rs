@@ -184,7 +184,7 @@ impl Record {
 pub(crate) struct Adopted {
     client: OwnedFd,
     waiting: Waiting,
-    record: Record,
+    pub(super) record: Record,
     admitted: Admitted,
     work: Work,
 }
@@ -247,7 +247,7 @@ impl Adopted {
         };
         drop(admitted);
         match outcome {
-            Some(outcome) => record.end(outcome),
+            Some(outcome) => record.end(outcome.judged(&cut)),
             None => record.leave(),
         }
     }

@@ -135,6 +135,7 @@ impl<'a> Session<'a> {
         (self.pages, self.compress) = (None, None);
         if !matches!(next, Next::Tunnel { .. }) {
             self.caller.place = None;
+            let told = Told { why: self.cut.judged(told.why), ..told };
             publish(self.site, &self.caller, began, &self.request_id, &self.request, told);
         }
         next

@@ -255,7 +255,7 @@ impl Conversation {
             cx.waker().wake_by_ref();
         }
         if cut.is_asked(cx) {
-            self.cuts.iter().for_each(|(_, cut)| cut.ask());
+            self.cuts.iter().for_each(|(_, part)| part.ask_as(cut));
             self.why.get_or_insert((Why::DrainCut, None));
             return is_idle;
         }

@@ -64,7 +64,7 @@ impl Session<'_> {
             backend: Some(Arc::clone(&place.backend.name)),
             up: carried.up,
             down: carried.down,
-            ..Told::new(crate::tcp::why(end))
+            ..Told::new(self.cut.judged(crate::tcp::why(end)))
         };
         let why = told.why;
         publish(self.site, &self.caller, began, &self.request_id, &self.request, told);

@@ -1,7 +1,6 @@
 //! The access log: one line per connection or request, written by a thread of its own.
 //! A worker never waits for it: lines go through a bounded channel, and what does not fit is counted and said.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::counts::Tally;
 use super::ended::{Ended, Why};
 use super::line;
+use super::log_file::{self, Owner};
 use super::selection::Selection;
 use crate::config::AccessFormat;
 
@@ -51,11 +51,12 @@ pub(crate) struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the destination and starts the writing thread, which ends when the last `AccessLog` is dropped.
+    /// Opens the destination; a file that is made belongs to `owner`. Lines wait until the writer begins.
     pub(crate) fn open(
         settings: &Settings,
         tally: &Arc<Tally>,
-    ) -> io::Result<(AccessLog, Option<JoinHandle<()>>)> {
+        owner: Option<Owner>,
+    ) -> io::Result<(AccessLog, Option<Writer>)> {
         let mut log = AccessLog {
             lines: None,
             lost: Arc::default(),
@@ -64,11 +65,12 @@ impl AccessLog {
             headers: settings.format.headers().into(),
             tally: Arc::clone(tally),
         };
-        let Some(sink) = open_sink(&settings.to)? else {
+        let Some(sink) = open_sink(&settings.to, owner)? else {
             return Ok((log, None));
         };
         let (lines, queue) = sync_channel(LINES_WAITING);
         let writer = Writer {
+            queue,
             sink,
             to: settings.to.clone(),
             format: settings.format.clone(),
@@ -77,11 +79,8 @@ impl AccessLog {
             text: String::new(),
             complained: false,
         };
-        let thread = std::thread::Builder::new()
-            .name("access-log".into())
-            .spawn(move || writer.run(&queue))?;
         log.lines = Some(lines);
-        Ok((log, Some(thread)))
+        Ok((log, Some(writer)))
     }
 
     /// Whether an end like this has a line. It is asked once for each, since whoever is left out is counted.
@@ -116,25 +115,23 @@ impl AccessLog {
     }
 }
 
-fn open_sink(to: &Destination) -> io::Result<Option<Box<dyn Write + Send>>> {
+fn open_sink(to: &Destination, owner: Option<Owner>) -> io::Result<Option<Box<dyn Write + Send>>> {
     Ok(match to {
         Destination::Off => None,
         Destination::Stdout => Some(Box::new(io::stdout())),
         Destination::Stderr => Some(Box::new(io::stderr())),
         Destination::File(path) => {
-            let file: File =
-                OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
-                    io::Error::new(
-                        error.kind(),
-                        format!("open access log {}: {error}", path.display()),
-                    )
-                })?;
+            let file = log_file::open(path, owner).map_err(|error| {
+                io::Error::new(error.kind(), format!("open access log {}: {error}", path.display()))
+            })?;
             Some(Box::new(file))
         }
     })
 }
 
-struct Writer {
+/// What writes the lines. It has no thread yet: that is started when the process has the rights that it keeps.
+pub(crate) struct Writer {
+    queue: Receiver<Ended>,
     sink: Box<dyn Write + Send>,
     to: Destination,
     format: AccessFormat,
@@ -144,11 +141,22 @@ struct Writer {
     complained: bool,
 }
 
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
 impl Writer {
-    fn run(mut self, queue: &Receiver<Ended>) {
+    /// Starts the writing thread, which ends when the last `AccessLog` is dropped.
+    pub(crate) fn begin(self) -> io::Result<JoinHandle<()>> {
+        std::thread::Builder::new().name("access-log".into()).spawn(move || self.run())
+    }
+
+    fn run(mut self) {
         let mut flushed = Instant::now();
         loop {
-            let outcome = queue.recv_timeout(FLUSH_AFTER.saturating_sub(flushed.elapsed()));
+            let outcome = self.queue.recv_timeout(FLUSH_AFTER.saturating_sub(flushed.elapsed()));
             match outcome {
                 Ok(record) => self.add(&record),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -169,7 +177,7 @@ impl Writer {
 
     fn flush(&mut self) {
         if self.reopen.swap(false, Relaxed) {
-            match open_sink(&self.to) {
+            match open_sink(&self.to, None) {
                 Ok(Some(sink)) => self.sink = sink,
                 Ok(None) => {}
                 Err(error) => tracing::error!("{error}; going on with the old file"),

@@ -17,6 +17,7 @@ pub(crate) struct Tally {
     left_out: AtomicU64,
     handed_over: AtomicU64,
     taken_over: AtomicU64,
+    stalls: AtomicU64,
 }
 
 impl Default for Tally {
@@ -30,6 +31,7 @@ impl Default for Tally {
             left_out: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             taken_over: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
         }
     }
 }
@@ -68,6 +70,11 @@ impl Tally {
         self.taken_over.fetch_add(1, Relaxed);
     }
 
+    /// Counts a worker that has made no progress for a second.
+    pub(crate) fn stalled(&self) {
+        self.stalls.fetch_add(1, Relaxed);
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         // Ends are read before beginnings, so that `open` cannot come out negative.
         let ended: Vec<(Why, u64)> =
@@ -85,6 +92,7 @@ impl Tally {
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
             access_lines_left_out: self.left_out.load(Relaxed),
+            stalls: self.stalls.load(Relaxed),
         }
     }
 }
@@ -110,9 +118,16 @@ pub struct Counts {
     pub bytes_down: u64,
     /// Access lines that were not written because of `access-sample` and `access-skip`.
     pub access_lines_left_out: u64,
+    /// How often a worker made no progress for a second; the log says what it was doing.
+    pub stalls: u64,
 }
 
 impl Counts {
+    /// How many connections a fault of ours has ended, each by a panic that the log tells of.
+    pub fn panics(&self) -> u64 {
+        self.ended_by(Why::InternalError)
+    }
+
     /// How many connections ended for this reason.
     pub fn ended_by(&self, why: Why) -> u64 {
         self.ended.iter().find(|(known, _)| *known == why).map_or(0, |(_, count)| *count)

@@ -96,6 +96,8 @@ reasons! {
     Denied "denied" Client,
     /// The process already serves `connections-max` connections.
     LimitProcess "limit-process" Limit,
+    /// Memory is used up to `memory-max`: a new connection was refused, or one that was idle was closed for others.
+    LimitMemory "limit-memory" Limit,
     /// The listener already serves its `connections-max` connections.
     LimitListener "limit-listener" Limit,
     /// The client address already has `client-connections-max` connections.

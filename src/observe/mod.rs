@@ -7,4 +7,5 @@ pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;
 mod line;
+pub(crate) mod log_file;
 pub(crate) mod selection;

@@ -48,13 +48,23 @@ fn cpu_quota(text: &str) -> Option<f64> {
     Some(words.next()?.ok()? / words.next()?.ok()?)
 }
 
+/// Descriptors that carry so many connections.
+fn needed_for(connections: u32) -> u64 {
+    let mut descriptors = 2 * u64::from(connections);
+    while carried_by(descriptors) < connections {
+        descriptors += 64;
+    }
+    descriptors
+}
+
 fn shortages(plan: &Plan, descriptors: u64, machine: &Machine) -> Vec<String> {
     let mut found = Vec::new();
     let max = plan.connections_max;
     let carried = carried_by(descriptors.saturating_sub(plan.open_files));
     if max > carried {
+        let needed = needed_for(max) + plan.open_files;
         found.push(format!(
-            "connections-max is {max}, but {descriptors} descriptors carry about {carried} connections: raise `ulimit -n` (LimitNOFILE=)"
+            "connections-max is {max}, but {descriptors} descriptors carry about {carried} connections: further clients have to wait, or end as out-of-resources. Raise the hard limit to {needed} before the start: `ulimit -n {needed}`, LimitNOFILE={needed} of systemd"
         ));
     }
     if let Some(limit) = machine.accept_queue {
@@ -115,6 +125,15 @@ mod tests {
         let large =
             Machine { accept_queue: Some(4096), source_ports: Some(200_000), cpu_quota: None };
         assert!(shortages(&plan, 1_000_000, &large).is_empty());
+    }
+
+    #[test]
+    fn the_limit_that_is_asked_for_is_enough_and_no_waste() {
+        for connections in [1, 100, 10_000, 1_000_000] {
+            let needed = needed_for(connections);
+            assert!(carried_by(needed) >= connections, "{connections}");
+            assert!(needed < 2 * u64::from(connections) * 10 / 8 + 256, "{connections}: {needed}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::errands::Errands;
 use super::handover::give::{Giving, HandoverError, Successor};
 use super::handover::take::{Here, Legacy, Progress};
 use super::parts::{Parts, Shared};
+use super::pid_file::PidFile;
+use super::pulse::Pulse;
 use super::worker::{self, Crew, Parking, Task};
 use super::{HandedOver, LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
 use crate::config::Config;
@@ -57,10 +59,14 @@ pub(super) struct Control {
     pub(super) errands: Errands,
     /// The process before this one, while it has not ended.
     pub(super) before: Option<Legacy>,
+    /// Told when this process serves for good.
+    pub(super) settled: watch::Sender<bool>,
+    pub(super) pid_file: Option<Arc<PidFile>>,
     /// How often it was tried to hand over.
     pub(super) attempts: u64,
     /// What was asked for while there was no time for it.
     pub(super) postponed: VecDeque<Order>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// The workers as the control thread sees them.
@@ -75,7 +81,7 @@ pub(super) struct Workers {
 impl Control {
     /// Starts the workers and the control thread.
     pub(super) fn start(self, runtime: Runtime, acceptances: Shares) -> io::Result<JoinHandle<()>> {
-        let workers = start_workers(acceptances, self.parts.plan.share)?;
+        let workers = start_workers(acceptances, self.parts.plan.share, &self.pulse)?;
         std::thread::Builder::new().name("control".into()).spawn(move || {
             let report = self.report.clone();
             let outcome = runtime.block_on(self.run(workers));
@@ -90,6 +96,10 @@ impl Control {
         if let Some(before) = &self.before {
             before.accepting().await;
         }
+        let (crew, tally) = (Arc::clone(&workers.crew), Arc::clone(&self.shared.tally));
+        self.errands.always(Arc::clone(&self.pulse).watch(Arc::clone(&crew), tally));
+        let (memory, places) = (Arc::clone(&self.shared.memory), Arc::clone(&self.shared.places));
+        self.errands.always(memory.keep(crew, places));
         match self.next_stop(Some(&workers)).await {
             Stop::Drain => self.drain(&mut workers).await,
             Stop::HandedOver(giving) => self.finish(giving, &mut workers).await,
@@ -167,6 +177,12 @@ impl Control {
             if progress == Progress::Ended {
                 tracing::info!("upgrade: the process before has ended");
                 self.before = None;
+            }
+            if progress != Progress::GoesOn
+                && !self.settled.send_replace(true)
+                && let Some(Err(error)) = self.pid_file.as_ref().map(|file| file.take_over())
+            {
+                tracing::error!("pid file: {error}");
             }
         }
     }
@@ -261,7 +277,7 @@ impl Workers {
     }
 }
 
-fn start_workers(acceptances: Shares, share: Share) -> io::Result<Workers> {
+fn start_workers(acceptances: Shares, share: Share, pulse: &Pulse) -> io::Result<Workers> {
     let count = acceptances.len();
     let (tasks, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let crew = Arc::new(Crew { loads: (0..count).map(|_| Default::default()).collect(), tasks });
@@ -270,9 +286,11 @@ fn start_workers(acceptances: Shares, share: Share) -> io::Result<Workers> {
     let mut threads = Vec::with_capacity(count);
     for (number, (acceptances, inbox)) in acceptances.into_iter().zip(inboxes).enumerate() {
         let (crew, accepting, life) = (Arc::clone(&crew), accepting_seen.clone(), life.clone());
+        let me = (number, pulse.beat(number));
         let body = move || {
             let _life: mpsc::Sender<()> = life;
-            if let Err(error) = worker::run(number, crew, acceptances, inbox, accepting, share) {
+            let sockets = (acceptances, inbox);
+            if let Err(error) = worker::run(me, crew, sockets, accepting, share) {
                 tracing::error!("worker {number} could not start: {error}");
             }
         };

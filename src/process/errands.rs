@@ -26,6 +26,8 @@ pub(super) struct Errands {
     watching: JoinSet<()>,
     /// What is to be done after a while.
     later: JoinSet<()>,
+    /// What goes on whatever the config says.
+    always: JoinSet<()>,
 }
 
 impl Errands {
@@ -72,6 +74,11 @@ impl Errands {
     pub(super) fn later(&mut self, errand: impl Future<Output = ()> + Send + 'static) {
         while self.later.try_join_next().is_some() {}
         self.later.spawn(errand);
+    }
+
+    /// Goes on with something until the process stops.
+    pub(super) fn always(&mut self, errand: impl Future<Output = ()> + Send + 'static) {
+        self.always.spawn(errand);
     }
 
     /// Does nothing any more that was to be done after a while.

@@ -6,9 +6,16 @@ mod control;
 mod doors;
 mod errands;
 mod handover;
+mod memory;
+mod notify;
+mod panics;
 mod parts;
 mod passing;
+mod pid_file;
+pub(crate) mod program;
+mod pulse;
 mod reload;
+mod rights;
 mod worker;
 
 use std::collections::VecDeque;
@@ -23,6 +30,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::config::problem::Problems;
+use crate::descriptors;
 use crate::limits::Places;
 use crate::listen::BoundAddress;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
@@ -34,8 +42,14 @@ use errands::Errands;
 pub(crate) use handover::give::{HandoverError, Successor};
 use handover::take::Legacy;
 pub(crate) use handover::take::Predecessor;
+pub(crate) use notify::Notify;
+pub(crate) use panics::log_panics;
 use parts::{Parts, Shared};
+use pid_file::PidFile;
+use pulse::Pulse;
 pub(crate) use reload::after_restart;
+use rights::Rights;
+pub(crate) use rights::{lacking, log_owner};
 
 /// Why a proxy could not start. Nothing is left open.
 #[derive(Debug)]
@@ -54,7 +68,8 @@ pub enum StartError {
         /// What is wrong with them.
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The access log could not be opened, or a thread or the resolver not be started.
+    /// The access log could not be opened, a thread or the resolver not be started, the pid file is another one's, or the
+    /// process cannot become `user`.
     System {
         /// The step that failed.
         step: &'static str,
@@ -154,6 +169,11 @@ pub struct Running {
     thread: Option<JoinHandle<()>>,
     tally: Arc<Tally>,
     shown: Arc<Mutex<Shown>>,
+    pulse: Arc<Pulse>,
+    /// There for as long as this is.
+    /// Whether it serves for good, and not only until the process before has made up its mind.
+    is_settled: watch::Receiver<bool>,
+    _pid_file: Option<Arc<PidFile>>,
 }
 
 /// Starts what a verified config says. When this returns, every address is listened on.
@@ -180,8 +200,11 @@ fn begin(
     passed: Vec<Inherited>,
     before: Option<&Predecessor>,
 ) -> Result<Running, StartError> {
-    let descriptors = raise_descriptor_limit();
     let system = |step| move |cause| StartError::System { step, cause };
+    let rights = Rights::find(config)?;
+    let pid_file = PidFile::find(config.process.pid_file.as_deref(), before.is_some());
+    let pid_file = pid_file.map_err(system("pid file"))?;
+    let descriptors = descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("start threads"))?;
     let mut before = before
@@ -190,21 +213,32 @@ fn begin(
         .map_err(system("take over"))?;
     let (listeners, pasts) = before.as_mut().map_or((passed, Vec::new()), Legacy::take);
     let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
-    let tally = Arc::new(Tally::default());
-    let places = Places::new(None);
-    let shared = Shared { descriptors, tally: Arc::clone(&tally), places, pasts: pasts.into() };
-    let parts = Parts::make(config.clone(), &shared, None)?;
+    let (tally, owner) = (Arc::new(Tally::default()), rights.owner());
+    let (places, memory) = (Places::new(None), Arc::default());
+    let (counts, pasts) = (Arc::clone(&tally), pasts.into());
+    let shared = Shared { descriptors, tally: counts, places, pasts, memory, owner };
+    let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
     parts.enforce(&shared);
+    if before.is_none() {
+        let written = pid_file.as_ref().map_or(Ok(()), |file| file.write(owner));
+        written.map_err(system("pid file"))?;
+    }
+    // Everything is open that takes rights, and there is no other thread yet.
+    rights.give_up(config)?;
+    parts.begin()?;
     if let Some(before) = &mut before {
         runtime.block_on(before.ready()).map_err(system("take over"))?;
     }
     doors.change(new, parts.plan.workers);
     let acceptances = doors.resume(parts.plan.workers).map_err(system("listen"))?;
     let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors)));
+    let pulse = Pulse::new(parts.plan.workers);
     let (orders, inbox) = mpsc::unbounded_channel();
     let (report, ended) = watch::channel(None);
+    let settled = watch::Sender::new(before.is_none());
+    let is_settled = settled.subscribe();
     let control = Control {
         parts,
         doors,
@@ -213,12 +247,15 @@ fn begin(
         inbox,
         report,
         errands: Errands::default(),
+        pulse: Arc::clone(&pulse),
         before,
+        settled,
+        pid_file: pid_file.clone(),
         attempts: 0,
         postponed: VecDeque::new(),
     };
-    let thread = control.start(runtime, acceptances).map_err(system("start threads"))?;
-    Ok(Running { orders, ended, thread: Some(thread), tally, shown })
+    let thread = Some(control.start(runtime, acceptances).map_err(system("start threads"))?);
+    Ok(Running { orders, ended, thread, tally, shown, pulse, is_settled, _pid_file: pid_file })
 }
 
 /// What can be seen of a running proxy from outside.
@@ -289,6 +326,11 @@ impl Running {
         answered
     }
 
+    /// By which it is seen when this process serves for good: at once, unless it takes over from another one.
+    pub(crate) fn settling(&self) -> watch::Receiver<bool> {
+        self.is_settled.clone()
+    }
+
     /// Stops accepting and lets open connections end, for as long as `drain-timeout` says. Returns at once.
     pub fn drain(&self) {
         let _ = self.orders.send(Order::Drain);
@@ -308,6 +350,11 @@ impl Running {
     /// at once; the log says what came of it.
     pub fn reload_certificates(&self) {
         let _ = self.orders.send(Order::ReloadCertificates);
+    }
+
+    /// Has the service manager hear that the workers make progress, for as long as they do.
+    pub(crate) fn keep_watchdog(&self, notify: Arc<Notify>) {
+        self.pulse.tell(notify);
     }
 
     /// Waits until the proxy has stopped, by [`Running::drain`] or [`Running::cut`].
@@ -338,18 +385,6 @@ impl Drop for Running {
         self.join();
         self.shown().addresses.iter().for_each(|(_, address)| address.remove_socket_file());
     }
-}
-
-/// Raises the soft limit of open descriptors to the hard one; the limit in force.
-fn raise_descriptor_limit() -> u64 {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    current.unwrap_or(1 << 20)
 }
 
 /// How long nothing may hold up a stop beyond `drain-timeout`.

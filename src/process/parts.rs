@@ -5,13 +5,15 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use super::memory::Budget;
 use super::{StartError, section};
 use crate::config::{self, Config};
 use crate::connection::{Job, Service};
 use crate::http::{Gate, GateRules, Site};
 use crate::limits::{self, Door, Places};
-use crate::observe::access_log::AccessLog;
+use crate::observe::access_log::{AccessLog, Writer};
 use crate::observe::counts::Tally;
+use crate::observe::log_file::Owner;
 use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
 use crate::route::Routes;
 use crate::tcp;
@@ -28,6 +30,10 @@ pub(super) struct Shared {
     pub(super) places: Arc<Places>,
     /// What a process before this one knew of upstreams.
     pub(super) pasts: Arc<[UpstreamPast]>,
+    /// How much memory all of them may use.
+    pub(super) memory: Arc<Budget>,
+    /// Whose log files are that are made.
+    pub(super) owner: Option<Owner>,
 }
 
 impl Shared {
@@ -42,6 +48,8 @@ pub(super) struct Parts {
     pub(super) config: Config,
     pub(super) plan: Plan,
     pub(super) log: AccessLog,
+    /// What will write it, until its thread begins.
+    log_writer: Option<Writer>,
     /// Those that write it, and those of before that still do.
     pub(super) log_threads: Vec<JoinHandle<()>>,
     /// In the order of the plan, as are those below.
@@ -65,9 +73,10 @@ impl Parts {
             planned.process.workers = u32::try_from(before.plan.workers).ok();
         }
         let plan = Plan::compile(&planned, shared.descriptors);
-        let (log, log_thread) = match before {
+        let (log, log_writer) = match before {
             Some(before) if before.plan.access_log == plan.access_log => (before.log.clone(), None),
-            _ => AccessLog::open(&plan.access_log, &shared.tally).map_err(system("access log"))?,
+            _ => AccessLog::open(&plan.access_log, &shared.tally, shared.owner)
+                .map_err(system("access log"))?,
         };
         let connectors = plan.upstreams.iter();
         let connectors = connectors.map(|plan| connector(plan, &config, before));
@@ -82,7 +91,8 @@ impl Parts {
             config,
             plan,
             log,
-            log_threads: log_thread.into_iter().collect(),
+            log_writer,
+            log_threads: Vec::new(),
             upstreams,
             connectors,
             acceptors,
@@ -96,10 +106,21 @@ impl Parts {
         Ok(parts)
     }
 
+    /// Starts the threads that belong to it.
+    pub(super) fn begin(&mut self) -> Result<(), StartError> {
+        if let Some(writer) = self.log_writer.take() {
+            let begun = writer.begin();
+            let cause = |cause| StartError::System { step: "start threads", cause };
+            self.log_threads.push(begun.map_err(cause)?);
+        }
+        Ok(())
+    }
+
     /// From now on it is in force, as far as it was not handed to anybody.
     pub(super) fn enforce(&self, shared: &Shared) {
         self.upstreams.iter().for_each(Upstream::take_over);
         shared.places.limit(Some(self.plan.connections_max));
+        shared.memory.set(self.config.process.memory_max.map(|max| max.0));
         self.services.iter().for_each(|service| service.door.enforce());
     }
 

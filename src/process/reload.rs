@@ -24,9 +24,10 @@ impl Control {
     ) -> Result<Reloaded, ReloadError> {
         let changes = changes(&self.parts.config, &config);
         let after_restart = after_restart(&self.parts.config, &config);
-        let next =
+        let mut next =
             Parts::make(config, &self.shared, Some(&self.parts)).map_err(ReloadError::Start)?;
         let doors = self.doors.prepare(&next).map_err(ReloadError::Start)?;
+        next.begin().map_err(ReloadError::Start)?;
         next.enforce(&self.shared);
         let shares = self.doors.change(doors, next.plan.workers);
         workers.accept_from(shares);
@@ -63,6 +64,7 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     let logs = [
         ("log.level", old.log.level != new.log.level),
         ("log.format", old.log.format != new.log.format),
+        ("log.file", old.log.file != new.log.file),
     ];
     let (old, new) = (&old.process, &new.process);
     let process = [
@@ -71,6 +73,10 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("process.open-files-max", old.open_files_max != new.open_files_max),
         ("process.file-queue-max", old.file_queue_max != new.file_queue_max),
         ("process.compress-max", old.compress_max != new.compress_max),
+        ("process.user", old.user != new.user),
+        ("process.group", old.group != new.group),
+        ("process.pid-file", old.pid_file != new.pid_file),
+        ("process.daemon", old.daemon != new.daemon),
     ];
     process
         .into_iter()

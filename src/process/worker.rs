@@ -17,6 +17,7 @@ use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
 
+use super::pulse::{self, Beat, Doing};
 use crate::connection::{Adopted, Desk, Guest, Job, Parcel, Slot};
 use crate::http;
 use crate::listen::Acceptor;
@@ -39,6 +40,14 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// How often a busy worker's event loop wakes for its beat; see [`Worker::beat`].
 const BEAT: Duration = Duration::from_millis(50);
+
+/// Where memory is short: who counts as idle, in answers to the control thread without a turn between them; and the share of a
+/// worker's connections that is closed at a time, since it takes a moment until that can be measured.
+const IDLE_TURNS: u64 = 3;
+const ROOM_SHARE: usize = 16;
+
+/// Names of listeners whose numbers a worker remembers.
+const LISTENERS_KNOWN: usize = 64;
 
 /// A listening socket and what is served on it.
 #[derive(Debug)]
@@ -83,6 +92,27 @@ pub(super) enum Task {
     FinishAll,
     /// End every connection now.
     CutAll,
+    /// Close connections that were idle for longest, as others need the memory.
+    MakeRoom {
+        /// Also those on which something is under way.
+        must_be: bool,
+    },
+    /// Say that you make progress, by the number of this question.
+    Answer(u64),
+    /// Do something that a test wants to see done, as if it were a part of this.
+    #[cfg(test)]
+    Do(Doing, Fault),
+}
+
+/// What a test has a worker do.
+#[cfg(test)]
+pub(super) struct Fault(pub(super) Box<dyn FnOnce() + Send>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fault")
+    }
 }
 
 /// Which connections are to be taken apart, and where they go.
@@ -128,6 +158,9 @@ impl Crew {
 /// One worker's own things; never leaves its thread.
 struct Worker {
     number: usize,
+    beat: Arc<Beat>,
+    /// Numbers of the listeners' names in it, so that the table of all workers need not be asked for each connection.
+    listeners: RefCell<Vec<(Arc<str>, u32)>>,
     crew: Arc<Crew>,
     desk: Rc<Desk>,
     cuts: RefCell<Slab<Rc<Cut>>>,
@@ -146,10 +179,9 @@ struct Worker {
 
 /// Runs a worker until accepting has stopped and its last connection has ended.
 pub(super) fn run(
-    number: usize,
+    (number, beat): (usize, Arc<Beat>),
     crew: Arc<Crew>,
-    acceptances: Vec<Acceptance>,
-    tasks: mpsc::UnboundedReceiver<Task>,
+    (acceptances, tasks): (Vec<Acceptance>, mpsc::UnboundedReceiver<Task>),
     mut accepting: watch::Receiver<bool>,
     share: Share,
 ) -> io::Result<()> {
@@ -157,8 +189,11 @@ pub(super) fn run(
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
         .build_local(LocalOptions::default())?;
+    Beat::belongs_here(&beat);
     let worker = Rc::new(Worker {
         number,
+        beat,
+        listeners: RefCell::default(),
         crew,
         desk: Rc::new(Desk {
             scratch: RefCell::new(Scratch::new(share.pipes)),
@@ -179,7 +214,9 @@ pub(super) fn run(
     });
     runtime.block_on(async {
         acceptances.into_iter().for_each(|acceptance| worker.begin_to_accept(acceptance));
-        let follow = tokio::task::spawn_local(Rc::clone(&worker).follow(tasks));
+        let follow = Rc::clone(&worker).follow(tasks);
+        let follow = pulse::during(&worker.beat, Doing::FOLLOWING, follow);
+        let follow = tokio::task::spawn_local(follow);
         let _ = accepting.wait_for(|accepting| !accepting).await;
         worker.all_ended().await;
         follow.abort();
@@ -193,14 +230,16 @@ impl Worker {
     fn begin_to_accept(self: &Rc<Self>, acceptance: Acceptance) {
         self.acceptors.set(self.acceptors.get() + 1);
         self.look_after_idle(&acceptance.slot);
+        let listener = self.number_of(&acceptance.slot.now().listener);
         let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        let accept = async move {
             if let Err(error) = worker.accept(acceptance).await {
                 tracing::error!("a listening socket failed: {error}");
             }
             worker.acceptors.set(worker.acceptors.get() - 1);
             worker.idle.notify_one();
-        });
+        };
+        tokio::task::spawn_local(pulse::during(&self.beat, Doing::accepting(listener), accept));
     }
 
     /// Accepts until told to stop, and then whatever the kernel has queued already.
@@ -233,7 +272,8 @@ impl Worker {
             Job::Tcp(site) => site.rules.packets.is_some(),
         };
         if keeps_idle && !self.sweeping.replace(true) {
-            tokio::task::spawn_local(Rc::clone(self).sweep());
+            let sweep = Rc::clone(self).sweep();
+            tokio::task::spawn_local(pulse::during(&self.beat, Doing::TIDYING, sweep));
         }
     }
 
@@ -298,7 +338,8 @@ impl Worker {
     /// Starts serving a connection that is counted already.
     fn serve(self: &Rc<Self>, guest: Guest) {
         let (desk, cut, stay) = self.begin_stay();
-        tokio::task::spawn_local(guest.serve(desk, cut, stay));
+        let doing = Doing::serving(self.number_of(guest.listener()), guest.client());
+        self.spawn(doing, &cut, guest.serve(desk, Rc::clone(&cut), stay));
     }
 
     /// Everything a connection needs that begins to be served here.
@@ -323,6 +364,12 @@ impl Worker {
         (Rc::clone(&self.desk), cut, stay)
     }
 
+    /// Serves a connection, so that it is seen what this worker does, and when the connection had a turn.
+    fn spawn(&self, doing: Doing, cut: &Rc<Cut>, serving: impl Future<Output = ()> + 'static) {
+        let seen = pulse::during(&self.beat, doing, serving).noted_in(Rc::clone(cut));
+        tokio::task::spawn_local(seen);
+    }
+
     /// Has connections take themselves apart that can.
     fn park(&self, parking: &Parking) {
         *self.desk.leaving.borrow_mut() = Some(parking.leaving.clone());
@@ -333,6 +380,20 @@ impl Worker {
         let _ = parking.asked.try_send(());
     }
 
+    fn number_of(&self, listener: &Arc<str>) -> u32 {
+        let mut known = self.listeners.borrow_mut();
+        if let Some((_, number)) = known.iter().find(|(name, _)| Arc::ptr_eq(name, listener)) {
+            return *number;
+        }
+        // Each reload brings names anew.
+        if known.len() >= LISTENERS_KNOWN {
+            known.clear();
+        }
+        let number = self.beat.number_of(listener);
+        known.push((Arc::clone(listener), number));
+        number
+    }
+
     /// Carries out what the control thread and the other workers ask for.
     async fn follow(self: Rc<Self>, mut tasks: mpsc::UnboundedReceiver<Task>) {
         while let Some(task) = tasks.recv().await {
@@ -340,7 +401,9 @@ impl Worker {
                 Task::Serve(guest) => self.serve(guest),
                 Task::Adopt(adopted) => {
                     let (desk, cut, stay) = self.begin_stay();
-                    tokio::task::spawn_local(adopted.serve(desk, cut, stay));
+                    let doing =
+                        Doing::serving(self.number_of(adopted.listener()), adopted.client());
+                    self.spawn(doing, &cut, adopted.serve(desk, Rc::clone(&cut), stay));
                 }
                 Task::Accept(acceptance) => self.begin_to_accept(acceptance),
                 Task::Park(parking) => self.park(&parking),
@@ -355,8 +418,16 @@ impl Worker {
                     drop(told);
                     // There may be idle connections now where there were none.
                     if !self.sweeping.replace(true) {
-                        tokio::task::spawn_local(Rc::clone(&self).sweep());
+                        let sweep = Rc::clone(&self).sweep();
+                        tokio::task::spawn_local(pulse::during(&self.beat, Doing::TIDYING, sweep));
                     }
+                }
+                Task::MakeRoom { must_be } => self.make_room(must_be),
+                Task::Answer(question) => self.beat.answer(question),
+                #[cfg(test)]
+                Task::Do(doing, fault) => {
+                    let does = pulse::during(&self.beat, doing, async move { (fault.0)() });
+                    tokio::task::spawn_local(does);
                 }
                 Task::CutRemoved(removed) => {
                     self.each_cut().iter().for_each(|cut| cut.ask_if_at(&removed));
@@ -373,6 +444,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Closes idle connections to backends, and a share of those of clients: whoever had no turn for longest goes first.
+    fn make_room(&self, must_be: bool) {
+        self.desk.http.close_idle();
+        self.desk.packets.close_idle();
+        let now = self.beat.now();
+        let is_idle = |cut: &Rc<Cut>| now.saturating_sub(cut.had_turn()) >= IDLE_TURNS;
+        let all = self.each_cut();
+        let share = all.len().div_ceil(ROOM_SHARE);
+        let mut idle: Vec<_> = all.into_iter().filter(is_idle).collect();
+        idle.sort_by_key(|cut| cut.had_turn());
+        idle.iter().take(share).for_each(|cut| cut.make_room(must_be));
     }
 
     fn each_cut(&self) -> Vec<Rc<Cut>> {

@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 
 use tokio::sync::mpsc;
 
+use crate::observe::ended::Why;
 use crate::upstream::{Backend, InFlight, Upstream};
 
 /// A request from outside to end a connection, looked at in each turn of its relay.
@@ -17,6 +18,10 @@ pub(crate) struct Cut {
     /// Whether somebody wants to know of a new plan, and whether there is one.
     wants_news: Cell<bool>,
     has_news: Cell<bool>,
+    /// The end is asked for because others need the memory.
+    for_memory: Cell<bool>,
+    /// When it had a turn last, by the clock of its worker.
+    had_turn: Cell<u64>,
     /// Where it stays to its end, once that is known.
     stays_at: RefCell<Option<(Arc<Upstream>, Arc<Backend>)>>,
     parking: Cell<Parking>,
@@ -89,6 +94,38 @@ impl Cut {
         if self.stays_at.borrow().as_ref().is_some_and(has_left) {
             self.ask();
         }
+    }
+
+    /// Notes that the connection has a turn now.
+    pub(crate) fn note_turn(&self, now: u64) {
+        self.had_turn.set(now);
+    }
+
+    /// When it had its last turn, by the clock of its worker.
+    pub(crate) fn had_turn(&self) -> u64 {
+        self.had_turn.get()
+    }
+
+    /// Asks the connection to end because others need the memory: at once, or where something is under way on it
+    /// only if it must be. Between two requests it ends in order.
+    pub(crate) fn make_room(&self, must_be: bool) {
+        if must_be || self.stays_at.borrow().is_some() {
+            self.for_memory.set(true);
+            self.ask();
+        } else {
+            self.ask_to_finish();
+        }
+    }
+
+    /// Asks for the end of a part of a connection whose end was asked for, for the same reason.
+    pub(crate) fn ask_as(&self, whole: &Cut) {
+        self.for_memory.set(whole.for_memory.get());
+        self.ask();
+    }
+
+    /// Why a connection really ended of which it is said that it was cut.
+    pub(crate) fn judged(&self, why: Why) -> Why {
+        if why == Why::DrainCut && self.for_memory.get() { Why::LimitMemory } else { why }
     }
 
     /// Says whether the connection can be parked from now on.

@@ -223,6 +223,15 @@ impl Outcome {
         Outcome { detail, backend, efforts, ..Outcome::without_backend(why, None) }
     }
 
+    /// The same, with the reason for which it was cut, if it was.
+    pub(crate) fn judged(mut self, cut: &Cut) -> Outcome {
+        self.why = cut.judged(self.why);
+        for request in self.request.iter_mut() {
+            request.why = cut.judged(request.why);
+        }
+        self
+    }
+
     /// An end before any backend was found.
     pub(crate) fn without_backend(why: Why, detail: Option<String>) -> Outcome {
         let (efforts, carried) = (Efforts::default(), Carried::default());

@@ -9,8 +9,9 @@ use super::{File, expect_none, files, scan};
 /// Which rooms of `src/` a room may import; itself always. A longer name is stricter than its room's: `tcp/relay`.
 const ROOMS: &[(&str, &[&str])] = &[
     ("socket", &[]),
+    ("descriptors", &[]),
     ("link", &["socket"]),
-    ("tls", &["link", "socket"]),
+    ("tls", &["descriptors", "link", "socket"]),
     ("tls/certificate", &[]),
     ("config", &["tls"]),
     ("observe", &["config", "tls"]),
@@ -45,6 +46,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "config",
             "connection",
+            "descriptors",
             "discover",
             "health",
             "http",

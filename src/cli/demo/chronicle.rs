@@ -190,6 +190,7 @@ mod tests {
             bytes_up: 0,
             bytes_down: 0,
             access_lines_left_out: 0,
+            stalls: 0,
         }
     }
 

@@ -33,6 +33,8 @@ pub(crate) struct Successor {
     /// As it was called when this process started, so that it is whatever stands there now.
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
+    /// Where it is started, if not here.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// Why nothing was handed over, and everything goes on as before.
@@ -113,7 +115,11 @@ pub(in crate::process) async fn begin(
     }
     let not_started = |error| HandoverError::NotStarted(successor.program.clone(), error);
     let (ours, theirs) = pair().map_err(not_started)?;
-    let child = Command::new(&successor.program)
+    let mut command = Command::new(&successor.program);
+    successor.folder.iter().for_each(|folder| {
+        command.current_dir(folder);
+    });
+    let child = command
         .args(&successor.arguments)
         .stdin(Stdio::from(theirs))
         // They are for this process alone: the sockets that it was given are handed over, and whoever is watched is another.

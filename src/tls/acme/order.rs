@@ -218,7 +218,12 @@ async fn run_hook(
     command.args([verb, domain, value]).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(Stdio::piped()).kill_on_drop(true);
     let step = Failed::at("run dns-hook");
-    let output = match tokio::time::timeout(HOOK, command.output()).await {
+    let run = async {
+        let child = command.spawn()?;
+        child.id().into_iter().for_each(crate::descriptors::give_back);
+        child.wait_with_output().await
+    };
+    let output = match tokio::time::timeout(HOOK, run).await {
         Ok(Ok(output)) => output,
         Ok(Err(error)) => return Err(step(format!("{}: {error}", hook.display()).into())),
         Err(_) => return Err(step(format!("it was not done after {HOOK:?}").into())),
