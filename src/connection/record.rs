@@ -158,7 +158,7 @@ mod tests {
         )
         .unwrap();
         let plan = Plan::compile(&config, 1024);
-        let (log, _) = AccessLog::open(&plan.access_log, &Arc::default()).unwrap();
+        let (log, _) = AccessLog::open(&plan.access_log, &Arc::default(), None).unwrap();
         let plan::Job::Tcp { rules, .. } = plan.listeners[0].job.clone() else {
             panic!("the config has a TCP listener");
         };

@@ -166,7 +166,8 @@ mod tests {
     #[test]
     fn a_file_that_has_become_another_processs_stays() {
         let (_folder, path) = at("");
-        let file = PidFile::take_over(&path).unwrap();
+        let file = PidFile::find(Some(&path), true).unwrap().unwrap();
+        file.take_over().unwrap();
         fs::write(&path, "1\n").unwrap();
         drop(file);
         assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
