@@ -23,6 +23,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("Evenkeel runs on Linux only: it rests on epoll, SO_REUSEPORT and accept4");
 
+mod admin;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;

@@ -99,6 +99,15 @@ fn socket_file(path: &Path) -> io::Result<(u64, u64)> {
     std::fs::symlink_metadata(path).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
+impl std::fmt::Display for BoundAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BoundAddress::Ip(address) => address.fmt(f),
+            BoundAddress::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// A failure to open a listening socket, with what to do about it.
 #[derive(Debug)]
 pub(crate) struct BindError {

@@ -1,13 +1,18 @@
 //! The command line: what can be typed, and which room does it. Each command has a file of its own.
 //! Nothing here knows how traffic is carried; commands build a config and start a proxy like any embedding program.
 
+mod ask;
+mod changes;
 mod check;
 mod demo;
 mod diff;
+mod draining;
 mod http;
 mod packet;
 mod reload;
+mod reloading;
 mod run;
+mod status;
 mod tcp;
 
 use std::path::PathBuf;
@@ -27,11 +32,18 @@ pub(crate) mod exit {
     pub(crate) const NOT_STARTED: u8 = 3;
     /// Not everything that was sent was answered.
     pub(crate) const FAILED: u8 = 4;
+    /// No running process answers on its admin socket.
+    pub(crate) const NOT_REACHED: u8 = 5;
+    /// The running process refused: it has nothing of that name, or cannot do it now.
+    pub(crate) const REFUSED: u8 = 6;
+    /// Connections remained when the time to wait was over.
+    pub(crate) const TIME_OVER: u8 = 7;
 }
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start,
-4 not everything that was sent was answered.
+4 not everything that was sent was answered, 5 no running process answers, 6 the running process refused,
+7 connections remained when the time to wait was over.
 Signals to a running process: HUP reloads the config; TERM, QUIT or the first INT drain; a second TERM or INT cuts;
 USR1 reopens logs.
 More: https://github.com/evenkeel/evenkeel/tree/main/docs";
@@ -52,8 +64,41 @@ enum Command {
     Check(check::Arguments),
     /// Say what another config file would change, key by key.
     ///
+    /// Beside what the running process has in force, with the open connections that it touches; where none is running, beside
+    /// the file.
+    ///
     /// Example: evenkeel diff -c /etc/evenkeel.toml new.toml
     Diff(diff::Arguments),
+    /// Have the running process read its config file again, and say what has changed.
+    ///
+    /// A file with errors changes nothing. With --confirm-within, the config before comes back by itself unless you confirm.
+    ///
+    /// Example: evenkeel reload -c /etc/evenkeel.toml --confirm-within 60s
+    Reload(reloading::Arguments),
+    /// Stay with the config of the last `reload --confirm-within`.
+    ///
+    /// Example: evenkeel confirm -c /etc/evenkeel.toml
+    Confirm(reloading::Confirm),
+    /// Say what the running process is doing: listeners, backends, open connections.
+    ///
+    /// Example: evenkeel status -c /etc/evenkeel.toml
+    Status(status::Arguments),
+    /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
+    ///
+    /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
+    Drain(draining::Drain),
+    /// Take back what was said by `drain` or `down`.
+    ///
+    /// Example: evenkeel ready app/10.0.0.1:8080
+    Ready(draining::Named),
+    /// Treat a backend as failed, at once and whatever its health checks say, until `ready`.
+    ///
+    /// Example: evenkeel down app/10.0.0.1:8080
+    Down(draining::Named),
+    /// Give a backend another weight until the next start; `config` takes that back.
+    ///
+    /// Example: evenkeel weight app/10.0.0.1:8080 3
+    Weight(draining::Weight),
     /// Balance TCP without a config file.
     ///
     /// Example: evenkeel tcp --listen :8080 --to '10.0.0.1:80,10.0.0.2:80*2' --balance least-connections
@@ -80,6 +125,13 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Reload(arguments) => reloading::reload(&arguments),
+        Command::Confirm(arguments) => reloading::confirm(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Drain(arguments) => draining::drain(&arguments),
+        Command::Ready(arguments) => draining::ready(&arguments),
+        Command::Down(arguments) => draining::down(&arguments),
+        Command::Weight(arguments) => draining::weight(&arguments),
         Command::Tcp(arguments) => tcp::tcp(arguments),
         Command::Http(arguments) => http::http(arguments),
         Command::Packet(arguments) => packet::packet(arguments),

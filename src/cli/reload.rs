@@ -1,12 +1,11 @@
-//! The config file of a running process: read again when it is asked for, or when the file has changed. A file that cannot be
-//! used changes nothing, and the log says why.
+//! The config file of a running process, and whether it has changed since it was read. It is only looked at here, never put into
+//! force.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::Running;
-use crate::config::{Config, Loaded};
+use crate::config::Loaded;
 
 /// How often files are looked at. One that has changed is read when it has stayed the same for as long again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,7 +45,9 @@ impl Source {
         self.seen.clone_from(&self.read);
     }
 
-    fn note(&mut self) {
+    /// Takes the files as read in the state that they are in now, before they are: what is written meanwhile is read next time.
+    /// A file that is wrong now is read again when it has changed once more.
+    pub(super) fn note(&mut self) {
         self.read = stamps(&self.files);
         self.seen.clone_from(&self.read);
     }
@@ -66,37 +67,20 @@ impl Source {
         }
     }
 
-    /// Reads the file and puts it into force, or says why not.
-    pub(super) fn reload(&mut self, running: &Running) {
-        // As they are before they are read: what is written meanwhile is read next time. A file that is wrong now is read again
-        // when it has changed once more.
-        self.note();
-        let file = self.path.display();
-        let loaded = match Config::from_file(&self.path) {
-            Ok(loaded) => loaded,
-            Err(problems) => {
-                let said = problems.to_string();
-                return tracing::error!("reload refused, nothing has changed: {file}\n{said}");
-            }
-        };
-        if !loaded.warnings.is_empty() {
-            tracing::warn!("{}", loaded.warnings);
-        }
-        let (files, is_watched) = (watched(&loaded), loaded.config.process.watch);
-        match running.reload(loaded.config) {
-            Err(error) => tracing::error!("reload refused, nothing has changed: {error}"),
-            Ok(done) => {
-                for change in &done.changes {
-                    tracing::info!("reload: {change}");
-                }
-                for key in &done.after_restart {
-                    tracing::warn!("reload: {key} takes effect with the next start only");
-                }
-                tracing::info!("reloaded {file}; {} changes", done.changes.len());
-                self.watch_instead(files);
-                self.is_watched = is_watched;
-            }
-        }
+    /// Where the config is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether changes are to be noticed from now on.
+    pub(super) fn watch(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
+    }
+
+    /// What was read is in force: its files are looked after from now on.
+    pub(super) fn follow(&mut self, loaded: &Loaded) {
+        self.watch_instead(watched(loaded));
+        self.is_watched = loaded.config.process.watch;
     }
 }
 

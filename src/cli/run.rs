@@ -4,6 +4,7 @@
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::changes::Changes;
 use super::reload::Source;
 use super::{ConfigFile, complain, exit, wants_color};
 use crate::config::{Config, LogFormat};
@@ -35,6 +36,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
 /// Serves a config until a signal ends it; where it came from a file, that may be read again.
 pub(super) fn serve(config: Config, source: Option<Source>) -> u8 {
     diagnostics::start(&config.log.level.to_string(), config.log.format == LogFormat::Json);
+    let admin = config.admin.clone();
     let names: Vec<String> = config.tcp.keys().chain(config.http.keys()).cloned().collect();
     let proxy = match Proxy::new(config) {
         Ok(proxy) => proxy,
@@ -58,11 +60,12 @@ pub(super) fn serve(config: Config, source: Option<Source>) -> u8 {
             return exit::NOT_STARTED;
         }
     };
+    let changes = Changes::begin(source, &admin, &running);
     for name in names {
         let addresses: Vec<_> = running.addresses(&name).iter().map(ToString::to_string).collect();
         tracing::info!(listener = %name, "listening on {}", addresses.join(", "));
     }
-    match orders.obey(running, source) {
+    match orders.obey(running, changes) {
         Report { cut: 0 } => tracing::info!("stopped; every connection had ended"),
         Report { cut } => tracing::warn!(cut, "stopped; open connections were cut"),
     }
@@ -96,24 +99,24 @@ impl Orders {
     }
 
     /// Obeys until the proxy has ended.
-    fn obey(self, mut running: Running, mut source: Option<Source>) -> Report {
+    fn obey(self, mut running: Running, mut changes: Changes) -> Report {
         let Orders { runtime, mut terminate, mut quit, mut interrupt, .. } = self;
         let (mut reopen, mut hang_up, mut upgrade) = (self.reopen, self.hang_up, self.upgrade);
         let mut draining = false;
         runtime.block_on(async {
             loop {
                 let cut_if_draining = tokio::select! {
-                    report = running.ended() => return report,
+                    report = running.ended() => break report,
                     _ = reopen.recv() => { running.reopen_logs(); continue }
                     _ = hang_up.recv() => {
-                        source.iter_mut().for_each(|source| source.reload(&running));
+                        changes.read_anew(&running).await;
                         running.reload_certificates();
                         continue
                     }
-                    () = changed(&mut source) => {
-                        source.iter_mut().for_each(|source| source.reload(&running));
-                        continue
-                    }
+                    event = changes.next() => match changes.act(event, &running).await {
+                        true => false,
+                        false => continue,
+                    },
                     _ = upgrade.recv() => { tracing::warn!("USR2: this version cannot hand over to a new one; ignored"); continue }
                     _ = quit.recv() => false,
                     _ = terminate.recv() => true,
@@ -121,19 +124,12 @@ impl Orders {
                 };
                 if !draining {
                     draining = true;
+                    changes.stop_waiting();
                     running.drain();
                 } else if cut_if_draining {
                     running.cut();
                 }
             }
         })
-    }
-}
-
-/// Waits until a file that is to be watched has changed.
-async fn changed(source: &mut Option<Source>) {
-    match source {
-        Some(source) => source.changed().await,
-        None => std::future::pending().await,
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod address;
+mod admin;
 mod balance;
 mod choice;
 mod files;
@@ -29,6 +30,7 @@ use toml::de::DeValue;
 
 pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use address::Address;
+pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,

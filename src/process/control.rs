@@ -2,6 +2,7 @@
 //! It never carries a byte of traffic, so that nothing it does can hold traffic up.
 
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::doors::{Doors, Shares};
 use super::errands::Errands;
 use super::parts::{Parts, Shared};
+use super::questions::Question;
 use super::worker::{self, Crew, Task};
 use super::{LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
 use crate::config::Config;
@@ -28,6 +30,7 @@ pub(super) enum Order {
     ReloadCertificates,
     /// Serve by this config, and say what came of it.
     Reload(Box<Config>, std::sync::mpsc::Sender<Result<Reloaded, ReloadError>>),
+    Answer(Question),
 }
 
 /// How a proxy is to stop.
@@ -108,6 +111,7 @@ impl Control {
                     };
                     let _ = answer.send(outcome);
                 }
+                Some(Order::Answer(question)) => self.answer(question),
                 Some(Order::Drain) => return Stop::Drain,
                 Some(Order::Cut) | None => return Stop::Cut,
             }
@@ -116,6 +120,7 @@ impl Control {
 
     /// Lets connections end by themselves, until the time is over or a cut is ordered.
     async fn drain(&mut self, workers: &mut Workers) {
+        self.shared.is_draining.store(true, Relaxed);
         let open = self.shared.tally.counts().open;
         let plan = &self.parts.plan;
         let (lame_duck, timeout) = (plan.lame_duck, plan.drain_timeout);

@@ -6,11 +6,14 @@ mod control;
 mod doors;
 mod errands;
 mod parts;
+mod questions;
 mod reload;
+mod remote;
 mod worker;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,7 +31,9 @@ use control::{Control, Order};
 use doors::Doors;
 use errands::Errands;
 use parts::{Parts, Shared};
+pub(crate) use questions::{Comparison, NotSaid};
 pub(crate) use reload::after_restart;
+pub(crate) use remote::Remote;
 
 /// Why a proxy could not start. Nothing is left open.
 #[derive(Debug)]
@@ -133,6 +138,7 @@ pub struct Running {
     thread: Option<JoinHandle<()>>,
     tally: Arc<Tally>,
     shown: Arc<Mutex<Shown>>,
+    is_draining: Arc<AtomicBool>,
 }
 
 /// Starts what a verified config says. When this returns, every address is listened on.
@@ -140,7 +146,10 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let descriptors = raise_descriptor_limit();
     let system = |step| move |cause| StartError::System { step, cause };
     let tally = Arc::new(Tally::default());
-    let shared = Shared { descriptors, tally: Arc::clone(&tally), places: Places::new(None) };
+    let is_draining = Arc::new(AtomicBool::new(false));
+    let (counted, drains) = (Arc::clone(&tally), Arc::clone(&is_draining));
+    let places = Places::new(None);
+    let shared = Shared { descriptors, tally: counted, places, is_draining: drains };
     let parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let mut doors = Doors::default();
@@ -154,7 +163,7 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
     let seen = Arc::clone(&shown);
     let control = Control { parts, doors, shared, shown: seen, inbox, report, errands };
     let thread = control.start(acceptances).map_err(system("start threads"))?;
-    Ok(Running { orders, ended, thread: Some(thread), tally, shown })
+    Ok(Running { orders, ended, thread: Some(thread), tally, shown, is_draining })
 }
 
 /// What can be seen of a running proxy from outside.
@@ -162,11 +171,20 @@ pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
 struct Shown {
     upstreams: Vec<Arc<Upstream>>,
     addresses: Vec<(Arc<str>, BoundAddress)>,
+    /// By section and name, with the places that are taken. Not the services: those keep the access log open.
+    listeners: Vec<(String, Arc<str>, Arc<Places>)>,
 }
 
 impl Shown {
     fn of(parts: &Parts, doors: &Doors) -> Shown {
-        Shown { upstreams: parts.upstreams.clone(), addresses: doors.addresses() }
+        let listeners = parts.plan.listeners.iter().zip(&parts.services).map(|(plan, service)| {
+            (section(plan), Arc::clone(&plan.name), Arc::clone(service.door.places()))
+        });
+        Shown {
+            upstreams: parts.upstreams.clone(),
+            addresses: doors.addresses(),
+            listeners: listeners.collect(),
+        }
     }
 }
 

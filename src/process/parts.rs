@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::{StartError, section};
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) tally: Arc<Tally>,
     /// Of connections, over all listeners.
     pub(super) places: Arc<Places>,
+    /// Whether the whole process is on its way out.
+    pub(super) is_draining: Arc<AtomicBool>,
 }
 
 /// One config, made.

@@ -64,6 +64,10 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("log.level", old.log.level != new.log.level),
         ("log.format", old.log.format != new.log.format),
     ];
+    let admin = [
+        ("admin.listen", old.admin.listen != new.admin.listen),
+        ("admin.ready", old.admin.ready != new.admin.ready),
+    ];
     let (old, new) = (&old.process, &new.process);
     let process = [
         ("process.workers", old.workers != new.workers),
@@ -75,6 +79,7 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     process
         .into_iter()
         .chain(logs)
+        .chain(admin)
         .filter(|(_, differs)| *differs)
         .map(|(key, _)| key.to_owned())
         .collect()

@@ -15,6 +15,7 @@ mod roster;
 mod succession;
 #[cfg(test)]
 mod tests;
+mod word;
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
@@ -39,6 +40,7 @@ use line_up::{LineUp, NoPick, OpenConnections, seed};
 use outliers::OutlierRules;
 use queue::Queue;
 use roster::{Roster, at_once};
+pub(crate) use word::{Said, Saying, Unsaid, Word, Words};
 
 use crate::observe::counts::BackendCounts;
 use crate::socket::SocketOptions;
@@ -115,6 +117,8 @@ struct Lasting {
     /// Open connections over all backends, for bounded load.
     open: AtomicU64,
     queue: Queue,
+    /// What an operator has said of its backends.
+    words: Mutex<Words>,
     started: Instant,
     /// When a lack of our own was last complained of, in seconds of the clock plus one.
     complained: AtomicU64,
@@ -148,6 +152,7 @@ impl Upstream {
             source_turn: AtomicUsize::new(0),
             open: AtomicU64::new(0),
             queue: Queue::default(),
+            words: Mutex::default(),
             started: Instant::now(),
             complained: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
@@ -452,6 +457,10 @@ impl Upstream {
         line_up.backends.iter().map(|backend| backend.counts(&self.rules.name)).collect()
     }
 
+    fn words(&self) -> MutexGuard<'_, Words> {
+        self.lasting.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -461,7 +470,7 @@ impl Upstream {
 fn drained(backends: &[Arc<Backend>]) -> Vec<Member> {
     let all = backends.iter().enumerate();
     let chosen = all.filter(|(_, backend)| backend.weight == 0 && backend.identity.is_some());
-    let chosen = chosen.filter(|(_, backend)| backend.verdict().usable());
+    let chosen = chosen.filter(|(_, backend)| backend.takes_sessions());
     let member = |index| Member { index: index as u32, name: String::new(), weight: 1 };
     chosen.map(|(index, _)| member(index)).collect()
 }

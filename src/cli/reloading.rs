@@ -1,0 +1,87 @@
+//! `evenkeel reload` and `evenkeel confirm`: have the running process read its config file again, and say what came of it. The
+//! file is read by that process, with its rights and its environment; nothing is decided here.
+
+use super::ask::{Answer, Failure, Reach};
+use super::{exit, say, wants_color};
+use crate::admin::message::{Outcome, ReloadOrder};
+use crate::config::Time;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    reach: Reach,
+    /// Change nothing: say what would change, and how many open connections that touches.
+    #[arg(long)]
+    dry_run: bool,
+    /// Go back to the config before, unless `evenkeel confirm` comes within this time.
+    #[arg(long, value_name = "TIME", conflicts_with = "dry_run")]
+    confirm_within: Option<Time>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Confirm {
+    #[command(flatten)]
+    reach: Reach,
+}
+
+pub(super) fn reload(arguments: &Arguments) -> u8 {
+    let millis = |time: Time| u64::try_from(time.0.as_millis()).unwrap_or(u64::MAX);
+    let order = ReloadOrder {
+        dry_run: arguments.dry_run,
+        confirm_within_ms: arguments.confirm_within.map(millis),
+        color: wants_color() && !arguments.reach.json,
+    };
+    let answer: Result<Answer<Outcome>, Failure> = arguments.reach.order("/v1/reload", &order);
+    let json = arguments.reach.json;
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(failure) => return failure.say(json),
+    };
+    if json {
+        say(&answer.text);
+        return exit::FINE;
+    }
+    let outcome = answer.value;
+    if !outcome.drawn.is_empty() {
+        super::complain(&outcome.drawn);
+    }
+    print(&outcome, arguments.dry_run);
+    if let Some(within) = arguments.confirm_within {
+        say(&format!("goes back in {within}, unless `evenkeel confirm` comes"));
+    }
+    exit::FINE
+}
+
+/// What changes, or would, for people.
+pub(super) fn print(outcome: &Outcome, is_only_asked: bool) {
+    outcome.changes.iter().for_each(|change| say(change));
+    for key in &outcome.after_restart {
+        say(&format!("{key}: takes effect with the next start only"));
+    }
+    for touched in &outcome.touched {
+        let (of, open, how, then) = (&touched.of, touched.open, &touched.how, &touched.then);
+        match open {
+            1 => say(&format!("{of} ({how}): 1 open connection; such {then}")),
+            _ => say(&format!("{of} ({how}): {open} open connections {then}")),
+        }
+    }
+    outcome.operator.iter().for_each(|word| say(word));
+    match (outcome.changes.len(), is_only_asked) {
+        (0, true) => say("nothing would change"),
+        (0, false) => say("reloaded: nothing has changed"),
+        (_, true) => {}
+        (1, false) => say("reloaded: 1 change"),
+        (count, false) => say(&format!("reloaded: {count} changes")),
+    }
+}
+
+pub(super) fn confirm(arguments: &Confirm) -> u8 {
+    let done: Result<Answer<()>, Failure> =
+        arguments.reach.order("/v1/confirm", &serde_json::json!({}));
+    match done {
+        Ok(_) if arguments.reach.json => say("{\"confirmed\":true}"),
+        Ok(_) => say("confirmed: the config stays"),
+        Err(failure) => return failure.say(arguments.reach.json),
+    }
+    exit::FINE
+}
