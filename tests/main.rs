@@ -6,6 +6,9 @@ mod tidy;
 
 mod access_format;
 mod access_log;
+mod admin;
+mod admin_drain;
+mod admin_reload;
 mod backpressure;
 mod balancing;
 mod command_line;
