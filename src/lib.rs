@@ -65,7 +65,8 @@ impl Proxy {
 
     /// Binds every address and starts serving on threads of its own. When this returns, clients can connect.
     ///
-    /// Raises the soft limit of open descriptors of this process to its hard limit.
+    /// Raises the soft limit of open descriptors of this process to its hard limit. `[admin]` is for the `evenkeel` binary: whoever
+    /// embeds a proxy has [`Running`] to speak to it, and no socket is opened for others.
     pub fn start(self) -> Result<Running, StartError> {
         process::start(&self.config)
     }

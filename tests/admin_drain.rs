@@ -9,6 +9,7 @@ use crate::support::admin::{backend, begin, refused, status, told, write};
 use crate::support::backend::Backend;
 use crate::support::client::{assert_echo, connect, is_served, visit};
 use crate::support::http::{self, Client, Recorder, ok};
+use crate::support::packets::{BY_PACKET, exchange, three};
 use crate::support::program::{Program, once};
 use crate::support::{config, until};
 
@@ -158,6 +159,41 @@ fn requests_go_elsewhere_while_the_connection_of_their_client_stays() {
     assert_eq!(client.get("/").text(), "2");
     told(&program, &["ready", &format!("app/{}", one.address())]);
     assert_eq!(client.get("/").text(), "1");
+}
+
+#[test]
+fn packets_go_elsewhere_while_the_connection_of_their_client_stays() {
+    let (_backends, addresses) = three(Duration::ZERO);
+    let program = Program::run(&config(&addresses, "", BY_PACKET));
+    let mut client = connect(program.address("public"));
+    assert_eq!(
+        ["A", "B", "C"].map(|name| exchange(&mut client, 0..6).matches(name).count()),
+        [2; 3]
+    );
+    told(&program, &["drain", &format!("app/{}", addresses[0]), "--wait", "--timeout", "10s"]);
+    let names = exchange(&mut client, 6..12);
+    assert_eq!(["A", "B", "C"].map(|name| names.matches(name).count()), [0, 3, 3]);
+}
+
+#[test]
+fn sessions_stay_with_a_backend_that_drains_and_leave_one_that_is_down() {
+    let (one, two) = (Recorder::answering(|_| ok(b"1")), Recorder::answering(|_| ok(b"2")));
+    let settings = "balance = \"first\"\nsticky = \"evenkeel\"";
+    let program = Program::run(&http::config(&[one.address(), two.address()], settings, ""));
+    let mut client = Client::connect(program.address("web"));
+    let first = client.get("/");
+    let cookie = first.field("set-cookie").and_then(|set| set.split(';').next()).unwrap();
+    let ask = |client: &mut Client| {
+        client
+            .send(format!("GET / HTTP/1.1\r\nHost: a\r\nCookie: {cookie}\r\n\r\n"))
+            .answer()
+            .text()
+    };
+    let target = format!("app/{}", one.address());
+    told(&program, &["drain", &target]);
+    assert_eq!((&*ask(&mut client), &*client.get("/").text()), ("1", "2"));
+    told(&program, &["down", &target]);
+    assert_eq!(ask(&mut client), "2");
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn while_a_config_waits_to_be_confirmed_no_other_takes_its_place() {
     let program = Program::run(&config(&[one.address], "", ""));
     let door = program.address("public");
     write(&program, &config(&[two.address], "", ""));
-    told(&program, &["reload", "--confirm-within", "5s"]);
+    told(&program, &["reload", "--confirm-within", "8s"]);
     write(&program, &config(&[three.address], "", ""));
     let said = refused(&program, &["reload"], 6);
     assert!(said.contains("waits to be confirmed"), "{said}");

@@ -186,7 +186,11 @@ impl Desk {
     async fn diff(&self, body: &[u8]) -> Result<Outcome, Refusal> {
         let order: DiffOrder = read(body)?;
         let config = Config::parse(&order.config);
-        let config = config.map_err(|problems| Refusal::of_config(&problems, false))?;
+        let config = config.map_err(|problems| {
+            let refusal = Refusal::of_config(&problems, false);
+            let error = format!("the running process cannot use it:\n{}", refusal.error);
+            Refusal { error, ..refusal }
+        })?;
         let comparison = self.remote.compare(config).await.ok_or_else(Refusal::stopping)?;
         Ok(Outcome::of(comparison, &Problems::default(), false))
     }

@@ -31,7 +31,10 @@ pub(super) fn first(places: &[PathBuf]) -> Option<(BoundAddress, UnixListener)> 
     }
     if !failed.is_empty() {
         let failed = failed.join("; ");
-        tracing::warn!("no admin socket, `evenkeel reload` and others cannot be used: {failed}");
+        tracing::warn!(
+            "no admin socket, so that `evenkeel reload` and others cannot be used: {failed}; \
+             set `listen` in [admin] to a path, or to \"off\""
+        );
     }
     None
 }

@@ -58,8 +58,8 @@ pub(crate) struct Outcome {
     pub(crate) drawn: String,
     /// It goes back by itself after so many milliseconds.
     pub(crate) confirm_within_ms: Option<u64>,
-    /// The process that was asked.
-    pub(crate) pid: u32,
+    /// The process that was asked; none, if only files were compared.
+    pub(crate) pid: Option<u32>,
 }
 
 /// Open connections that are touched.
@@ -207,7 +207,7 @@ impl Outcome {
             warnings: listed(warnings),
             drawn: warnings.render(color).trim_end().to_owned(),
             confirm_within_ms: None,
-            pid: std::process::id(),
+            pid: Some(std::process::id()),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use socket2::{Domain, SockAddr, Socket, Type};
 use toml::de::{DeTable, DeValue};
 
 use super::{ConfigFile, complain, exit};
@@ -15,6 +16,8 @@ use crate::admin::message::{Kind, Refusal};
 use crate::admin::place;
 use crate::config::{AdminListen, Config};
 
+/// How long connecting may take.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// How long an answer may take: a reload may have much to load.
 const ANSWER_WITHIN: Duration = Duration::from_secs(130);
 /// A longer answer is not one of ours.
@@ -182,7 +185,11 @@ fn written(file: &Path) -> Option<AdminListen> {
 }
 
 fn connect(path: &Path) -> io::Result<UnixStream> {
-    let stream = UnixStream::connect(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.cloexec(), None)?;
+    // It limits connecting too, where the queue of a process that hangs is full.
+    socket.set_write_timeout(Some(CONNECT_WITHIN))?;
+    socket.connect(&SockAddr::unix(path)?)?;
+    let stream = UnixStream::from(socket);
     stream.set_read_timeout(Some(ANSWER_WITHIN))?;
     stream.set_write_timeout(Some(ANSWER_WITHIN))?;
     Ok(stream)

@@ -47,7 +47,7 @@ fn running(reach: &Reach, new: &Config) -> Option<Result<Outcome, Failure>> {
     let answer: Result<Answer<Outcome>, Failure> = reach.order("/v1/diff", &order);
     match answer {
         Ok(answer) => {
-            let pid = answer.value.pid;
+            let pid = answer.value.pid.unwrap_or_default();
             complain(&format!("beside the config of the running process, {pid}:"));
             Some(Ok(answer.value))
         }

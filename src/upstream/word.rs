@@ -138,6 +138,12 @@ impl Upstream {
                 None => words.say_of_all(saying, &meant),
                 Some(_) => meant.iter().for_each(|backend| words.say_of(saying, backend)),
             }
+            // Most likely it was started anew meanwhile.
+            let is_back = |backend: &&Arc<Backend>| {
+                backend.word.said.is_some() && words.of(&backend.address).said.is_none()
+            };
+            let now = self.now();
+            meant.iter().filter(is_back).for_each(|backend| backend.verdict().put_back(now));
         }
         self.line_up_anew();
         let now = self.backends().into_iter();
@@ -184,6 +190,23 @@ mod tests {
         assert_eq!(picked(&upstream), address(2).to_string());
         upstream.say(None, Saying::Be(Said::Ready)).unwrap();
         assert_eq!(upstream.said(), Words::default());
+    }
+
+    #[test]
+    fn who_is_ready_again_starts_slowly_where_that_is_wished_for() {
+        let mut rules = upstream(vec![named("app.test", false)]).rules.clone();
+        rules.verdict.slow_start = std::time::Duration::from_secs(3600);
+        let upstream = Upstream::new(rules, None).unwrap();
+        resolve(&upstream, &[&[1, 2]]);
+        let picks = || (0..100).filter(|_| picked(&upstream) == address(1).to_string()).count();
+        assert_eq!(picks(), 50);
+        let one = Some("192.0.2.1:5432");
+        upstream.say(one, Saying::Weigh(Some(1))).unwrap();
+        assert_eq!(picks(), 50);
+        upstream.say(one, Saying::Be(Said::Drained)).unwrap();
+        assert_eq!(picks(), 0);
+        upstream.say(one, Saying::Be(Said::Ready)).unwrap();
+        assert!((0..5).contains(&picks()));
     }
 
     #[test]
