@@ -74,12 +74,12 @@ fn a_dry_run_changes_nothing_and_counts_the_connections_it_would_touch() {
     let said = told(&program, &["reload", "--dry-run"]);
     assert_eq!(by_diff, said);
     let removed = format!(
-        "app/{} (removed): 3 open connections have 30s to end, and are cut then\n",
+        "app/{} (removed): 3 open connections; each has 30s to end, and is cut then\n",
         leaves.address
     );
     assert!(said.contains(&removed), "{said}");
     assert!(
-        said.contains("tcp.public (changed): 3 open connections go on as they began\n"),
+        said.contains("tcp.public (changed): 3 open connections; each goes on as it began\n"),
         "{said}"
     );
     assert!(said.contains("tcp.public.idle-timeout: \"5s\" instead of \"10m\"\n"), "{said}");

@@ -70,7 +70,7 @@ pub(crate) struct TouchedRow {
     /// `changed` or `removed`.
     pub(crate) how: String,
     pub(crate) open: u32,
-    /// What they do then, in words.
+    /// What each of them does then, in words.
     pub(crate) then: String,
 }
 

@@ -4,7 +4,7 @@
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use aws_lc_rs::digest;
 
@@ -21,13 +21,26 @@ pub(crate) fn of(config_file: &Path) -> Vec<PathBuf> {
 
 /// `FILE-1a2b3c4d.sock`.
 fn name(config_file: &Path) -> String {
-    let path = std::path::absolute(config_file).unwrap_or_else(|_| config_file.to_owned());
+    let path = plain(config_file);
     let digest = digest::digest(&digest::SHA256, path.as_os_str().as_encoded_bytes());
     let short: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let plain = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
-    let stem: String = stem.chars().take(STEM_MAX).map(plain).collect();
+    let spelled = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+    let stem: String = stem.chars().take(STEM_MAX).map(spelled).collect();
     format!("{stem}-{short}.sock")
+}
+
+/// The absolute path without `.` and `..`. Links stay as they are: they may lead elsewhere tomorrow, to the next release.
+fn plain(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 fn folders() -> Vec<PathBuf> {
@@ -86,7 +99,7 @@ mod tests {
     #[test]
     fn a_name_follows_from_the_path_and_differs_for_files_of_one_name() {
         let one = name(Path::new("/etc/a/evenkeel.toml"));
-        assert_eq!(one, name(Path::new("/etc/a/./evenkeel.toml")));
+        assert_eq!(one, name(Path::new("/etc/b/../a/./evenkeel.toml")));
         assert_ne!(one, name(Path::new("/etc/b/evenkeel.toml")));
         assert!(one.starts_with("evenkeel-") && one.ends_with(".sock") && one.len() == 22);
         assert!(name(&Path::new("/etc").join("ü".repeat(80))).is_ascii());

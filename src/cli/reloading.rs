@@ -61,8 +61,8 @@ pub(super) fn print(outcome: &Outcome, is_only_asked: bool) {
     for touched in &outcome.touched {
         let (of, open, how, then) = (&touched.of, touched.open, &touched.how, &touched.then);
         match open {
-            1 => say(&format!("{of} ({how}): 1 open connection; such {then}")),
-            _ => say(&format!("{of} ({how}): {open} open connections {then}")),
+            1 => say(&format!("{of} ({how}): 1 open connection; it {then}")),
+            _ => say(&format!("{of} ({how}): {open} open connections; each {then}")),
         }
     }
     outcome.operator.iter().for_each(|word| say(word));

@@ -50,7 +50,7 @@ pub(crate) struct Touched {
     pub(crate) how: &'static str,
     /// How many there are now.
     pub(crate) open: u32,
-    /// What they do then, in words.
+    /// What each of them does then, in words.
     pub(crate) then: String,
 }
 
@@ -135,9 +135,9 @@ impl Control {
             }
             if !stays && open > 0 {
                 let then = match new.process.removed_backends {
-                    RemovedBackends::Keep => "go on".to_owned(),
+                    RemovedBackends::Keep => "goes on".to_owned(),
                     RemovedBackends::Drain => {
-                        format!("have {} to end, and are cut then", new.process.drain_timeout)
+                        format!("has {} to end, and is cut then", new.process.drain_timeout)
                     }
                 };
                 touched.push(Touched { of, how: "removed", open, then });
@@ -166,10 +166,10 @@ impl Control {
                 continue;
             }
             let (how, then) = match (stays, is_http) {
-                (true, true) => ("changed", "go by the new config from their next request on"),
-                (true, false) => ("changed", "go on as they began"),
-                (false, true) => ("removed", "end between two requests"),
-                (false, false) => ("removed", "go on to their end"),
+                (true, true) => ("changed", "goes by the new config from its next request on"),
+                (true, false) => ("changed", "goes on as it began"),
+                (false, true) => ("removed", "ends between two requests"),
+                (false, false) => ("removed", "goes on to its end"),
             };
             let of = format!("{section}.{name}");
             touched.push(Touched { of, how, open, then: then.to_owned() });
