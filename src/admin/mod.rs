@@ -77,8 +77,13 @@ impl Admin {
             started: Instant::now(),
         });
         let (stop, stopped) = oneshot::channel();
-        let body = move || serve::run(socket, ready, &desk, stopped);
-        match std::thread::Builder::new().name("admin".into()).spawn(body) {
+        // Here and not on its thread: whatever it takes of the process is taken when this returns.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let thread = runtime.and_then(|runtime| {
+            let body = move || serve::run(&runtime, socket, ready, &desk, stopped);
+            std::thread::Builder::new().name("admin".into()).spawn(body)
+        });
+        match thread {
             Ok(thread) => (admin.stop, admin.thread) = (Some(stop), Some(thread)),
             Err(error) => tracing::warn!("nobody can speak to this process: {error}"),
         }

@@ -2,6 +2,7 @@
 //! comes too often is refused or has to wait: nothing here may grow with what a client does.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::api::{Answer, Desk, Peer};
@@ -34,26 +36,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until it is told to stop.
 pub(super) fn run(
+    runtime: &Runtime,
     socket: Option<std::os::unix::net::UnixListener>,
     ready: Vec<std::net::TcpListener>,
     desk: &Arc<Desk>,
     stopped: oneshot::Receiver<()>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let served = runtime.and_then(|runtime| {
-        runtime.block_on(async {
-            if let Some(socket) = socket {
-                let socket = tokio::net::UnixListener::from_std(socket)?;
-                tokio::spawn(operators(socket, Arc::clone(desk)));
-            }
-            let places = Arc::new(Semaphore::new(ASKERS_MAX));
-            for listener in ready {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                tokio::spawn(askers(listener, Arc::clone(desk), Arc::clone(&places)));
-            }
-            let _ = stopped.await;
-            Ok(())
-        })
+    let served: io::Result<()> = runtime.block_on(async {
+        if let Some(socket) = socket {
+            let socket = tokio::net::UnixListener::from_std(socket)?;
+            tokio::spawn(operators(socket, Arc::clone(desk)));
+        }
+        let places = Arc::new(Semaphore::new(ASKERS_MAX));
+        for listener in ready {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(askers(listener, Arc::clone(desk), Arc::clone(&places)));
+        }
+        let _ = stopped.await;
+        Ok(())
     });
     if let Err(error) = served {
         tracing::warn!("nobody can speak to this process: {error}");
