@@ -248,6 +248,16 @@ fn those_who_say_nothing_are_cut_so_that_others_get_their_turn() {
 }
 
 #[test]
+fn a_body_that_does_not_come_is_not_waited_for_long() {
+    let backend = Backend::echo();
+    let program = Program::run(&config(&[backend.address], "", ""));
+    let head = "POST /v1/reload HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{";
+    let answer = raw(&socket(&program), head.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(!program.diagnostics().contains("admin: "), "{}", program.diagnostics());
+}
+
+#[test]
 fn an_answer_that_nobody_gives_has_an_exit_code_of_its_own() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [&["status"][..], &["reload"], &["drain", "app"], &["confirm"]] {

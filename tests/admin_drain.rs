@@ -43,7 +43,7 @@ fn a_drained_backend_gets_nothing_new_and_waiting_ends_with_its_last_connection(
     let mut waiting = begin(&program, &["drain", &of(&old), "--wait", "--timeout", "60s"]);
     let mut lines = BufReader::new(waiting.stdout.take().unwrap()).lines().map_while(Result::ok);
     let first = lines.next().unwrap();
-    assert!(first.contains("drained (by an operator: drained), weight 1, 3 open"), "{first}");
+    assert!(first.contains("drained by an operator, weight 1, 3 open"), "{first}");
     assert_eq!(lines.next().as_deref(), Some("3 connections remain"));
     inside.iter().for_each(|client| assert_echo(client, b"still served"));
     let late = connect(door);
@@ -86,7 +86,7 @@ fn a_backend_that_is_down_by_word_stays_so_whatever_its_checks_say() {
     let inside = connect(door);
     until("it is served", || status(&program)["open"] == 1);
     let said = told(&program, &["down", &of(&one)]);
-    assert!(said.contains("down (by an operator: down)"), "{said}");
+    assert!(said.contains("down by an operator, weight 1,"), "{said}");
     assert_eq!(shares(door, ["1", "2"]), [0, 40]);
     // More good checks than would bring one back.
     let checked = one.accepted();
@@ -103,7 +103,8 @@ fn weights_spread_as_said_and_the_one_of_the_config_comes_back() {
     let (one, two) = (Backend::named("1"), Backend::named("2"));
     let program = Program::run(&config(&[one.address, two.address], "", ""));
     let door = program.address("public");
-    told(&program, &["weight", &of(&two), "3"]);
+    let said = told(&program, &["weight", &of(&two), "3"]);
+    assert!(said.contains("healthy, weight 3 by an operator, 0 open connections"), "{said}");
     assert_eq!(shares(door, ["1", "2"]), [10, 30]);
     told(&program, &["weight", &of(&two), "0"]);
     assert_eq!(shares(door, ["1", "2"]), [40, 0]);

@@ -165,11 +165,12 @@ fn give(
 fn described(row: &BackendRow) -> String {
     let BackendRow { upstream, backend, state, weight, open, .. } = row;
     let connections = if *open == 1 { "connection" } else { "connections" };
-    let said = match &row.operator {
-        Some(said) => format!(" (by an operator: {said})"),
-        None => String::new(),
-    };
-    format!("{upstream}/{backend}: {state}{said}, weight {weight}, {open} open {connections}")
+    let said = row.operator.as_deref().unwrap_or_default();
+    let by = |is_said| if is_said { " by an operator" } else { "" };
+    let (of_state, of_weight) = (by(said.starts_with(state.as_str())), by(said.contains("weight")));
+    format!(
+        "{upstream}/{backend}: {state}{of_state}, weight {weight}{of_weight}, {open} open {connections}"
+    )
 }
 
 /// Whose connections are waited for.
@@ -211,7 +212,10 @@ fn wait(reach: &Reach, of: &Of, timeout: Option<Time>) -> u8 {
         };
         // A whole process has to end besides.
         if open.is_none() || (open == Some(0) && matches!(of, Of::Backends(_))) {
-            tell(reach, 0, false);
+            match (of, reach.json) {
+                (Of::Process, false) => say("the process has ended"),
+                _ => tell(reach, 0, false),
+            }
             return exit::FINE;
         }
         let open = open.unwrap_or_default();
