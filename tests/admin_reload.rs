@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::support::admin::{backend, refused, status, tell, told, write};
 use crate::support::backend::Backend;
 use crate::support::client::{assert_echo, connect, visit};
+use crate::support::http::{Client, Recorder, ok};
 use crate::support::program::{Program, once};
 use crate::support::{config, until};
 
@@ -18,11 +19,15 @@ fn reload_answers_with_what_has_changed_and_what_takes_a_restart() {
     let program = Program::run(&config(&[one.address], "", ""));
     let door = program.address("public");
     assert_eq!(visit(door), "1");
-    write(&program, &config(&[two.address], "", "[process]\nworkers = 7\n"));
+    let further = "[process]\nworkers = 7\n[admin]\nready = \"127.0.0.1:0\"\n";
+    write(&program, &config(&[two.address], "", further));
     let said = told(&program, &["reload"]);
     let lists = format!("upstream.app.backends: +\"{}\" -\"{}\"\n", two.address, one.address);
-    assert!(said.contains(&lists) && said.ends_with("reloaded: 2 changes\n"), "{said}");
-    assert!(said.contains("process.workers: takes effect with the next start only\n"), "{said}");
+    assert!(said.contains(&lists) && said.ends_with("reloaded: 3 changes\n"), "{said}");
+    for key in ["process.workers", "admin.ready"] {
+        let named = format!("{key}: takes effect with the next start only\n");
+        assert!(said.contains(&named), "{said}");
+    }
     assert_eq!(visit(door), "2");
     let again = told(&program, &["reload"]);
     assert!(again.ends_with("reloaded: nothing has changed\n"), "{again}");
@@ -91,6 +96,37 @@ fn a_dry_run_changes_nothing_and_counts_the_connections_it_would_touch() {
     // A file that is gone is no reason not to ask the process.
     let offline = once(&["diff", "--offline", "-c", "evenkeel.toml", "new.toml"], program.folder());
     assert_eq!(offline.stdout, b"nothing would change\n");
+}
+
+#[test]
+fn connections_of_listeners_that_leave_are_counted_too() {
+    let (one, web) = (Backend::echo(), Recorder::answering(|_| ok(b"hello")));
+    let upstream = format!("[upstream.web]\nbackends = \"{}\"\n", web.address());
+    let http = "[http.web]\nlisten = \"127.0.0.1:0\"\nupstream = \"web\"\n";
+    let other = "[tcp.other]\nlisten = \"127.0.0.1:0\"\nupstream = \"app\"\n";
+    let program = Program::run(&config(&[one.address], "", &[&upstream, http, other].concat()));
+    let inside = connect(program.address("other"));
+    assert_echo(&inside, b"hello");
+    let mut client = Client::connect(program.address("web"));
+    assert_eq!(client.get("/").text(), "hello");
+    let http = http.replace("upstream =", "idle-timeout = \"9s\"\nupstream =");
+    write(&program, &config(&[one.address], "", &[&*upstream, &http].concat()));
+    let said = told(&program, &["reload", "--dry-run"]);
+    assert!(
+        said.contains("tcp.other (removed): 1 open connection; it goes on to its end\n"),
+        "{said}"
+    );
+    let next = "http.web (changed): 1 open connection; it goes by the new config from its next request on\n";
+    assert!(said.contains(next), "{said}");
+    assert!(!said.contains("tcp.public ("), "nobody is there: {said}");
+    write(&program, &config(&[one.address], "", ""));
+    let said = told(&program, &["reload"]);
+    assert!(
+        said.contains("http.web (removed): 1 open connection; it ends between two requests\n"),
+        "{said}"
+    );
+    assert!(client.is_closed());
+    assert_echo(&inside, b"still here");
 }
 
 #[test]

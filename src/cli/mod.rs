@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Exit codes, the same for every command; documented in `--help` and docs/commands.md.
+/// Exit codes, the same for every command; documented in `--help` (see `EXIT_CODES`) and docs/commands.md.
 pub(crate) mod exit {
     /// It worked.
     pub(crate) const FINE: u8 = 0;
@@ -41,11 +41,28 @@ pub(crate) mod exit {
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start,
-4 not everything that was sent was answered, 5 no running process answers, 6 the running process refused,
-7 connections remained when the time to wait was over.
-Signals to a running process: HUP reloads the config; TERM, QUIT or the first INT drain; a second TERM or INT cuts;
-USR1 reopens logs.
+Examples:
+  evenkeel check -c evenkeel.toml && evenkeel run -c evenkeel.toml
+  evenkeel status                                   beside it: what it is doing
+  evenkeel reload --confirm-within 60s              after a change of the file
+  evenkeel drain app/10.0.0.1:8080 --wait           before a backend is restarted
+
+Exit codes:
+  0  it worked
+  1  the config has errors
+  2  the command line has errors
+  3  it could not start
+  4  not everything that was sent was answered
+  5  no running process answers
+  6  the running process refused
+  7  connections remained when the time to wait was over
+
+Signals to a running process:
+  HUP                        reload the config
+  TERM, QUIT, the first INT  drain
+  a second TERM or INT       cut
+  USR1                       reopen logs
+
 More: https://github.com/evenkeel/evenkeel/tree/main/docs";
 
 /// A TCP and HTTP load balancer: one binary, one TOML file.
@@ -59,8 +76,12 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve what a config file says, until told to stop.
+    ///
+    /// Example: evenkeel run -c /etc/evenkeel.toml
     Run(run::Arguments),
     /// Say everything that is wrong with a config file, and change nothing.
+    ///
+    /// Example: evenkeel check -c new.toml && mv new.toml /etc/evenkeel.toml
     Check(check::Arguments),
     /// Say what another config file would change, key by key.
     ///
@@ -112,8 +133,12 @@ enum Command {
     /// Example: evenkeel packet send --length u32be 127.0.0.1:9000 hello
     Packet(packet::Arguments),
     /// Show a load balancer at work, with built-in backends and clients: nothing else is needed.
+    ///
+    /// Example: evenkeel demo --for 30s
     Demo(demo::Arguments),
     /// Print the JSON Schema of the config file, for editors and scripts.
+    ///
+    /// Example: evenkeel schema > evenkeel.schema.json
     Schema,
     /// Print the version.
     Version,
