@@ -185,7 +185,9 @@ impl Desk {
 
     async fn diff(&self, body: &[u8]) -> Result<Outcome, Refusal> {
         let order: DiffOrder = read(body)?;
-        let config = Config::parse(&order.config);
+        // It may name large files, and nobody else is to wait for them.
+        let read = tokio::task::spawn_blocking(move || Config::parse(&order.config));
+        let config = read.await.map_err(|_| Refusal::stopping())?;
         let config = config.map_err(|problems| {
             let refusal = Refusal::of_config(&problems, false);
             let error = format!("the running process cannot use it:\n{}", refusal.error);

@@ -78,9 +78,9 @@ impl Admin {
         });
         let (stop, stopped) = oneshot::channel();
         // Here and not on its thread: whatever it takes of the process is taken when this returns.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = serve::runtime();
         let thread = runtime.and_then(|runtime| {
-            let body = move || serve::run(&runtime, socket, ready, &desk, stopped);
+            let body = move || serve::run(runtime, socket, ready, &desk, stopped);
             std::thread::Builder::new().name("admin".into()).spawn(body)
         });
         match thread {

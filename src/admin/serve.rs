@@ -23,6 +23,8 @@ use super::ready;
 const OPERATORS_MAX: usize = 16;
 /// The same of those who ask whether it is ready.
 const ASKERS_MAX: usize = 64;
+/// Configs that are read at the same time, beside the loop.
+const READERS_MAX: usize = 2;
 /// The longest body: a whole config in TOML.
 const BODY_MAX: usize = 16 * 1024 * 1024;
 /// The longest head.
@@ -34,9 +36,15 @@ const DONE_WITHIN: Duration = Duration::from_secs(120);
 /// The pause when accepting has failed, for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What it runs on.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(READERS_MAX).build()
+}
+
 /// Serves until it is told to stop.
 pub(super) fn run(
-    runtime: &Runtime,
+    runtime: Runtime,
     socket: Option<std::os::unix::net::UnixListener>,
     ready: Vec<std::net::TcpListener>,
     desk: &Arc<Desk>,
@@ -58,6 +66,8 @@ pub(super) fn run(
     if let Err(error) = served {
         tracing::warn!("nobody can speak to this process: {error}");
     }
+    // Whatever a config is read from may not answer; that must not hold up a stop.
+    runtime.shutdown_background();
 }
 
 async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
