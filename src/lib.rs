@@ -23,6 +23,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("Evenkeel runs on Linux only: it rests on epoll, SO_REUSEPORT and accept4");
 
+mod admin;
 #[doc(hidden)]
 pub mod cli;
 pub mod config;
@@ -69,6 +70,8 @@ impl Proxy {
     ///
     /// Raises the soft limit of open descriptors of this process to its hard limit. With `user` in `[process]`, this thread
     /// and all that it starts from then on become that user, and it is refused where the process has another thread already.
+    /// `[admin]` is for the `evenkeel` binary: whoever embeds a proxy has [`Running`] to speak to it, and no socket is opened for
+    /// others.
     pub fn start(self) -> Result<Running, StartError> {
         process::start(&self.config)
     }

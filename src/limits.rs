@@ -44,6 +44,11 @@ impl Places {
         self.max.store(max.unwrap_or(u32::MAX), Relaxed);
     }
 
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> u32 {
+        self.taken.load(Relaxed)
+    }
+
     pub(crate) fn take(self: &Arc<Self>) -> Option<Place> {
         let max = self.max.load(Relaxed);
         self.taken
@@ -107,6 +112,11 @@ impl Door {
         let door = Door::new(rules, Arc::clone(&self.process));
         let clients = door.clients.map(|fresh| self.clients.clone().unwrap_or(fresh));
         Door { listener: Arc::clone(&self.listener), clients, ..door }
+    }
+
+    /// The places of its listener.
+    pub(crate) fn places(&self) -> &Arc<Places> {
+        &self.listener
     }
 
     /// From now on, the limit of the listener is the one of these rules.

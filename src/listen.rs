@@ -132,6 +132,15 @@ pub(crate) fn address_of(fd: &OwnedFd, is_lent: bool) -> io::Result<BoundAddress
     Ok(BoundAddress::Unix { path, file })
 }
 
+impl std::fmt::Display for BoundAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            BoundAddress::Ip(address) => address.fmt(f),
+            BoundAddress::Unix { path, .. } => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// A failure to open a listening socket, with what to do about it.
 #[derive(Debug)]
 pub(crate) struct BindError {

@@ -132,7 +132,7 @@ impl Plan {
 
 /// Connections that so many descriptors carry: two each, after those for pipes and for ourselves.
 pub(crate) fn carried_by(descriptors: u64) -> u32 {
-    let ours = (descriptors / 20).clamp(32, 1024) + 2 * pipes(descriptors);
+    let ours = (descriptors / 20).clamp(48, 1024) + 2 * pipes(descriptors);
     u32::try_from((descriptors.saturating_sub(ours) / 2).max(1)).unwrap_or(u32::MAX)
 }
 

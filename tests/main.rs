@@ -6,6 +6,9 @@ mod tidy;
 
 mod access_format;
 mod access_log;
+mod admin;
+mod admin_drain;
+mod admin_reload;
 mod backpressure;
 mod balancing;
 mod command_line;
@@ -90,5 +93,6 @@ mod tls_reload;
 mod tls_tcp;
 mod transfers;
 mod upgrade;
+mod upgrade_command;
 mod upgrade_failures;
 mod upgrade_under_load;

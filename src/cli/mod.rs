@@ -1,15 +1,20 @@
 //! The command line: what can be typed, and which room does it. Each command has a file of its own.
 //! Nothing here knows how traffic is carried; commands build a config and start a proxy like any embedding program.
 
+mod ask;
+mod changes;
 mod check;
 mod daemon;
 mod demo;
 mod diff;
+mod draining;
 mod http;
 mod packet;
 mod place;
 mod reload;
+mod reloading;
 mod run;
+mod status;
 mod tcp;
 
 use std::path::PathBuf;
@@ -19,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use place::Place;
 
-/// Exit codes, the same for every command; documented in `--help` and docs/commands.md.
+/// Exit codes, the same for every command; documented in `--help` (see `EXIT_CODES`) and docs/commands.md.
 pub(crate) mod exit {
     /// It worked.
     pub(crate) const FINE: u8 = 0;
@@ -31,13 +36,38 @@ pub(crate) mod exit {
     pub(crate) const NOT_STARTED: u8 = 3;
     /// Not everything that was sent was answered.
     pub(crate) const FAILED: u8 = 4;
+    /// No running process answers on its admin socket.
+    pub(crate) const NOT_REACHED: u8 = 5;
+    /// The running process refused: it has nothing of that name, or cannot do it now.
+    pub(crate) const REFUSED: u8 = 6;
+    /// Connections remained when the time to wait was over.
+    pub(crate) const TIME_OVER: u8 = 7;
 }
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 it worked, 1 the config has errors, 2 the command line has errors, 3 it could not start,
-4 not everything that was sent was answered.
-Signals to a running process: HUP reloads the config; TERM, QUIT or the first INT drain; a second TERM or INT cuts;
-USR1 reopens logs; USR2 starts the program anew, which takes over every connection that can go on.
+Examples:
+  evenkeel check -c evenkeel.toml && evenkeel run -c evenkeel.toml
+  evenkeel status                                   beside it: what it is doing
+  evenkeel reload --confirm-within 60s              after a change of the file
+  evenkeel drain app/10.0.0.1:8080 --wait           before a backend is restarted
+
+Exit codes:
+  0  it worked
+  1  the config has errors
+  2  the command line has errors
+  3  it could not start
+  4  not everything that was sent was answered
+  5  no running process answers
+  6  the running process refused
+  7  connections remained when the time to wait was over
+
+Signals to a running process:
+  HUP                        reload the config
+  TERM, QUIT, the first INT  drain
+  a second TERM or INT       cut
+  USR1                       reopen logs
+  USR2                       start the program anew, which takes over every connection that can go on
+
 More: https://github.com/evenkeel/evenkeel/tree/main/docs";
 
 /// A TCP and HTTP load balancer: one binary, one TOML file.
@@ -54,13 +84,57 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve what a config file says, until told to stop.
+    ///
+    /// Example: evenkeel run -c /etc/evenkeel.toml
     Run(run::Arguments),
     /// Say everything that is wrong with a config file, and change nothing.
+    ///
+    /// Example: evenkeel check -c new.toml && mv new.toml /etc/evenkeel.toml
     Check(check::Arguments),
     /// Say what another config file would change, key by key.
     ///
+    /// Beside what the running process has in force, with the open connections that it touches; where none is running, beside
+    /// the file.
+    ///
     /// Example: evenkeel diff -c /etc/evenkeel.toml new.toml
     Diff(diff::Arguments),
+    /// Have the running process read its config file again, and say what has changed.
+    ///
+    /// A file with errors changes nothing. With --confirm-within, the config before comes back by itself unless you confirm.
+    ///
+    /// Example: evenkeel reload -c /etc/evenkeel.toml --confirm-within 60s
+    Reload(reloading::Arguments),
+    /// Stay with the config of the last `reload --confirm-within`.
+    ///
+    /// Example: evenkeel confirm -c /etc/evenkeel.toml
+    Confirm(reloading::Confirm),
+    /// Have the running process start its program anew, and hand everything that is open to it.
+    ///
+    /// For a new version, or to get back rights that were given up. Nothing is closed: connections in clear go on in the new
+    /// process, others are finished by the old one, which then ends. If the new one cannot begin, nothing changes.
+    ///
+    /// Example: evenkeel upgrade -c /etc/evenkeel.toml
+    Upgrade(reloading::Upgrade),
+    /// Say what the running process is doing: listeners, backends, open connections.
+    ///
+    /// Example: evenkeel status -c /etc/evenkeel.toml
+    Status(status::Arguments),
+    /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
+    ///
+    /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
+    Drain(draining::Drain),
+    /// Take back what was said by `drain` or `down`.
+    ///
+    /// Example: evenkeel ready app/10.0.0.1:8080
+    Ready(draining::Named),
+    /// Treat a backend as failed, at once and whatever its health checks say, until `ready`.
+    ///
+    /// Example: evenkeel down app/10.0.0.1:8080
+    Down(draining::Named),
+    /// Give a backend another weight until the next start; `config` takes that back.
+    ///
+    /// Example: evenkeel weight app/10.0.0.1:8080 3
+    Weight(draining::Weight),
     /// Balance TCP without a config file.
     ///
     /// Example: evenkeel tcp --listen :8080 --to '10.0.0.1:80,10.0.0.2:80*2' --balance least-connections
@@ -74,8 +148,12 @@ enum Command {
     /// Example: evenkeel packet send --length u32be 127.0.0.1:9000 hello
     Packet(packet::Arguments),
     /// Show a load balancer at work, with built-in backends and clients: nothing else is needed.
+    ///
+    /// Example: evenkeel demo --for 30s
     Demo(demo::Arguments),
     /// Print the JSON Schema of the config file, for editors and scripts.
+    ///
+    /// Example: evenkeel schema > evenkeel.schema.json
     Schema,
     /// Print the version.
     Version,
@@ -99,6 +177,14 @@ pub fn main() -> ExitCode {
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Tcp(arguments) => tcp::tcp(arguments, place),
         Command::Http(arguments) => http::http(arguments, place),
+        Command::Reload(arguments) => reloading::reload(&arguments),
+        Command::Confirm(arguments) => reloading::confirm(&arguments),
+        Command::Upgrade(arguments) => reloading::upgrade(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Drain(arguments) => draining::drain(&arguments),
+        Command::Ready(arguments) => draining::ready(&arguments),
+        Command::Down(arguments) => draining::down(&arguments),
+        Command::Weight(arguments) => draining::weight(&arguments),
         Command::Packet(arguments) => packet::packet(arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Schema => {

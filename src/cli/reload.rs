@@ -1,13 +1,11 @@
-//! The config file of a running process: read again when it is asked for, or when the file has changed. A file that cannot be
-//! used changes nothing, and the log says why.
+//! The config file of a running process, and whether it has changed since it was read. It is only looked at here, never put into
+//! force.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::config::{Config, Loaded};
-use crate::process::lacking;
-use crate::{ReloadError, Running};
+use crate::config::Loaded;
 
 /// How often files are looked at. One that has changed is read when it has stayed the same for as long again.
 const LOOK: Duration = Duration::from_secs(1);
@@ -47,7 +45,9 @@ impl Source {
         self.seen.clone_from(&self.read);
     }
 
-    fn note(&mut self) {
+    /// Takes the files as read in the state that they are in now, before they are: what is written meanwhile is read next time.
+    /// A file that is wrong now is read again when it has changed once more.
+    pub(super) fn note(&mut self) {
         self.read = stamps(&self.files);
         self.seen.clone_from(&self.read);
     }
@@ -67,49 +67,21 @@ impl Source {
         }
     }
 
-    /// Reads the file and puts it into force, or says why not; what came of it, in a line.
-    pub(super) fn reload(&mut self, running: &Running) -> String {
-        // As they are before they are read: what is written meanwhile is read next time. A file that is wrong now is read again
-        // when it has changed once more.
-        self.note();
-        let file = self.path.display();
-        let loaded = match Config::from_file(&self.path) {
-            Ok(loaded) => loaded,
-            Err(problems) => return refuse(&format!("{file}\n{problems}")),
-        };
-        if !loaded.warnings.is_empty() {
-            tracing::warn!("{}", loaded.warnings);
-        }
-        let (files, is_watched) = (watched(&loaded), loaded.config.process.watch);
-        match running.reload(loaded.config) {
-            Err(ReloadError::HandedOver) => {
-                let said = ReloadError::HandedOver.to_string();
-                tracing::info!("reload: {said}");
-                said
-            }
-            Err(error) => refuse(&error.to_string()),
-            Ok(done) => {
-                for change in &done.changes {
-                    tracing::info!("reload: {change}");
-                }
-                for key in &done.after_restart {
-                    tracing::warn!("reload: {key} takes effect with the next start only");
-                }
-                tracing::info!("reloaded {file}; {} changes", done.changes.len());
-                self.watch_instead(files);
-                self.is_watched = is_watched;
-                format!("serving; reloaded with {} changes", done.changes.len())
-            }
-        }
+    /// Where the config is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
-}
 
-fn refuse(why: &str) -> String {
-    tracing::error!("reload refused, nothing has changed: {why}");
-    if let Some(reason) = lacking(why) {
-        tracing::error!("{reason}");
+    /// Whether changes are to be noticed from now on.
+    pub(super) fn watch(&mut self, is_watched: bool) {
+        self.is_watched = is_watched;
     }
-    "serving; a reload was refused, the log says why".to_owned()
+
+    /// What was read is in force: its files are looked after from now on.
+    pub(super) fn follow(&mut self, loaded: &Loaded) {
+        self.watch_instead(watched(loaded));
+        self.is_watched = loaded.config.process.watch;
+    }
 }
 
 /// What is to be looked at: a folder changes when a file comes or goes in it. The working folder may become another one.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::changes::Changes;
 use super::daemon::{self, Announcement};
 use super::place::Place;
 use super::reload::Source;
 use super::{ConfigFile, complain, exit, wants_color};
-use crate::config::{Config, Loaded, LogFormat};
+use crate::config::{self, Config, Loaded, LogFormat};
 use crate::observe::diagnostics::{self, Diagnostics};
-use crate::process::{Notify, Successor, log_owner, log_panics};
+use crate::process::{Notify, log_owner, log_panics};
 use crate::{Proxy, Report, Running};
 
 #[derive(Debug, clap::Args)]
@@ -88,6 +89,7 @@ pub(super) fn serve(
         file: config.log.file.clone(),
         owner: log_owner(&config),
     };
+    let admin = config.admin.clone();
     let names: Vec<String> = config.tcp.keys().chain(config.http.keys()).cloned().collect();
     let proxy = match Proxy::new(config) {
         Ok(proxy) => proxy,
@@ -98,16 +100,16 @@ pub(super) fn serve(
         }
     };
     log_panics();
-    let successor = place.successor.clone();
-    let started = start(proxy, settings, &names, (place, announcement));
-    let (orders, running, mut surroundings) = match started {
+    let config = (source, admin);
+    let started = start(proxy, settings, &names, config, (place, announcement));
+    let (orders, running, changes, mut surroundings) = match started {
         Ok(started) => started,
         Err(why) => {
             complain(&format!("evenkeel: {why}"));
             return exit::NOT_STARTED;
         }
     };
-    match orders.obey(running, source, &successor, &mut surroundings) {
+    match orders.obey(running, changes, &mut surroundings) {
         Report { cut: 0 } => tracing::info!("stopped; every connection had ended"),
         Report { cut } => tracing::warn!(cut, "stopped; open connections were cut"),
     }
@@ -128,8 +130,9 @@ fn start(
     proxy: Proxy,
     settings: diagnostics::Settings,
     names: &[String],
+    (source, admin): (Option<Source>, config::Admin),
     (place, announcement): (Place, Option<Announcement>),
-) -> Result<(Orders, Running, Surroundings), Box<dyn std::error::Error>> {
+) -> Result<(Orders, Running, Changes, Surroundings), Box<dyn std::error::Error>> {
     let mut diagnostics = Diagnostics::take(settings)?;
     // Before anybody can connect: a signal that nobody listens for yet would kill instead of drain.
     let orders = Orders::listen().map_err(|error| format!("signals: {error}"))?;
@@ -139,8 +142,13 @@ fn start(
         Some(before) => proxy.take_over(before)?,
         None => proxy.start_on(place.passed)?,
     };
+    let takes_over = place.before.is_some();
     drop(place.before);
     diagnostics.begin().map_err(|error| format!("start threads: {error}"))?;
+    let mut changes = Changes::new(source, admin, place.successor, manager.clone());
+    if !takes_over {
+        changes.serve_operators(&running, false);
+    }
     for name in names {
         let addresses: Vec<_> = running.addresses(name).iter().map(ToString::to_string).collect();
         tracing::info!(listener = %name, "listening on {}", addresses.join(", "));
@@ -153,7 +161,7 @@ fn start(
         running.keep_watchdog(Arc::clone(manager));
     }
     let serving = Some(format!("serving {} listeners", names.len()));
-    Ok((orders, running, Surroundings { diagnostics, manager, serving }))
+    Ok((orders, running, changes, Surroundings { diagnostics, manager, serving }))
 }
 
 /// The signals that are obeyed, from the moment this exists.
@@ -186,8 +194,7 @@ impl Orders {
     fn obey(
         self,
         mut running: Running,
-        mut source: Option<Source>,
-        successor: &Successor,
+        mut changes: Changes,
         surroundings: &mut Surroundings,
     ) -> Report {
         let Orders { runtime, mut terminate, mut quit, mut interrupt, .. } = self;
@@ -196,9 +203,15 @@ impl Orders {
         runtime.block_on(async {
             loop {
                 let cut_if_draining = tokio::select! {
-                    report = running.ended() => return report,
+                    report = running.ended() => {
+                        changes.last_words().await;
+                        return report;
+                    }
                     _ = settling.wait_for(|settled| *settled), if surroundings.serving.is_some() => {
                         surroundings.serves();
+                        if !changes.is_serving_operators() {
+                            changes.serve_operators(&running, true);
+                        }
                         continue
                     }
                     _ = reopen.recv() => {
@@ -207,17 +220,16 @@ impl Orders {
                         continue
                     }
                     _ = hang_up.recv() => {
-                        surroundings.reload(&mut source, &running);
+                        changes.read_anew(&running).await;
                         running.reload_certificates();
                         continue
                     }
-                    () = changed(&mut source) => {
-                        surroundings.reload(&mut source, &running);
-                        continue
-                    }
+                    event = changes.next() => match changes.act(event, &running).await {
+                        true => false,
+                        false => continue,
+                    },
                     _ = upgrade.recv() => {
-                        // The log says what comes of it.
-                        drop(running.hand_over(successor.clone()));
+                        changes.upgrade(&running, None);
                         continue
                     }
                     _ = quit.recv() => false,
@@ -226,6 +238,7 @@ impl Orders {
                 };
                 if !draining {
                     draining = true;
+                    changes.stop_waiting();
                     if let Some(manager) = surroundings.manager.take() {
                         manager.stopping();
                     }
@@ -244,25 +257,5 @@ impl Surroundings {
         if let (Some(manager), Some(serving)) = (&self.manager, self.serving.take()) {
             manager.ready(&serving);
         }
-    }
-
-    /// Has the config read again; the service manager hears when that begins and what came of it.
-    fn reload(&self, source: &mut Option<Source>, running: &Running) {
-        let Some(source) = source else { return };
-        if let Some(manager) = &self.manager {
-            manager.reloading();
-        }
-        let outcome = source.reload(running);
-        if let Some(manager) = &self.manager {
-            manager.ready(&outcome);
-        }
-    }
-}
-
-/// Waits until a file that is to be watched has changed.
-async fn changed(source: &mut Option<Source>) {
-    match source {
-        Some(source) => source.changed().await,
-        None => std::future::pending().await,
     }
 }

@@ -19,7 +19,7 @@ const OPTIONS: MatchOptions = MatchOptions {
     require_literal_leading_dot: true,
 };
 /// What only the main file may hold.
-const MAIN_ONLY: [&str; 3] = ["include", "process", "log"];
+const MAIN_ONLY: [&str; 4] = ["include", "process", "log", "admin"];
 
 /// Reads the files that `config` includes into it; returns which they were.
 pub(super) fn merge(

@@ -5,6 +5,7 @@
 #[macro_use]
 mod section;
 pub(crate) mod accounts;
+mod admin;
 mod balancing;
 mod changes;
 mod environment;
@@ -25,6 +26,7 @@ mod verify;
 
 use indexmap::IndexMap;
 
+pub use admin::Admin;
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use changes::changes;
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
@@ -45,12 +47,14 @@ pub use verify::{Complaint, verify};
 section! {
     /// A whole config file.
     pub struct Config {
-        /// More files to read, as paths or globs relative to this file. Each may hold every section except `[process]` and `[log]`.
+        /// More files to read, as paths or globs relative to this file. Each may hold every section except `[process]`, `[log]` and `[admin]`.
         include: Vec<String> = Vec::new(),
         /// The process as a whole.
         process: Process = Process::default(),
         /// Where diagnostics and the access log go.
         log: Log = Log::default(),
+        /// How to speak to the running process.
+        admin: Admin = Admin::default(),
         /// Named groups of backends: `[upstream.NAME]`.
         upstream: IndexMap<String, Upstream> = IndexMap::new(),
         /// TCP listeners: `[tcp.NAME]`.

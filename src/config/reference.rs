@@ -48,6 +48,7 @@ impl Config {
         section::<Process>("`[process]`", &mut page);
         section::<Log>("`[log]`", &mut page);
         section::<AccessSkip>("`access-skip` of `[log]`", &mut page);
+        section::<Admin>("`[admin]`", &mut page);
         section::<Upstream>("`[upstream.NAME]`", &mut page);
         section::<Backend>("`backends` of an upstream", &mut page);
         section::<HashBalance>("`balance` as a table", &mut page);

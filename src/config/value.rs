@@ -4,6 +4,7 @@
 mod access;
 mod account;
 mod address;
+mod admin;
 mod balance;
 mod choice;
 mod files;
@@ -31,6 +32,7 @@ use toml::de::DeValue;
 pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use account::Account;
 pub use address::Address;
+pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,

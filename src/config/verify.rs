@@ -1,6 +1,7 @@
 //! What a config must hold beyond its single values: names that exist, limits that make sense,
 //! addresses that do not collide. It looks only at the config, so one built in code is judged alike.
 
+mod admin;
 mod balancing;
 mod compress;
 mod dead_routes;
@@ -38,6 +39,7 @@ pub fn verify(config: &Config) -> Vec<Complaint> {
     process(config, &mut complaints);
     log(config, &mut complaints);
     rights::verify(config, &mut complaints);
+    admin::admin(config, &mut complaints);
     let used = used(config);
     for (name, upstream) in &config.upstream {
         complaints.below(&["upstream", name], |complaints| {

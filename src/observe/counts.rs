@@ -141,10 +141,12 @@ pub struct BackendCounts {
     pub upstream: String,
     /// Its address.
     pub address: String,
-    /// Its configured weight.
+    /// Its weight: the configured one, or one that an operator has set.
     pub weight: u32,
-    /// `healthy`, `unhealthy`, `ejected` or `drained`.
+    /// `healthy`, `unhealthy`, `ejected`, `drained`, or `down` by an operator's word.
     pub state: &'static str,
+    /// What an operator has said of it, in words; nothing, if nothing was said.
+    pub said: Option<String>,
     /// Connections open now.
     pub open: u32,
     /// Connections made to it so far.

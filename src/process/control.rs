@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustix::process::Pid;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -18,6 +20,7 @@ use super::handover::take::{Here, Legacy, Progress};
 use super::parts::{Parts, Shared};
 use super::pid_file::PidFile;
 use super::pulse::Pulse;
+use super::questions::Question;
 use super::worker::{self, Crew, Parking, Task};
 use super::{HandedOver, LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report, Shown};
 use crate::config::Config;
@@ -37,6 +40,7 @@ pub(super) enum Order {
     Reload(Box<Config>, std::sync::mpsc::Sender<Result<Reloaded, ReloadError>>),
     /// Go on in another process, or say why that cannot be.
     HandOver(Successor, oneshot::Sender<Result<HandedOver, HandoverError>>),
+    Answer(Question),
 }
 
 /// How a proxy is to stop.
@@ -66,6 +70,8 @@ pub(super) struct Control {
     pub(super) attempts: u64,
     /// What was asked for while there was no time for it.
     pub(super) postponed: VecDeque<Order>,
+    /// The process that serves in the place of this one.
+    pub(super) successor: Option<Pid>,
     pub(super) pulse: Arc<Pulse>,
 }
 
@@ -133,7 +139,7 @@ impl Control {
                 Some(Order::Reload(config, answer)) => {
                     let outcome = match workers {
                         Some(workers) => self.reload(*config, workers).await,
-                        None => Err(ReloadError::Stopping),
+                        None => Err(self.not_reloaded()),
                     };
                     let _ = answer.send(outcome);
                 }
@@ -155,6 +161,7 @@ impl Control {
                         }
                     }
                 }
+                Some(Order::Answer(question)) => self.answer(question),
                 Some(Order::Drain) => return Stop::Drain,
                 Some(Order::Cut) | None => return Stop::Cut,
             }
@@ -189,6 +196,7 @@ impl Control {
 
     /// Lets connections end by themselves, until the time is over or a cut is ordered.
     async fn drain(&mut self, workers: &mut Workers) {
+        self.shared.is_draining.store(true, Relaxed);
         let open = self.shared.tally.counts().open;
         let plan = &self.parts.plan;
         let (lame_duck, timeout) = (plan.lame_duck, plan.drain_timeout);

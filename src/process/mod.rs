@@ -14,7 +14,9 @@ mod passing;
 mod pid_file;
 pub(crate) mod program;
 mod pulse;
+mod questions;
 mod reload;
+mod remote;
 mod rights;
 mod worker;
 
@@ -22,6 +24,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -47,7 +50,9 @@ pub(crate) use panics::log_panics;
 use parts::{Parts, Shared};
 use pid_file::PidFile;
 use pulse::Pulse;
+pub(crate) use questions::{Comparison, NotSaid};
 pub(crate) use reload::after_restart;
+pub(crate) use remote::Remote;
 use rights::Rights;
 pub(crate) use rights::{lacking, log_owner};
 
@@ -170,9 +175,10 @@ pub struct Running {
     tally: Arc<Tally>,
     shown: Arc<Mutex<Shown>>,
     pulse: Arc<Pulse>,
-    /// There for as long as this is.
+    is_draining: Arc<AtomicBool>,
     /// Whether it serves for good, and not only until the process before has made up its mind.
     is_settled: watch::Receiver<bool>,
+    /// There for as long as this is.
     _pid_file: Option<Arc<PidFile>>,
 }
 
@@ -213,10 +219,9 @@ fn begin(
         .map_err(system("take over"))?;
     let (listeners, pasts) = before.as_mut().map_or((passed, Vec::new()), Legacy::take);
     let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
-    let (tally, owner) = (Arc::new(Tally::default()), rights.owner());
-    let (places, memory) = (Places::new(None), Arc::default());
-    let (counts, pasts) = (Arc::clone(&tally), pasts.into());
-    let shared = Shared { descriptors, tally: counts, places, pasts, memory, owner };
+    let owner = rights.owner();
+    let shared = Shared::new(descriptors, pasts.into(), owner);
+    let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
@@ -253,9 +258,11 @@ fn begin(
         pid_file: pid_file.clone(),
         attempts: 0,
         postponed: VecDeque::new(),
+        successor: None,
     };
     let thread = Some(control.start(runtime, acceptances).map_err(system("start threads"))?);
-    Ok(Running { orders, ended, thread, tally, shown, pulse, is_settled, _pid_file: pid_file })
+    let _pid_file = pid_file;
+    Ok(Running { orders, ended, thread, tally, shown, pulse, is_draining, is_settled, _pid_file })
 }
 
 /// What can be seen of a running proxy from outside.
@@ -263,11 +270,20 @@ fn begin(
 struct Shown {
     upstreams: Vec<Arc<Upstream>>,
     addresses: Vec<(Arc<str>, BoundAddress)>,
+    /// By section and name, with the places that are taken. Not the services: those keep the access log open.
+    listeners: Vec<(String, Arc<str>, Arc<Places>)>,
 }
 
 impl Shown {
     fn of(parts: &Parts, doors: &Doors) -> Shown {
-        Shown { upstreams: parts.upstreams.clone(), addresses: doors.addresses() }
+        let listeners = parts.plan.listeners.iter().zip(&parts.services).map(|(plan, service)| {
+            (section(plan), Arc::clone(&plan.name), Arc::clone(service.door.places()))
+        });
+        Shown {
+            upstreams: parts.upstreams.clone(),
+            addresses: doors.addresses(),
+            listeners: listeners.collect(),
+        }
     }
 }
 

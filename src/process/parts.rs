@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::memory::Budget;
@@ -34,9 +35,27 @@ pub(super) struct Shared {
     pub(super) memory: Arc<Budget>,
     /// Whose log files are that are made.
     pub(super) owner: Option<Owner>,
+    /// Whether the whole process is on its way out.
+    pub(super) is_draining: Arc<AtomicBool>,
 }
 
 impl Shared {
+    pub(super) fn new(
+        descriptors: u64,
+        pasts: Arc<[UpstreamPast]>,
+        owner: Option<Owner>,
+    ) -> Shared {
+        Shared {
+            descriptors,
+            tally: Arc::default(),
+            places: Places::new(None),
+            pasts,
+            memory: Arc::default(),
+            owner,
+            is_draining: Arc::default(),
+        }
+    }
+
     fn past(&self, upstream: &str) -> Option<&UpstreamPast> {
         self.pasts.iter().find(|past| past.name == upstream)
     }

@@ -2,7 +2,6 @@
 //! finishes what could not go. Whatever fails before that, it accepts again and goes on.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 use rustix::process::Signal;
@@ -84,24 +83,22 @@ impl Control {
         let connections = done.connections;
         tracing::info!(pid, connections, left, "upgrade: handed over; what is left ends here");
         // What came meanwhile is for the one that serves.
-        let (reloads, others): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.postponed)
-            .into_iter()
-            .partition(|order| matches!(order, Order::Reload(..)));
-        self.postponed = others;
-        if !reloads.is_empty() {
-            giving.signal(Signal::HUP);
-        }
-        for order in reloads {
-            if let Order::Reload(_, answer) = order {
-                let _ = answer.send(Err(ReloadError::HandedOver));
-            }
-        }
+        self.successor = giving.process();
         if is_to_stop {
             tracing::info!(pid, "upgrade: it was to stop meanwhile, and so is told to");
             giving.signal(Signal::TERM);
         }
         giving.let_go();
         (done, giving)
+    }
+
+    /// Why a reload has changed nothing here; the process that serves instead is told to read its config.
+    pub(super) fn not_reloaded(&self) -> ReloadError {
+        let Some(successor) = self.successor else { return ReloadError::Stopping };
+        match rustix::process::kill_process(successor, Signal::HUP) {
+            Ok(()) => ReloadError::HandedOver,
+            Err(_) => ReloadError::Stopping,
+        }
     }
 
     fn accept_again(&mut self, workers: &Workers) {

@@ -66,6 +66,10 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("log.format", old.log.format != new.log.format),
         ("log.file", old.log.file != new.log.file),
     ];
+    let admin = [
+        ("admin.listen", old.admin.listen != new.admin.listen),
+        ("admin.ready", old.admin.ready != new.admin.ready),
+    ];
     let (old, new) = (&old.process, &new.process);
     let process = [
         ("process.workers", old.workers != new.workers),
@@ -81,6 +85,7 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     process
         .into_iter()
         .chain(logs)
+        .chain(admin)
         .filter(|(_, differs)| *differs)
         .map(|(key, _)| key.to_owned())
         .collect()

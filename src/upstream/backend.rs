@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::cookie::Identity;
 use super::handed::StandingPast;
 use super::outliers::Answers;
-use super::{Entry, EntryPlace, Upstream};
+use super::{Entry, EntryPlace, Said, Upstream, Word};
 use crate::observe::counts::BackendCounts;
 
 /// How long a latency peak takes to fade to a third: long enough to matter to the next connections, short
@@ -52,7 +52,12 @@ pub(crate) struct Backend {
     pub(crate) name: Arc<str>,
     /// What HTTP may call it by: its name in the config, or its address, with its port.
     pub(crate) authority: Box<str>,
+    /// The one that counts: what is drained or down by an operator's word has none.
     pub(crate) weight: u32,
+    /// The one in the config.
+    configured: u32,
+    /// What an operator has said of it.
+    pub(crate) word: Word,
     pub(crate) backup: bool,
     /// What stands for it in a sticky cookie.
     pub(crate) identity: Option<Identity>,
@@ -123,6 +128,7 @@ impl Backend {
     pub(super) fn new(
         address: BackendAddress,
         entry: &Entry,
+        word: Word,
         (standing, channel): (Arc<Standing>, Arc<Channel>),
         of: &Upstream,
     ) -> Backend {
@@ -133,7 +139,12 @@ impl Backend {
             answers: Answers::new(&of.rules.outliers),
             name,
             address,
-            weight: entry.weight,
+            weight: match word.said {
+                Some(Said::Drained | Said::Down) => 0,
+                Some(Said::Ready) | None => word.weight.unwrap_or(entry.weight),
+            },
+            configured: entry.weight,
+            word,
             backup: entry.backup,
             connections_max: entry.connections_max.unwrap_or(u32::MAX),
             standing,
@@ -182,7 +193,7 @@ impl Backend {
         }
     }
 
-    pub(super) fn open(&self) -> u32 {
+    pub(crate) fn open(&self) -> u32 {
         self.standing.open.load(Relaxed)
     }
 
@@ -256,19 +267,26 @@ impl Backend {
         suspect && connected > since && connected + INSTANT_RESET.as_millis() as u64 <= now
     }
 
-    /// Whether it has the weight, the role and the limit of this entry.
-    pub(super) fn serves_as(&self, entry: &Entry) -> bool {
-        self.weight == entry.weight
+    /// Whether it has the weight, the role and the limit of this entry, and what was said of it is this.
+    pub(super) fn serves_as(&self, entry: &Entry, word: Word) -> bool {
+        self.configured == entry.weight
+            && self.word == word
             && self.backup == entry.backup
             && self.connections_max == entry.connections_max.unwrap_or(u32::MAX)
+    }
+
+    /// Whether who has a session with it may go on with that, though it has no weight.
+    pub(super) fn takes_sessions(&self) -> bool {
+        self.word.said != Some(Said::Down) && self.verdict().usable()
     }
 
     pub(super) fn verdict(&self) -> MutexGuard<'_, Verdict> {
         self.standing.verdict.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn counts(&self, upstream: &str) -> BackendCounts {
+    pub(crate) fn counts(&self, upstream: &str) -> BackendCounts {
         let state = match self.verdict().state() {
+            _ if self.word.said == Some(Said::Down) => "down",
             _ if self.weight == 0 => "drained",
             State::Healthy => "healthy",
             State::Unhealthy => "unhealthy",
@@ -277,8 +295,9 @@ impl Backend {
         BackendCounts {
             upstream: upstream.to_owned(),
             address: self.name.to_string(),
-            weight: self.weight,
+            weight: self.word.weight.unwrap_or(self.configured),
             state,
+            said: Some(self.word.to_string()).filter(|said| !said.is_empty()),
             open: self.open(),
             connections: self.standing.connections.load(Relaxed),
             failures: self.standing.failures.load(Relaxed),

@@ -9,6 +9,7 @@ use evenkeel_balance::health::{Verdict, VerdictParts};
 use serde::{Deserialize, Serialize};
 
 use super::backend::Standing;
+use super::word::{Word, Words};
 use super::{Backend, BackendAddress, Channel, Entry, EntryPlace, InFlight, Rules, Upstream};
 
 /// What another process is told of an upstream, or of a part of its backends. Versions before and after this one read it: what
@@ -23,6 +24,8 @@ pub(crate) struct UpstreamPast {
     pub(crate) backends: Vec<(BackendAddress, StandingPast)>,
     /// What names stood for.
     found: Vec<FoundPast>,
+    /// What operators have said.
+    words: Words,
 }
 
 /// What a name stood for.
@@ -91,6 +94,10 @@ impl UpstreamPast {
         backends.chunks(most).map(part).collect()
     }
 
+    pub(super) fn words(&self) -> Words {
+        self.words.clone()
+    }
+
     pub(super) fn ticket(&self) -> u64 {
         self.ticket
     }
@@ -129,6 +136,7 @@ impl Upstream {
             ticket: self.lasting.ticket.load(Relaxed),
             backends: backends.collect(),
             found,
+            words: self.said(),
         }
     }
 
@@ -154,7 +162,8 @@ impl Upstream {
         let place = EntryPlace::At(address.clone());
         let entry = Entry { place, weight: 0, backup: false, connections_max: None };
         let way: Arc<Channel> = Arc::default();
-        Arc::new(Backend::new(address.clone(), &entry, (standing, way), self))
+        let word = Word::default();
+        Arc::new(Backend::new(address.clone(), &entry, word, (standing, way), self))
     }
 
     /// One that is not in the config any more, for connections that began when it was; only its name matters.

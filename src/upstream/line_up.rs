@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_balance::{Algorithm, Ask, Loads, Table};
+use evenkeel_balance::{Algorithm, Ask, Loads, Member, Table};
 use tokio::time::Instant;
 
 use super::Backend;
@@ -100,6 +100,20 @@ impl LineUp {
         let ask = Ask { tried, ..Ask::default() };
         if tables.pick(&anybody, &ask).is_some() { NoPick::AllFull } else { NoPick::NobodyLeft }
     }
+}
+
+/// The usable backends without weight, which only sessions lead to.
+pub(super) fn drained(backends: &[Arc<Backend>]) -> Vec<Member> {
+    let all = backends.iter().enumerate();
+    let chosen = all.filter(|(_, backend)| backend.weight == 0 && backend.identity.is_some());
+    let chosen = chosen.filter(|(_, backend)| backend.takes_sessions());
+    let member = |index| Member { index: index as u32, name: String::new(), weight: 1 };
+    chosen.map(|(index, _)| member(index)).collect()
+}
+
+pub(super) fn by_identity(backends: &[Arc<Backend>]) -> HashMap<Identity, u32> {
+    let all = backends.iter().enumerate();
+    all.filter_map(|(index, backend)| Some((backend.identity?, index as u32))).collect()
 }
 
 /// Spreads consecutive tickets over all 64 bits (splitmix64: Steele, Lea, Flood, OOPSLA 2014).

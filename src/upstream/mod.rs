@@ -16,9 +16,9 @@ mod roster;
 mod succession;
 #[cfg(test)]
 mod tests;
+mod word;
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -37,10 +37,11 @@ use h2::H2;
 pub(crate) use handed::UpstreamPast;
 use introduce::SendProxy;
 pub(crate) use key::KeyPart;
-use line_up::{LineUp, NoPick, OpenConnections, seed};
+use line_up::{LineUp, NoPick, OpenConnections, by_identity, drained, seed};
 use outliers::OutlierRules;
 use queue::Queue;
 use roster::{Roster, at_once};
+pub(crate) use word::{Said, Saying, Unsaid, Word, Words};
 
 use crate::observe::counts::BackendCounts;
 use crate::socket::SocketOptions;
@@ -117,6 +118,8 @@ struct Lasting {
     /// Open connections over all backends, for bounded load.
     open: AtomicU64,
     queue: Queue,
+    /// What an operator has said of its backends.
+    words: Mutex<Words>,
     started: Instant,
     /// When a lack of our own was last complained of, in seconds of the clock plus one.
     complained: AtomicU64,
@@ -154,6 +157,7 @@ impl Upstream {
             source_turn: AtomicUsize::new(0),
             open: AtomicU64::new(0),
             queue: Queue::default(),
+            words: Mutex::new(past.map(UpstreamPast::words).unwrap_or_default()),
             started: past.and_then(UpstreamPast::began).unwrap_or_else(Instant::now),
             complained: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
@@ -465,23 +469,13 @@ impl Upstream {
         line_up.backends.iter().map(|backend| backend.counts(&self.rules.name)).collect()
     }
 
+    fn words(&self) -> MutexGuard<'_, Words> {
+        self.lasting.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn roster(&self) -> MutexGuard<'_, Roster> {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The usable backends without weight, which only sessions lead to.
-fn drained(backends: &[Arc<Backend>]) -> Vec<Member> {
-    let all = backends.iter().enumerate();
-    let chosen = all.filter(|(_, backend)| backend.weight == 0 && backend.identity.is_some());
-    let chosen = chosen.filter(|(_, backend)| backend.verdict().usable());
-    let member = |index| Member { index: index as u32, name: String::new(), weight: 1 };
-    chosen.map(|(index, _)| member(index)).collect()
-}
-
-fn by_identity(backends: &[Arc<Backend>]) -> HashMap<Identity, u32> {
-    let all = backends.iter().enumerate();
-    all.filter_map(|(index, backend)| Some((backend.identity?, index as u32))).collect()
 }
 
 fn is_ejected(verdict: &Verdict) -> bool {

@@ -79,21 +79,24 @@ impl Upstream {
     pub(super) fn assemble(&self, roster: &mut Roster) -> Vec<Arc<Backend>> {
         let old = self.line_up.load();
         let known = roster.known(&old.backends);
+        let words = self.said();
         let mut seen = HashSet::new();
         let mut backends = Vec::new();
         for (entry, addresses) in self.rules.entries.iter().zip(&roster.found) {
             for address in
                 addresses.iter().flatten().filter(|address| seen.insert((*address).clone()))
             {
+                let word = words.of(address);
                 let fresh = |standing, channel| {
-                    Arc::new(Backend::new(address.clone(), entry, (standing, channel), self))
+                    let known = (standing, channel);
+                    Arc::new(Backend::new(address.clone(), entry, word, known, self))
                 };
                 let verdict = match known.get(address) {
-                    Some(Known { role: Some(backend), .. }) if backend.serves_as(entry) => {
+                    Some(Known { role: Some(backend), .. }) if backend.serves_as(entry, word) => {
                         backends.push(Arc::clone(backend));
                         continue;
                     }
-                    // In a new config, or as a name now stands for the address of another entry, it has another role.
+                    // In a new config, by an operator's word, or as a name now stands for the address of another entry, it has another role.
                     Some(Known { standing, channel, .. }) => {
                         backends.push(fresh(Arc::clone(standing), Arc::clone(channel)));
                         continue;

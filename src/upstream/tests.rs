@@ -10,12 +10,12 @@ use evenkeel_balance::{Algorithm, health as verdict};
 use super::{Affinity, BackendAddress, Entry, EntryPlace, KeyPart, OutlierRules, Rules, Upstream};
 use crate::socket::SocketOptions;
 
-fn named(host: &str, backup: bool) -> Entry {
+pub(super) fn named(host: &str, backup: bool) -> Entry {
     let place = EntryPlace::Named { host: host.into(), port: 5432 };
     Entry { place, weight: 1, backup, connections_max: None }
 }
 
-fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
+pub(super) fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
     let rules = Rules {
         response_timeout: Duration::from_secs(60),
         keep_alive: None,
@@ -50,18 +50,18 @@ fn upstream(entries: Vec<Entry>) -> Arc<Upstream> {
     Upstream::new(rules, None, None).unwrap()
 }
 
-fn address(last: u8) -> SocketAddr {
+pub(super) fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, last], 5432))
 }
 
-fn resolve(upstream: &Arc<Upstream>, answers: &[&[u8]]) {
+pub(super) fn resolve(upstream: &Arc<Upstream>, answers: &[&[u8]]) {
     for (entry, lasts) in answers.iter().enumerate() {
         upstream.set_addresses(entry, lasts.iter().copied().map(address).collect());
     }
     upstream.line_up_anew();
 }
 
-fn picked(upstream: &Arc<Upstream>) -> String {
+pub(super) fn picked(upstream: &Arc<Upstream>) -> String {
     upstream.pick(Affinity::default(), &[]).unwrap().backend.name.to_string()
 }
 

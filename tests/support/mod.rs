@@ -1,6 +1,7 @@
 //! What the promises need to be tried: a proxy in this process or as the real binary, and backends that behave well or badly.
 //! Everything listens on ports the kernel chose, and everything waits for a condition with a deadline, never for a time.
 
+pub(crate) mod admin;
 pub(crate) mod attacked;
 pub(crate) mod authority;
 pub(crate) mod backend;

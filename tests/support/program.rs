@@ -104,6 +104,8 @@ impl Program {
     /// Starts any command line of ours and gathers what it prints.
     pub(crate) fn spawn(mut command: Command, folder: TempDir) -> Program {
         command.env_remove("EVENKEEL_LOG");
+        // Its admin socket is in its own folder, and so is gone with it.
+        command.env("RUNTIME_DIRECTORY", folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start the binary");
         let out = gather(child.stdout.take().expect("a pipe"));
@@ -259,6 +261,15 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Those that have taken over and were not followed, if they are still what they were.
+        for pid in self.handed_over() {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let is_ours =
+                String::from_utf8_lossy(&line).contains(&*self.folder.path().to_string_lossy());
+            if let (true, Some(pid)) = (is_ours, Pid::from_raw(pid as i32)) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
     }
 }
 
@@ -268,6 +279,7 @@ pub(crate) fn once(arguments: &[&str], folder: &Path) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env_remove("EVENKEEL_LOG")
+        .env("RUNTIME_DIRECTORY", folder)
         .stdin(Stdio::null())
         .output()
         .expect("start the binary")

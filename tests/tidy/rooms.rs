@@ -61,8 +61,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("admin", &["config", "listen", "observe", "process", "socket", "upstream"]),
     ("lib", &["config", "observe", "plan", "process"]),
-    ("cli", &["config", "lib", "observe", "plan", "process", "upstream"]),
+    ("cli", &["admin", "config", "lib", "observe", "plan", "process", "upstream"]),
     ("main", &["cli", "lib"]),
 ];
 

@@ -292,6 +292,13 @@ impl Verdict {
         })
     }
 
+    /// Takes note that it is put back to work by hand, after it was taken out so: it begins with a slow start.
+    pub fn put_back(&mut self, now: Duration) {
+        if self.usable() {
+            self.come_back(now);
+        }
+    }
+
     /// Whether it may be picked.
     pub fn usable(&self) -> bool {
         self.healthy && self.ejected_until.is_none()

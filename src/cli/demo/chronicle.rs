@@ -172,6 +172,7 @@ mod tests {
             address: "a".into(),
             weight: 1,
             state,
+            said: None,
             open: 0,
             connections,
             failures: 0,

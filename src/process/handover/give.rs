@@ -3,13 +3,13 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -115,20 +115,7 @@ pub(in crate::process) async fn begin(
     }
     let not_started = |error| HandoverError::NotStarted(successor.program.clone(), error);
     let (ours, theirs) = pair().map_err(not_started)?;
-    let mut command = Command::new(&successor.program);
-    successor.folder.iter().for_each(|folder| {
-        command.current_dir(folder);
-    });
-    let child = command
-        .args(&successor.arguments)
-        .stdin(Stdio::from(theirs))
-        // They are for this process alone: the sockets that it was given are handed over, and whoever is watched is another.
-        .env_remove("LISTEN_PID")
-        .env_remove("LISTEN_FDS")
-        .env_remove("LISTEN_FDNAMES")
-        .env_remove("WATCHDOG_PID")
-        .spawn()
-        .map_err(not_started)?;
+    let child = start(successor, theirs).map_err(not_started)?;
     let channel = Channel::new(ours).map_err(not_started)?;
     let mut giving = Giving { channel, child: Some(child), attempt, given: 0 };
     // Who does not listen must not hold this up for ever.
@@ -142,6 +129,23 @@ pub(in crate::process) async fn begin(
         Word::Refused { why } => Err(HandoverError::Refused(why)),
         other => Err(unexpected("make ready", &other)),
     }
+}
+
+/// Starts the program with its end of the line; when this returns, nobody else has that.
+fn start(successor: &Successor, line: OwnedFd) -> io::Result<Child> {
+    let mut command = Command::new(&successor.program);
+    if let Some(folder) = &successor.folder {
+        command.current_dir(folder);
+    }
+    command
+        .args(&successor.arguments)
+        .stdin(Stdio::from(line))
+        // They are for this process alone: the sockets that it was given are handed over, and whoever is watched is another.
+        .env_remove("LISTEN_PID")
+        .env_remove("LISTEN_FDS")
+        .env_remove("LISTEN_FDNAMES")
+        .env_remove("WATCHDOG_PID")
+        .spawn()
 }
 
 fn unexpected(step: &'static str, word: &Word) -> HandoverError {
@@ -353,15 +357,19 @@ impl Giving {
 
     /// Sends it a signal.
     pub(in crate::process) fn signal(&self, signal: Signal) {
-        if let Some(child) = &self.child {
-            let pid = rustix::process::Pid::from_child(child);
-            let _ = rustix::process::kill_process(pid, signal);
+        if let Some(process) = self.process() {
+            let _ = rustix::process::kill_process(process, signal);
         }
     }
 
     /// Whether the new process still runs.
     pub(in crate::process) fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// It, while it is not on its own.
+    pub(in crate::process) fn process(&self) -> Option<Pid> {
+        self.child.as_ref().map(Pid::from_child)
     }
 
     /// Its number; 0 once it is on its own.

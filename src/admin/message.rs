@@ -1,0 +1,243 @@
+//! What is said over the admin socket, as JSON: orders and answers, for the server here and the commands alike. Names of fields
+//! are a promise to scripts; fields of answers may be added, and readers must not mind. A field of an order that is not known is
+//! refused: an order must never do more than was meant.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Problems;
+use crate::observe::counts::BackendCounts;
+use crate::process::{Comparison, NotSaid};
+
+/// `POST /v1/reload`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ReloadOrder {
+    /// Change nothing, only say what would change.
+    pub(crate) dry_run: bool,
+    /// Go back after so many milliseconds, unless it is confirmed.
+    pub(crate) confirm_within_ms: Option<u64>,
+    /// Whether problems are to be drawn in colour.
+    pub(crate) color: bool,
+}
+
+/// `POST /v1/diff`: what would this config change?
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct DiffOrder {
+    /// A whole config in TOML, its paths absolute.
+    pub(crate) config: String,
+}
+
+/// `POST /v1/drain`, `/v1/ready`, `/v1/down`, `/v1/weight`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct BackendOrder {
+    /// Whose backends.
+    pub(crate) upstream: Option<String>,
+    /// Its address, or its name in the config; absent, all of the upstream.
+    pub(crate) backend: Option<String>,
+    /// For `/v1/weight`; absent, the one of the config.
+    pub(crate) weight: Option<u32>,
+    /// For `/v1/drain`, in place of an upstream: the whole process.
+    pub(crate) all: bool,
+}
+
+/// What a reload has changed, or would.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Outcome {
+    /// A line each.
+    pub(crate) changes: Vec<String>,
+    /// Keys of them that take effect with the next start only.
+    pub(crate) after_restart: Vec<String>,
+    pub(crate) touched: Vec<TouchedRow>,
+    /// What operators have said of backends, and what becomes of it; a line each.
+    pub(crate) operator: Vec<String>,
+    /// What is questionable in the file.
+    pub(crate) warnings: Vec<serde_json::Value>,
+    /// The same, drawn for people.
+    pub(crate) drawn: String,
+    /// It goes back by itself after so many milliseconds.
+    pub(crate) confirm_within_ms: Option<u64>,
+    /// The process that was asked; none, if only files were compared.
+    pub(crate) pid: Option<u32>,
+}
+
+/// What came of `POST /v1/upgrade`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Upgraded {
+    /// The process that serves now.
+    pub(crate) pid: u32,
+    /// Open connections that go on there.
+    pub(crate) handed_over: u64,
+    /// Those that the process before finishes, and ends with.
+    pub(crate) left: u64,
+}
+
+/// Open connections that are touched.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TouchedRow {
+    /// `tcp.NAME`, `http.NAME` or `UPSTREAM/BACKEND`.
+    pub(crate) of: String,
+    /// `changed` or `removed`.
+    pub(crate) how: String,
+    pub(crate) open: u32,
+    /// What each of them does then, in words.
+    pub(crate) then: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) uptime_ms: u64,
+    pub(crate) draining: bool,
+    /// A config waits to be confirmed, for so many milliseconds more.
+    pub(crate) confirm_within_ms: Option<u64>,
+    /// Connections of clients.
+    pub(crate) open: u64,
+    pub(crate) accepted: u64,
+    pub(crate) listeners: Vec<ListenerRow>,
+    pub(crate) backends: Vec<BackendRow>,
+}
+
+/// One listener.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ListenerRow {
+    /// `tcp.NAME` or `http.NAME`.
+    pub(crate) name: String,
+    pub(crate) addresses: Vec<String>,
+    pub(crate) open: u32,
+}
+
+/// One backend.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct BackendRow {
+    pub(crate) upstream: String,
+    pub(crate) backend: String,
+    pub(crate) state: String,
+    /// What an operator has said of it.
+    pub(crate) operator: Option<String>,
+    pub(crate) weight: u32,
+    pub(crate) open: u32,
+    pub(crate) connections: u64,
+    pub(crate) failures: u64,
+    pub(crate) requests: u64,
+}
+
+/// The backends that an order was for, as they are now.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Backends {
+    pub(crate) backends: Vec<BackendRow>,
+}
+
+/// Why an order was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// The order itself is wrong.
+    Order,
+    /// The config has errors.
+    Config,
+    /// It could not be put into force: an address is in use, a file cannot be opened.
+    Start,
+    /// There is nothing of that name.
+    Unknown,
+    /// Not now.
+    Refused,
+    /// Another process has taken over.
+    Elsewhere,
+}
+
+/// An order that was refused. Nothing has changed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    pub(crate) kind: Kind,
+    pub(crate) error: String,
+    /// What is wrong with a config, as `check --json` says it.
+    #[serde(default)]
+    pub(crate) problems: Vec<serde_json::Value>,
+}
+
+impl Refusal {
+    pub(crate) fn new(kind: Kind, error: impl Into<String>) -> Refusal {
+        Refusal { kind, error: error.into(), problems: Vec::new() }
+    }
+
+    pub(crate) fn stopping() -> Refusal {
+        Refusal::new(Kind::Refused, "it is stopping")
+    }
+
+    /// Of a config, drawn as `check` does.
+    pub(crate) fn of_config(problems: &Problems, color: bool) -> Refusal {
+        let error = problems.render(color).trim_end().to_owned();
+        Refusal { problems: listed(problems), ..Refusal::new(Kind::Config, error) }
+    }
+
+    /// Of an order that names what is not there.
+    pub(super) fn not_said(not_said: &NotSaid, upstream: &str, backend: Option<&str>) -> Refusal {
+        let unknown = |error: String| Refusal::new(Kind::Unknown, error);
+        match not_said {
+            NotSaid::NoUpstream(known) => {
+                unknown(format!("there is no upstream \"{upstream}\"; there is {}", list(known)))
+            }
+            NotSaid::NoBackend(known) => {
+                let backend = backend.unwrap_or_default();
+                let known = list(known);
+                unknown(format!("{upstream} has no backend \"{backend}\"; there is {known}"))
+            }
+            NotSaid::TooMuch => {
+                let error = "too much was said of its backends; say `ready` of those that are gone";
+                Refusal::new(Kind::Refused, error)
+            }
+            NotSaid::Stopped => Refusal::stopping(),
+        }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn listed(problems: &Problems) -> Vec<serde_json::Value> {
+    problems.iter().filter_map(|problem| serde_json::to_value(problem).ok()).collect()
+}
+
+impl Outcome {
+    /// What a config changes that has these warnings.
+    pub(crate) fn of(comparison: Comparison, warnings: &Problems, color: bool) -> Outcome {
+        let touched = comparison.touched.into_iter().map(|touched| TouchedRow {
+            of: touched.of,
+            how: touched.how.to_owned(),
+            open: touched.open,
+            then: touched.then,
+        });
+        Outcome {
+            changes: comparison.changes,
+            after_restart: comparison.after_restart,
+            touched: touched.collect(),
+            operator: comparison.words,
+            warnings: listed(warnings),
+            drawn: warnings.render(color).trim_end().to_owned(),
+            confirm_within_ms: None,
+            pid: Some(std::process::id()),
+        }
+    }
+}
+
+impl From<BackendCounts> for BackendRow {
+    fn from(counts: BackendCounts) -> BackendRow {
+        BackendRow {
+            upstream: counts.upstream,
+            backend: counts.address,
+            state: counts.state.to_owned(),
+            operator: counts.said,
+            weight: counts.weight,
+            open: counts.open,
+            connections: counts.connections,
+            failures: counts.failures,
+            requests: counts.requests,
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Serves the admin socket and the ready listener, on one thread with a loop of its own. Whoever is slow, sends too much or
+//! comes too often is refused or has to wait: nothing here may grow with what a client does.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::api::{Answer, Desk, Peer};
+use super::ready;
+
+/// Connections of operators at the same time; further ones wait in the kernel's queue.
+const OPERATORS_MAX: usize = 16;
+/// The same of those who ask whether it is ready.
+const ASKERS_MAX: usize = 64;
+/// Configs that are read at the same time, beside the loop.
+const READERS_MAX: usize = 2;
+/// The longest body: a whole config in TOML.
+const BODY_MAX: usize = 16 * 1024 * 1024;
+/// The longest head.
+const HEAD_MAX: usize = 16 * 1024;
+/// How long a head may take, and then a body.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// How long everything may take, with a reload that loads much, and an answer that is read slowly.
+const DONE_WITHIN: Duration = Duration::from_secs(120);
+/// The pause when accepting has failed, for lack of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What it runs on.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(READERS_MAX).build()
+}
+
+/// Serves until it is told to stop.
+pub(super) fn run(
+    runtime: Runtime,
+    socket: Option<std::os::unix::net::UnixListener>,
+    ready: Vec<std::net::TcpListener>,
+    desk: &Arc<Desk>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let served: io::Result<()> = runtime.block_on(async {
+        if let Some(socket) = socket {
+            let socket = tokio::net::UnixListener::from_std(socket)?;
+            tokio::spawn(operators(socket, Arc::clone(desk)));
+        }
+        let places = Arc::new(Semaphore::new(ASKERS_MAX));
+        for listener in ready {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            tokio::spawn(askers(listener, Arc::clone(desk), Arc::clone(&places)));
+        }
+        let _ = stopped.await;
+        Ok(())
+    });
+    if let Err(error) = served {
+        tracing::warn!("nobody can speak to this process: {error}");
+    }
+    // Whatever a config is read from may not answer; that must not hold up a stop.
+    runtime.shutdown_background();
+}
+
+async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
+    let places = Arc::new(Semaphore::new(OPERATORS_MAX));
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let Ok((stream, _)) = socket.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let peer = Peer::of(&stream);
+        let desk = Arc::clone(&desk);
+        one(stream, place, move |request| {
+            let desk = Arc::clone(&desk);
+            async move {
+                let (head, body) = request.into_parts();
+                match whole(body).await {
+                    Ok(body) => desk.answer(&head.method, head.uri.path(), &body, peer).await,
+                    Err(refusal) => refusal,
+                }
+            }
+        });
+    }
+}
+
+async fn askers(listener: tokio::net::TcpListener, desk: Arc<Desk>, places: Arc<Semaphore>) {
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let desk = Arc::clone(&desk);
+        one(stream, place, move |request| {
+            let answer = ready::answer(request.method(), request.uri().path(), &desk.remote);
+            std::future::ready(answer)
+        });
+    }
+}
+
+/// Serves one request of a connection.
+fn one<F>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    place: OwnedSemaphorePermit,
+    answer: impl Fn(Request<Incoming>) -> F + Send + 'static,
+) where
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = answer(request);
+        async move { Ok::<Response<_>, Infallible>(answer.await.into_response()) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_WITHIN)
+        .max_buf_size(HEAD_MAX)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::spawn(async move {
+        // Whoever has left or sent nonsense has got an answer, or needs none.
+        let _ = tokio::time::timeout(DONE_WITHIN, connection).await;
+        drop(place);
+    });
+}
+
+/// The body of a request, unless it is too long or comes too slowly.
+async fn whole(body: Incoming) -> Result<Vec<u8>, Answer> {
+    if body.size_hint().lower() > BODY_MAX as u64 {
+        return Err(Answer::too_long());
+    }
+    match tokio::time::timeout(READ_WITHIN, Limited::new(body, BODY_MAX).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Answer::too_long()),
+        Ok(Err(_)) => Err(Answer::not_read()),
+        Err(_) => Err(Answer::too_slow()),
+    }
+}

@@ -1,0 +1,29 @@
+//! What `[admin]` must hold beyond its single values: paths that the kernel takes, and an address that nothing else has.
+
+use super::{Address, Complaints, Config, claims};
+use crate::config::AdminListen;
+
+pub(super) fn admin(config: &Config, complaints: &mut Complaints) {
+    complaints.below(&["admin"], |complaints| {
+        let socket = match &config.admin.listen {
+            Some(AdminListen::Unix(path)) => Some(Address::Unix(path.clone())),
+            Some(AdminListen::Off) | None => None,
+        };
+        if let Some(socket) = &socket {
+            complaints.socket_path(&["listen"], socket);
+        }
+        if let Some(Address::Unix(_)) = &config.admin.ready {
+            let message = "`ready` is for those who ask over a network";
+            complaints.error(&["ready"], message, "write an address, as \"127.0.0.1:9901\"");
+        }
+        let listen = config.tcp.values().flat_map(|listener| &listener.listen);
+        let listen = listen.chain(config.http.values().flat_map(|listener| &listener.listen));
+        let taken: Vec<_> = listen.flat_map(claims).collect();
+        for (key, own) in [("listen", &socket), ("ready", &config.admin.ready)] {
+            if own.iter().flat_map(claims).any(|claim| taken.contains(&claim)) {
+                let message = "a listener has this address";
+                complaints.error(&[key], message, "let one of them listen elsewhere");
+            }
+        }
+    });
+}
