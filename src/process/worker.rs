@@ -457,6 +457,8 @@ impl Worker {
         let mut idle: Vec<_> = all.into_iter().filter(is_idle).collect();
         idle.sort_by_key(|cut| cut.had_turn());
         idle.iter().take(share).for_each(|cut| cut.make_room(must_be));
+        // What has ended since the last time; an allocator that keeps it would have us refuse clients for nothing.
+        evenkeel_sys::give_memory_back();
     }
 
     fn each_cut(&self) -> Vec<Rc<Cut>> {
