@@ -8,6 +8,16 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 /// As it was when the process began.
 static BEFORE: OnceLock<Option<u64>> = OnceLock::new();
 
+/// The limit that a process began with which this one takes over from, and whose programs get it too.
+pub(crate) fn began_with(limit: Option<u64>) {
+    BEFORE.get_or_init(|| limit);
+}
+
+/// The soft limit that this process began with; none if there was none.
+pub(crate) fn before() -> Option<u64> {
+    *BEFORE.get_or_init(|| getrlimit(Resource::Nofile).current)
+}
+
 /// Raises the soft limit to the hard one; the limit in force.
 pub(crate) fn raise() -> u64 {
     let limit = getrlimit(Resource::Nofile);

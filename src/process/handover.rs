@@ -44,6 +44,9 @@ enum Word {
         version: u32,
         #[serde(default)]
         program: String,
+        /// The soft limit of descriptors before it was raised.
+        #[serde(default)]
+        descriptors: Option<u64>,
     },
     /// Old: a listening socket, whose it is and as what it stands in the config.
     Listener {

@@ -210,7 +210,6 @@ fn begin(
     let rights = Rights::find(config)?;
     let pid_file = PidFile::find(config.process.pid_file.as_deref(), before.is_some());
     let pid_file = pid_file.map_err(system("pid file"))?;
-    let descriptors = descriptors::raise();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("start threads"))?;
     let mut before = before
@@ -219,7 +218,7 @@ fn begin(
         .map_err(system("take over"))?;
     let (listeners, pasts) = before.as_mut().map_or((passed, Vec::new()), Legacy::take);
     let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
-    let owner = rights.owner();
+    let (descriptors, owner) = (descriptors::raise(), rights.owner());
     let shared = Shared::new(descriptors, pasts.into(), owner);
     let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
     let mut parts = Parts::make(config.clone(), &shared, None)?;

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::channel::{Channel, pair};
 use super::{ANSWER_WITHIN, BACKENDS_AT_A_TIME, BATCH, PIECE, READY_WITHIN, VERSION, Word};
 use crate::connection::Parcel;
+use crate::descriptors;
 use crate::process::control::Workers;
 use crate::process::doors::Doors;
 use crate::process::worker::Parking;
@@ -161,7 +162,8 @@ impl Giving {
     ) -> Result<(), HandoverError> {
         const STEP: &str = "listen";
         let program = concat!("evenkeel ", env!("CARGO_PKG_VERSION")).to_owned();
-        self.say(STEP, &Word::Hello { version: VERSION, program }).await?;
+        let descriptors = descriptors::before();
+        self.say(STEP, &Word::Hello { version: VERSION, program, descriptors }).await?;
         for (section, wanted, is_lent, fd) in doors.sockets() {
             let (section, wanted) = (section.to_owned(), wanted.to_string());
             let word = Word::Listener { section, wanted, is_lent };

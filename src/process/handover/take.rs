@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::channel::{Channel, Heard};
 use super::{READY_WITHIN, VERSION, Word};
 use crate::connection::{Adopted, Handed};
+use crate::descriptors;
 use crate::process::control::Workers;
 use crate::process::doors::{Doors, Inherited};
 use crate::process::parts::{Parts, Shared};
@@ -65,6 +66,9 @@ impl Predecessor {
                     fd: fds.pop().ok_or_else(|| io::Error::other("a listener without a socket"))?,
                 }),
                 Word::Upstream(past) => legacy.note(past),
+                Word::Hello { descriptors: Some(limit), .. } => {
+                    descriptors::began_with(Some(limit));
+                }
                 Word::Prepare => return Ok(legacy),
                 _ => {}
             }
