@@ -75,15 +75,18 @@ fn what_an_operator_has_said_holds_in_the_new_process() {
 #[test]
 fn who_cannot_be_upgraded_says_why_and_goes_on() {
     let one = Backend::echo();
-    let program = Program::run_copy(&config(&[one.address], "", ""));
+    let mut program = Program::run_copy(&config(&[one.address], "", ""));
     program.replace_copy("#!/bin/sh\nexit 7\n");
     let said = refused(&program, &["upgrade"], 6);
     assert!(said.contains("the new process ended while it was to"), "{said}");
     assert!(said.contains("exit status: 7"), "{said}");
+    assert_eq!(status(&program)["pid"].as_u64(), Some(u64::from(program.pid())));
     told(&program, &["reload", "--confirm-within", "60s"]);
     let said = refused(&program, &["upgrade"], 6);
     assert!(said.contains("waits to be confirmed"), "{said}");
     assert_echo(connect(program.address("public")), b"still here");
+    program.signal(Signal::TERM);
+    assert_eq!(program.until_exit(Duration::from_secs(10)).code(), Some(0));
 }
 
 #[test]
@@ -160,22 +163,98 @@ fn the_service_manager_is_told_whom_to_watch_once_that_process_serves() {
     assert!(hear().contains(&format!("MAINPID={}\n", program.pid())));
 }
 
-#[test]
-fn a_process_that_has_given_up_rights_upgrades_with_what_it_has() {
+/// A copy of the config that only root can read, as keys are; and a process that has become somebody else.
+fn somebody_else(one: &Backend, more: &str) -> Option<Program> {
     // Only root can become somebody else.
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
-    let one = Backend::echo();
-    let own = "[process]\nuser = 54321\ngroup = 54321\n";
-    let mut program = Program::run(&config(&[one.address], "", own));
-    let open = connect(program.address("public"));
-    assert_echo(&open, b"before");
-    // The folder of the test is root's alone, as `/etc/evenkeel` might be: the config must be readable.
-    fs::set_permissions(program.folder(), PermissionsExt::from_mode(0o755)).expect("chmod");
-    program.upgrade();
-    assert_echo(&open, b"after");
+    rustix::process::geteuid().is_root().then(|| {
+        let own = format!("[process]\nuser = 54321\ngroup = 54321\n{more}");
+        let program = Program::run(&config(&[one.address], "", &own));
+        let file = program.folder().join("evenkeel.toml");
+        fs::set_permissions(file, PermissionsExt::from_mode(0o600)).expect("chmod");
+        program
+    })
+}
+
+fn user_of(program: &Program) -> String {
     let about = fs::read_to_string(format!("/proc/{}/status", program.pid())).expect("/proc");
     let uid = about.lines().find(|line| line.starts_with("Uid:")).expect("Uid");
-    assert_eq!(uid.split_whitespace().nth(1), Some("54321"), "{uid}");
+    uid.split_whitespace().nth(1).expect("a number").to_owned()
+}
+
+/// The processes that were started by this one, by name.
+fn started_by(program: &Program) -> Vec<(u32, String)> {
+    let all = fs::read_dir("/proc").expect("/proc").flatten();
+    let numbers = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let named = numbers.filter_map(|number| {
+        let about = fs::read_to_string(format!("/proc/{number}/status")).ok()?;
+        let is_its = about.contains(&format!("PPid:\t{}\n", program.pid()));
+        let name = fs::read_to_string(format!("/proc/{number}/comm")).ok()?;
+        is_its.then(|| (number, name.trim().to_owned()))
+    });
+    named.collect()
+}
+
+#[test]
+fn a_process_that_has_given_up_rights_is_followed_by_one_that_begins_with_them() {
+    let one = Backend::echo();
+    let Some(mut program) = somebody_else(&one, "") else { return };
+    let open = connect(program.address("public"));
+    assert_echo(&open, b"before");
+    // The running process cannot even read its config, and could not open this port.
+    let file = program.folder().join("evenkeel.toml");
+    let low = (500..1024).find(|port| std::net::TcpListener::bind(("127.0.0.77", *port)).is_ok());
+    let low = low.expect("a port for root");
+    let more = format!("[tcp.low]\nlisten = \"127.0.0.77:{low}\"\nupstream = \"app\"\n");
+    let text = fs::read_to_string(&file).expect("the config") + &more;
+    fs::write(&file, text).expect("write");
+    program.signal(Signal::HUP);
+    program.until_said("`evenkeel upgrade` begins so again");
+    for turn in 0..20_u8 {
+        program.upgrade();
+        assert_echo(&open, &[turn]);
+        assert_eq!(user_of(&program), "54321");
+    }
+    assert_echo(connect(SocketAddr::from(([127, 0, 0, 77], low))), b"low");
+    assert_eq!(one.accepted(), 2);
+    let left = started_by(&program);
+    assert_eq!(left.len(), 1, "one that keeps the rights, and nobody else: {left:?}");
+}
+
+#[test]
+fn who_keeps_the_rights_obeys_nobody_else_and_ends_with_its_process() {
+    let one = Backend::echo();
+    let Some(mut program) = somebody_else(&one, "") else { return };
+    let kept = started_by(&program);
+    let [(number, name)] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!(name, "ek-starter");
+    let process = Pid::from_raw(*number as i32).expect("a pid");
+    for signal in [Signal::HUP, Signal::USR1, Signal::USR2, Signal::TERM, Signal::INT] {
+        kill_process(process, signal).expect("kill");
+    }
+    let open = connect(program.address("public"));
+    assert_echo(&open, b"before");
+    program.upgrade();
+    assert_echo(&open, b"after");
+    let ended = || fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default().is_empty();
+    until("it has ended with its process", ended);
+    let kept = started_by(&program);
+    program.signal(Signal::KILL);
+    until("killed", || program.has_ended());
+    let [(number, _)] = &kept[..] else { panic!("{kept:?}") };
+    let ended = || fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default().is_empty();
+    until("the next one has ended too", ended);
+}
+
+#[test]
+fn a_new_process_that_fails_is_ended_by_whoever_has_the_right() {
+    let one = Backend::echo();
+    let Some(program) = somebody_else(&one, "") else { return };
+    let file = program.folder().join("evenkeel.toml");
+    let good = fs::read_to_string(&file).expect("the config");
+    fs::write(&file, "nonsense").expect("write");
+    let said = refused(&program, &["upgrade"], 6);
+    assert!(said.contains("the new process refuses"), "{said}");
+    fs::write(&file, good).expect("write");
+    assert_echo(connect(program.address("public")), b"still here");
+    until("nobody is left of it", || started_by(&program).len() == 1);
 }

@@ -77,6 +77,24 @@ pub(super) fn prepare(socket: &Path) -> io::Result<()> {
     if folder == in_temp() { is_own(folder) } else { Ok(()) }
 }
 
+/// Leaves the folders of sockets to whoever this process becomes, while it has the right to: the one that the service manager made
+/// for this service, and one that is made here. A folder that was there before stays whose it is.
+pub(crate) fn leave_to(user: u32, group: u32) {
+    let service = std::env::var_os("RUNTIME_DIRECTORY").filter(|value| !value.is_empty());
+    let folder = match &service {
+        Some(service) => {
+            PathBuf::from(service.to_string_lossy().split(':').next().unwrap_or_default())
+        }
+        None => PathBuf::from("/run/evenkeel"),
+    };
+    let is_made = DirBuilder::new().mode(0o700).create(&folder).is_ok();
+    if (is_made || service.is_some())
+        && let Err(error) = std::os::unix::fs::chown(&folder, Some(user), Some(group))
+    {
+        tracing::warn!("{} cannot be left to user {user}: {error}", folder.display());
+    }
+}
+
 /// Whether a socket may be trusted to be of whom it seems to be.
 pub(crate) fn is_trusted(socket: &Path) -> bool {
     socket.parent() != Some(&in_temp()) || is_own(&in_temp()).is_ok()

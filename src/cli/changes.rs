@@ -219,7 +219,8 @@ impl Changes {
             self.manager = None;
         }
         let Some(answer) = answer else { return };
-        self.owes_an_answer = true;
+        // Where it goes on, there is all the time to read it.
+        self.owes_an_answer = done.is_ok();
         let done = done.map_err(|error| Refusal::new(Kind::Refused, error.to_string()));
         let _ = answer.send(done.map(|done| Upgraded {
             pid: done.pid,

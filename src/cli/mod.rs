@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::process::{Successor, starter};
 use place::Place;
 
 /// Exit codes, the same for every command; documented in `--help` (see `EXIT_CODES`) and docs/commands.md.
@@ -157,6 +158,9 @@ enum Command {
     Schema,
     /// Print the version.
     Version,
+    /// Start the program in the place of a process that has given up its rights.
+    #[command(hide = true, name = starter::COMMAND)]
+    Starter(Starting),
 }
 
 /// Reads the command line and does what it says.
@@ -187,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Weight(arguments) => draining::weight(&arguments),
         Command::Packet(arguments) => packet::packet(arguments),
         Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Starter(starting) => starting.serve(),
         Command::Schema => {
             let schema = crate::Config::schema();
             say(&serde_json::to_string_pretty(&schema).unwrap_or_default());
@@ -198,6 +203,30 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(code)
+}
+
+/// What a starter starts.
+#[derive(Debug, clap::Args)]
+struct Starting {
+    program: PathBuf,
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    #[arg(last = true)]
+    arguments: Vec<std::ffi::OsString>,
+}
+
+impl Starting {
+    fn serve(self) -> u8 {
+        let Starting { program, folder, arguments } = self;
+        let successor = Successor { program, folder, arguments, starter: None };
+        match starter::serve(&successor) {
+            Ok(()) => exit::FINE,
+            Err(error) => {
+                complain(&format!("evenkeel: start what takes over: {error}"));
+                exit::NOT_STARTED
+            }
+        }
+    }
 }
 
 /// The `-c FILE` that several commands take.

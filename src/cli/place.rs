@@ -33,7 +33,8 @@ impl Place {
             None => std::env::current_exe()?,
         };
         let before = takes_over.then(Predecessor::at_stdin).transpose()?;
-        let successor = Successor { program, arguments: arguments(line), folder: None };
+        let successor =
+            Successor { program, arguments: arguments(line), folder: None, starter: None };
         Ok(Place { successor, before, passed: passed()? })
     }
 

@@ -11,8 +11,11 @@ use super::daemon::{self, Announcement};
 use super::place::Place;
 use super::reload::Source;
 use super::{ConfigFile, complain, exit, wants_color};
+use crate::admin;
 use crate::config::{self, Config, Loaded, LogFormat};
 use crate::observe::diagnostics::{self, Diagnostics};
+use crate::observe::log_file::Owner;
+use crate::process::starter::Starter;
 use crate::process::{Notify, log_owner, log_panics};
 use crate::{Proxy, Report, Running};
 
@@ -38,7 +41,8 @@ pub(super) fn run(arguments: &Arguments, mut place: Place) -> u8 {
         }
     };
     let is_daemon = arguments.daemon || loaded.config.process.daemon;
-    if is_daemon && !arguments.in_background {
+    // Who takes over begins where the one before is, also if it is to be a daemon from the next start on.
+    if is_daemon && !arguments.in_background && place.before.is_none() {
         return daemon::start(&place.successor.program);
     }
     warn(&loaded, is_daemon);
@@ -89,7 +93,7 @@ pub(super) fn serve(
         file: config.log.file.clone(),
         owner: log_owner(&config),
     };
-    let admin = config.admin.clone();
+    let (admin, becomes) = (config.admin.clone(), log_owner(&config));
     let names: Vec<String> = config.tcp.keys().chain(config.http.keys()).cloned().collect();
     let proxy = match Proxy::new(config) {
         Ok(proxy) => proxy,
@@ -100,7 +104,7 @@ pub(super) fn serve(
         }
     };
     log_panics();
-    let config = (source, admin);
+    let config = (source, admin, becomes);
     let started = start(proxy, settings, &names, config, (place, announcement));
     let (orders, running, changes, mut surroundings) = match started {
         Ok(started) => started,
@@ -130,14 +134,21 @@ fn start(
     proxy: Proxy,
     settings: diagnostics::Settings,
     names: &[String],
-    (source, admin): (Option<Source>, config::Admin),
-    (place, announcement): (Place, Option<Announcement>),
+    (source, settings_of_admin, becomes): (Option<Source>, config::Admin, Option<Owner>),
+    (mut place, announcement): (Place, Option<Announcement>),
 ) -> Result<(Orders, Running, Changes, Surroundings), Box<dyn std::error::Error>> {
     let mut diagnostics = Diagnostics::take(settings)?;
     // Before anybody can connect: a signal that nobody listens for yet would kill instead of drain.
     let orders = Orders::listen().map_err(|error| format!("signals: {error}"))?;
     // Before rights are given up: its socket may be out of reach then.
     let manager = Notify::from_environment().map(Arc::new);
+    if let Some((user, group)) = becomes {
+        admin::place::leave_to(user, group);
+        // While this process has the rights that it needs.
+        let starter = Starter::begin(&place.successor);
+        let starter = starter.map_err(|error| format!("keep rights for upgrades: {error}"))?;
+        place.successor.starter = Some(Arc::new(starter));
+    }
     let running = match &place.before {
         Some(before) => proxy.take_over(before)?,
         None => proxy.start_on(place.passed)?,
@@ -145,7 +156,7 @@ fn start(
     let takes_over = place.before.is_some();
     drop(place.before);
     diagnostics.begin().map_err(|error| format!("start threads: {error}"))?;
-    let mut changes = Changes::new(source, admin, place.successor, manager.clone());
+    let mut changes = Changes::new(source, settings_of_admin, place.successor, manager.clone());
     if !takes_over {
         changes.serve_operators(&running, false);
     }

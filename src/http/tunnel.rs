@@ -49,7 +49,8 @@ impl Session<'_> {
                     began_ago: Duration::ZERO,
                 };
                 let keep = self.site.rules.buffer_max;
-                let carrying = Carrying::tunnel(relay, place, times, keep, tunnelled);
+                let held = self.caller.place.take().map(|place| Box::new(place) as _);
+                let carrying = Carrying::tunnel(relay, place, (times, keep), tunnelled, held);
                 return Tunnel::Carrying(Box::new(carrying));
             }
             (client, backend, _) => {

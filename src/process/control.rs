@@ -161,6 +161,8 @@ impl Control {
                         }
                     }
                 }
+                // Nothing that is said here reaches the process that serves: whoever asks hears nothing, and so that this one ends.
+                Some(Order::Answer(_)) if self.successor.is_some() => {}
                 Some(Order::Answer(question)) => self.answer(question),
                 Some(Order::Drain) => return Stop::Drain,
                 Some(Order::Cut) | None => return Stop::Cut,

@@ -18,6 +18,7 @@ mod questions;
 mod reload;
 mod remote;
 mod rights;
+pub(crate) mod starter;
 mod worker;
 
 use std::collections::VecDeque;

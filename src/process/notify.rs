@@ -53,15 +53,6 @@ impl Notify {
         self.tell("STOPPING=1\nSTATUS=draining: open connections may end");
     }
 
-    /// Another process serves from now on.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for a successor that takes over connections")
-    )]
-    pub(crate) fn main_pid(&self, process: u32) {
-        self.tell(&format!("MAINPID={process}"));
-    }
-
     /// How often [`Notify::alive`] must be heard; none if nobody listens.
     pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.watchdog
@@ -111,15 +102,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_successor_is_named_also_over_an_abstract_socket() {
+    fn the_process_is_named_also_over_an_abstract_socket() {
         let name = format!("evenkeel-notify-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         let notify = Notify { socket: connect(&format!("@{name}")).unwrap(), watchdog: None };
-        notify.main_pid(4711);
+        notify.ready("serving");
         let mut heard = [0; 64];
         let length = manager.recv(&mut heard).unwrap();
-        assert_eq!(&heard[..length], b"MAINPID=4711");
+        let said = format!("READY=1\nMAINPID={}\nSTATUS=serving", std::process::id());
+        assert_eq!(&heard[..length], said.as_bytes());
     }
 
     #[test]

@@ -40,7 +40,8 @@ pub(crate) fn lacking(said: &str) -> Option<String> {
     let user = geteuid();
     (is_lack && !user.is_root()).then(|| {
         format!(
-            "the process runs as user {} and cannot do this: restart it if it began as root, or give that user the right",
+            "the process runs as user {} and cannot do this: if it began as root, `evenkeel upgrade` begins so again and closes nothing; \
+             else give that user the right",
             user.as_raw()
         )
     })

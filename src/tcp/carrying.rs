@@ -2,6 +2,7 @@
 //! on, here or in another process. What it goes by is kept here, so that no later config changes it.
 
 use std::cell::RefCell;
+use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -35,6 +36,8 @@ pub(crate) struct Carrying {
     keep: usize,
     /// The request that it began with, if there was one.
     request: Option<Box<Tunnelled>>,
+    /// What that request takes until the tunnel has ended, such as its place on a route.
+    _held: Option<Box<dyn Debug>>,
 }
 
 /// A request that became a tunnel, for the record that it leaves at the end.
@@ -96,19 +99,20 @@ impl Carrying {
         keep: usize,
     ) -> Carrying {
         let connected_at = Instant::now();
-        Carrying { relay, place, efforts, connected_at, times, keep, request: None }
+        let (request, _held) = (None, None);
+        Carrying { relay, place, efforts, connected_at, times, keep, request, _held }
     }
 
     /// A tunnel between two plain connections.
     pub(crate) fn tunnel(
         relay: Relay<Socket, Socket>,
         place: InFlight,
-        times: Times,
-        keep: usize,
+        (times, keep): (Times, usize),
         request: Tunnelled,
+        held: Option<Box<dyn Debug>>,
     ) -> Carrying {
         let carrying = Carrying::new(relay, place, Efforts::default(), times, keep);
-        Carrying { request: Some(Box::new(request)), ..carrying }
+        Carrying { request: Some(Box::new(request)), _held: held, ..carrying }
     }
 
     /// Carries bytes until an end, or until it is asked to park.
@@ -200,6 +204,7 @@ impl Carrying {
                 request.began = past(request.began_ago);
                 request
             }),
+            _held: None,
         }
     }
 }

@@ -36,14 +36,14 @@ pub(super) struct Heard {
 }
 
 /// Two ends that belong together. Neither outlives a program that is started, unless it is handed to it.
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(in crate::process) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
 }
 
 impl Channel {
     /// Must be called within a runtime.
-    pub(super) fn new(fd: OwnedFd) -> io::Result<Channel> {
+    pub(in crate::process) fn new(fd: OwnedFd) -> io::Result<Channel> {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -60,30 +60,44 @@ impl Channel {
         let mut head = serde_json::to_vec(word)?;
         // JSON has no bare line end within it.
         head.push(b'\n');
+        self.send(&[IoSlice::new(&head), IoSlice::new(bytes)], fds).await
+    }
+
+    /// Sends a datagram.
+    pub(in crate::process) async fn send(
+        &self,
+        pieces: &[IoSlice<'_>],
+        fds: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
         loop {
             let mut ready = self.fd.writable().await?;
-            let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
-            let mut beside = SendAncillaryBuffer::new(&mut room);
-            if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
-                return Err(io::Error::other("too many descriptors for a datagram"));
-            }
-            let pieces = [IoSlice::new(&head), IoSlice::new(bytes)];
-            match rustix::net::sendmsg(&self.fd, &pieces, &mut beside, SendFlags::NOSIGNAL) {
-                Ok(_) => return Ok(()),
-                Err(rustix::io::Errno::AGAIN) => ready.clear_ready(),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+            match send(self.fd.get_ref().as_fd(), pieces, fds) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                outcome => return outcome,
             }
         }
     }
 
     /// The next word; none when the other end is gone. Nothing is lost if it is not waited for to the end.
     pub(super) async fn hear(&mut self) -> io::Result<Option<Heard>> {
+        let Some((said, fds)) = self.receive().await? else { return Ok(None) };
+        let end = said.iter().position(|byte| *byte == b'\n').unwrap_or(said.len());
+        let word = read_word(&said[..end])?;
+        let bytes = said.get(end + 1..).unwrap_or_default().to_vec();
+        Ok(Some(Heard { word, bytes, fds }))
+    }
+
+    /// The next datagram, with the same promises.
+    pub(in crate::process) async fn receive(
+        &mut self,
+    ) -> io::Result<Option<(&[u8], Vec<OwnedFd>)>> {
         self.room.resize(DATAGRAM, 0);
         loop {
             let mut ready = self.fd.readable().await?;
             match receive(self.fd.get_ref().as_fd(), &mut self.room) {
-                Ok(heard) => return Ok(heard),
+                Ok((0, _)) => return Ok(None),
+                Ok((count, fds)) => return Ok(Some((&self.room[..count], fds))),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The other end went without having read everything. That is told once, and before its last words (unix(7)).
@@ -94,7 +108,23 @@ impl Channel {
     }
 }
 
-fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<Heard>> {
+/// Sends a datagram with descriptors beside it, whole or not at all.
+pub(in crate::process) fn send(
+    fd: BorrowedFd<'_>,
+    pieces: &[IoSlice<'_>],
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut beside = SendAncillaryBuffer::new(&mut room);
+    if !fds.is_empty() && !beside.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::Error::other("too many descriptors for a datagram"));
+    }
+    rustix::net::sendmsg(fd, pieces, &mut beside, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Receives a datagram; nothing is the end.
+fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut beside = RecvAncillaryBuffer::new(&mut room);
     let pieces = &mut [IoSliceMut::new(into)];
@@ -105,18 +135,11 @@ fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<Heard>> {
             fds.extend(rights);
         }
     }
-    if came.bytes == 0 {
-        return Ok(None);
-    }
     // Descriptors are missing where there was no room for them in this process either.
-    if came.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if came.bytes > 0 && came.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(io::Error::other("a datagram came in part: out of descriptors?"));
     }
-    let said = &into[..came.bytes];
-    let end = said.iter().position(|byte| *byte == b'\n').unwrap_or(said.len());
-    let word = read_word(&said[..end])?;
-    let bytes = said.get(end + 1..).unwrap_or_default().to_vec();
-    Ok(Some(Heard { word, bytes, fds }))
+    Ok((came.bytes, fds))
 }
 
 /// A word, or that it is one of a later version: where the word is known and its parts are not, it is not known either.

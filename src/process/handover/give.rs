@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -19,6 +19,7 @@ use crate::connection::Parcel;
 use crate::descriptors;
 use crate::process::control::Workers;
 use crate::process::doors::Doors;
+use crate::process::starter::Starter;
 use crate::process::worker::Parking;
 use crate::upstream::Upstream;
 
@@ -36,6 +37,8 @@ pub(crate) struct Successor {
     pub(crate) arguments: Vec<OsString>,
     /// Where it is started, if not here.
     pub(crate) folder: Option<PathBuf>,
+    /// Who starts it in the place of this process, which has given up rights that it is to have.
+    pub(crate) starter: Option<Arc<Starter>>,
 }
 
 /// Why nothing was handed over, and everything goes on as before.
@@ -49,7 +52,7 @@ pub(crate) enum HandoverError {
     FirstProcess,
     NotStarted(PathBuf, io::Error),
     /// The new process ended; what came of it, if that is known.
-    Ended(&'static str, Option<ExitStatus>),
+    Ended(&'static str, Option<String>),
     /// The new process says that it cannot begin.
     Refused(String),
     Late(&'static str),
@@ -69,8 +72,8 @@ impl std::fmt::Display for HandoverError {
             HandoverError::NotStarted(program, error) => {
                 write!(f, "{} could not be started: {error}", program.display())
             }
-            HandoverError::Ended(step, Some(status)) => {
-                write!(f, "the new process ended while it was to {step}: {status}")
+            HandoverError::Ended(step, Some(how)) => {
+                write!(f, "the new process ended while it was to {step}: {how}")
             }
             HandoverError::Ended(step, None) => {
                 write!(f, "the new process closed the line while it was to {step}")
@@ -88,7 +91,7 @@ impl std::error::Error for HandoverError {}
 #[derive(Debug)]
 pub(in crate::process) struct Giving {
     channel: Channel,
-    child: Option<Child>,
+    child: Option<Begun>,
     attempt: u64,
     /// Connections that have gone.
     pub(in crate::process) given: u64,
@@ -98,8 +101,7 @@ impl Drop for Giving {
     /// What was not let go must not go on with half of what it was told.
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+            child.end();
         }
     }
 }
@@ -116,7 +118,7 @@ pub(in crate::process) async fn begin(
     }
     let not_started = |error| HandoverError::NotStarted(successor.program.clone(), error);
     let (ours, theirs) = pair().map_err(not_started)?;
-    let child = start(successor, theirs).map_err(not_started)?;
+    let child = Begun::start(successor, theirs).map_err(not_started)?;
     let channel = Channel::new(ours).map_err(not_started)?;
     let mut giving = Giving { channel, child: Some(child), attempt, given: 0 };
     // Who does not listen must not hold this up for ever.
@@ -132,8 +134,56 @@ pub(in crate::process) async fn begin(
     }
 }
 
+/// A process that was started, by this one or in its place.
+#[derive(Debug)]
+enum Begun {
+    Here(Child),
+    There(Arc<Starter>, u32),
+}
+
+impl Begun {
+    fn start(successor: &Successor, line: OwnedFd) -> io::Result<Begun> {
+        match &successor.starter {
+            Some(starter) => Ok(Begun::There(Arc::clone(starter), starter.start(line)?)),
+            None => Ok(Begun::Here(start(successor, line)?)),
+        }
+    }
+
+    fn id(&self) -> u32 {
+        match self {
+            Begun::Here(child) => child.id(),
+            Begun::There(_, pid) => *pid,
+        }
+    }
+
+    /// How it ended; none while it runs.
+    fn look(&mut self) -> io::Result<Option<String>> {
+        match self {
+            Begun::Here(child) => Ok(child.try_wait()?.map(|status| status.to_string())),
+            Begun::There(starter, pid) => starter.look(*pid),
+        }
+    }
+
+    fn end(&mut self) {
+        let ended = match self {
+            Begun::Here(child) => child.kill().and_then(|()| child.wait().map(drop)),
+            Begun::There(starter, pid) => starter.end(*pid),
+        };
+        if let Err(error) = ended {
+            tracing::warn!("upgrade: the new process could not be ended: {error}");
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        match self {
+            Begun::Here(child) => Ok(kill_process(Pid::from_child(child), signal)?),
+            Begun::There(starter, pid) => starter.signal(*pid, signal),
+        }
+    }
+}
+
 /// Starts the program with its end of the line; when this returns, nobody else has that.
-fn start(successor: &Successor, line: OwnedFd) -> io::Result<Child> {
+pub(in crate::process) fn start(successor: &Successor, line: OwnedFd) -> io::Result<Child> {
     let mut command = Command::new(&successor.program);
     if let Some(folder) = &successor.folder {
         command.current_dir(folder);
@@ -221,12 +271,12 @@ impl Giving {
     }
 
     /// What came of a process that has closed its end.
-    async fn status(&mut self) -> Option<ExitStatus> {
+    async fn status(&mut self) -> Option<String> {
         let child = self.child.as_mut()?;
         let ended = async {
             loop {
-                match child.try_wait() {
-                    Ok(Some(status)) => return Some(status),
+                match child.look() {
+                    Ok(Some(how)) => return Some(how),
                     Ok(None) => tokio::time::sleep(Duration::from_millis(5)).await,
                     Err(_) => return None,
                 }
@@ -359,23 +409,25 @@ impl Giving {
 
     /// Sends it a signal.
     pub(in crate::process) fn signal(&self, signal: Signal) {
-        if let Some(process) = self.process() {
-            let _ = rustix::process::kill_process(process, signal);
+        let told = self.child.as_ref().map_or(Ok(()), |child| child.signal(signal));
+        if let Err(error) = told {
+            tracing::warn!("upgrade: the new process could not be told: {error}");
         }
     }
 
     /// Whether the new process still runs.
     pub(in crate::process) fn is_alive(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+        self.child.as_mut().is_some_and(|child| matches!(child.look(), Ok(None)))
     }
 
     /// It, while it is not on its own.
     pub(in crate::process) fn process(&self) -> Option<Pid> {
-        self.child.as_ref().map(Pid::from_child)
+        let number = self.child.as_ref().map(Begun::id)?;
+        i32::try_from(number).ok().and_then(Pid::from_raw)
     }
 
     /// Its number; 0 once it is on its own.
     pub(in crate::process) fn pid(&self) -> u32 {
-        self.child.as_ref().map_or(0, Child::id)
+        self.child.as_ref().map_or(0, Begun::id)
     }
 }
