@@ -107,8 +107,9 @@ fn an_upstream_may_set_its_own_limits() {
         let hostile = Backend::serving(move |stream| serve_frames(stream, fifty_pings));
         let ground = Ground::limited(hostile, line);
         assert_eq!(ground.client().get("/").status, status, "{line:?}");
-        let complains = ground.program.diagnostics().contains("sent too many ping frames");
-        assert_eq!(complains, status == 502, "{line:?}");
+        if status == 502 {
+            ground.program.until_said("sent too many ping frames");
+        }
     }
 }
 

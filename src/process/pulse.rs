@@ -1,5 +1,5 @@
-//! Whether the workers make progress. Each answers a question twice a second; the control thread says in the log who does not,
-//! and what that one was doing: a worker that hangs cannot say it itself.
+//! Whether the workers make progress. Each answers a question twice a second; the control thread says in the log who neither does
+//! nor begins another turn, and what that one was doing: a worker that hangs cannot say it itself.
 //! What it is doing stands in a few atomics of its own, written when a task has its turn: no lock, and nothing for each byte.
 
 use std::cell::OnceCell;
@@ -37,6 +37,8 @@ pub(super) struct Pulse {
 #[derive(Debug)]
 pub(super) struct Beat {
     answered: AtomicU64,
+    /// Turns begun; only its worker writes it.
+    turns: AtomicU64,
     doing: [AtomicU64; 3],
     names: Arc<Names>,
 }
@@ -49,8 +51,8 @@ impl Pulse {
     pub(super) fn new(workers: usize) -> Arc<Pulse> {
         let names = Arc::<Names>::default();
         let beat = |_| {
-            let (answered, doing) = (AtomicU64::new(0), Default::default());
-            Arc::new(Beat { answered, doing, names: Arc::clone(&names) })
+            let (answered, turns, doing) = Default::default();
+            Arc::new(Beat { answered, turns, doing, names: Arc::clone(&names) })
         };
         Arc::new(Pulse { beats: (0..workers).map(beat).collect(), watchdog: OnceLock::new() })
     }
@@ -85,16 +87,22 @@ impl Pulse {
                     asked.is_reported = false;
                     continue;
                 }
-                if beat.answered.load(Relaxed) == asked.question {
+                // With much to do it answers late, and is not stuck for that.
+                let turns = beat.turns.load(Relaxed);
+                let has_moved = std::mem::replace(&mut asked.turns, turns) != turns;
+                if beat.answered.load(Relaxed) == asked.question || (asked.is_reported && has_moved)
+                {
                     if asked.is_reported {
                         let took = now.duration_since(asked.since);
                         tracing::warn!("worker {number} goes on, after {took:.1?}");
                     }
                     if asked.is_reported || now.duration_since(asked.since) >= ASK {
-                        *asked =
-                            Asked { question: asked.question + 1, since: now, is_reported: false };
+                        let question = asked.question + 1;
+                        *asked = Asked { question, since: now, turns, is_reported: false };
                         let _ = crew.tasks[number].send(Task::Answer(asked.question));
                     }
+                } else if has_moved {
+                    asked.since = now;
                 } else if !asked.is_reported && now.duration_since(asked.since) >= STALLED {
                     asked.is_reported = true;
                     tally.stalled();
@@ -119,13 +127,15 @@ impl Pulse {
 /// The last question to a worker.
 struct Asked {
     question: u64,
+    /// Since when nothing has been seen of the worker.
     since: Instant,
+    turns: u64,
     is_reported: bool,
 }
 
 impl Asked {
     fn at(since: Instant) -> Asked {
-        Asked { question: 0, since, is_reported: false }
+        Asked { question: 0, since, turns: 0, is_reported: false }
     }
 }
 
@@ -273,6 +283,7 @@ struct Turn<'b>(&'b Beat);
 
 impl Turn<'_> {
     fn begin(beat: &Beat, doing: Doing) -> Turn<'_> {
+        beat.turns.store(beat.turns.load(Relaxed).wrapping_add(1), Relaxed);
         beat.note(doing);
         Turn(beat)
     }
