@@ -23,9 +23,6 @@ use crate::process::starter::Starter;
 use crate::process::worker::Parking;
 use crate::upstream::Upstream;
 
-/// How long connections that were asked may take to be parked, while others rest already; who takes longer follows later.
-const PARKED_WITHIN: Duration = Duration::from_millis(250);
-
 /// How long a process that has closed its end may take to end.
 const ENDS_WITHIN: Duration = Duration::from_secs(2);
 
@@ -303,27 +300,39 @@ impl Giving {
     ) -> Result<u64, HandoverError> {
         let before = self.given;
         for worker in 0..workers.count() {
-            loop {
-                let (asked, mut all_asked) = mpsc::channel(1);
-                let (leaving, mut parcels) = mpsc::unbounded_channel();
-                let parking = Parking { most: BATCH, attempt: self.attempt, asked, leaving };
-                workers.park(worker, parking);
-                // A worker with much to do asks late, which harms nobody: what was asked rests.
-                let _ = timeout(ANSWER_WITHIN, all_asked.recv()).await;
-                let _ = timeout(PARKED_WITHIN, all_asked.recv()).await;
-                // Who comes later finds nobody here, and goes on.
-                parcels.close();
-                let mut batch = Vec::new();
-                while let Ok(parcel) = parcels.try_recv() {
-                    batch.push(parcel);
-                }
-                if batch.is_empty() {
-                    break;
-                }
-                self.hand(batch).await?;
-            }
+            while self.pass_some(workers, worker).await? {}
         }
         Ok(self.given - before)
+    }
+
+    /// The same for some of a worker's; whether there were any.
+    async fn pass_some(&mut self, workers: &Workers, worker: usize) -> Result<bool, HandoverError> {
+        let (asked, mut all_asked) = mpsc::channel(1);
+        let (leaving, mut parcels) = mpsc::unbounded_channel();
+        workers.park(worker, Parking { most: BATCH, attempt: self.attempt, asked, leaving });
+        let given_up = tokio::time::sleep(ANSWER_WITHIN);
+        let mut given_up = std::pin::pin!(given_up);
+        let mut any = false;
+        // Each goes as soon as it rests: those who have much to say rest late, and nobody waits for them.
+        loop {
+            tokio::select! {
+                biased;
+                Some(parcel) = parcels.recv() => {
+                    any = true;
+                    self.follow(parcel, &mut parcels).await?;
+                }
+                // The first word is that all have been asked; the end is that none is left to park.
+                word = all_asked.recv() => if word.is_none() { break },
+                () = &mut given_up => break,
+            }
+        }
+        // Who comes later finds nobody here, and goes on.
+        parcels.close();
+        while let Ok(parcel) = parcels.try_recv() {
+            any = true;
+            self.follow(parcel, &mut parcels).await?;
+        }
+        Ok(any)
     }
 
     /// Hands over connections that were offered, with those that were so at the same time.
