@@ -15,12 +15,15 @@ use super::content::{BLOCK, Content};
 use super::shared::Shared;
 
 /// What is sent at a time where there is a rate.
-pub const PIECE: usize = 8 * 1024;
-/// Buffers of the kernel at the ends, so that a thousand senders at full speed fit into its memory.
-const BUFFER: usize = 128 * 1024;
+const PIECE: usize = 16 * 1024;
 /// A connection says this many bytes first: of what kind it is and its number.
 const HELLO: usize = 8;
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+/// Connections that may be on their way to the backend at the same time.
+const ARRIVING_MAX: usize = 100;
+/// The most that a sender has under way, so that a thousand at full speed fit into the kernel's
+/// memory for TCP: where they do not, it drops what comes, and waits are those before it is sent again.
+const UNDER_WAY_MAX: u64 = 128 * 1024;
 const IDLE_EVERY: f64 = 1.0;
 const LISTENER: u64 = u64::MAX;
 
@@ -122,6 +125,7 @@ impl End {
     pub fn clients(load: Load, to: SocketAddr, shared: Arc<Shared>) -> io::Result<End> {
         let mut end = End::new(Side::Client, load, shared)?;
         for number in 0..load.transfers + load.idle {
+            end.let_arrive(number as usize);
             let mut stream = TcpStream::connect(to)?;
             let transfers = number < load.transfers;
             stream.write_all(&hello(if transfers { b'T' } else { b'I' }, number))?;
@@ -132,6 +136,16 @@ impl End {
             end.admit(stream, kind)?;
         }
         Ok(end)
+    }
+
+    /// Waits while too many are on their way: no queue of the kernel is to be measured here.
+    fn let_arrive(&self, connected: usize) {
+        let begun = Instant::now();
+        while connected > self.shared.arrived.load(Relaxed) + ARRIVING_MAX
+            && begun.elapsed() < Duration::from_secs(5)
+        {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     pub fn backend(load: Load, listener: TcpListener, shared: Arc<Shared>) -> io::Result<End> {
@@ -227,24 +241,18 @@ impl End {
         });
         epoll::add(&self.epoll, &stream, EventData::new_u64(key as u64), EventFlags::IN)?;
         self.connections[key] = Some(Connection { stream, kind });
-        self.note_kind(key)
+        self.note_kind(key);
+        Ok(())
     }
 
     /// Files a connection under what it turned out to be.
-    fn note_kind(&mut self, key: usize) -> io::Result<()> {
-        let Some(connection) = &mut self.connections[key] else { return Ok(()) };
-        match &mut connection.kind {
-            Kind::Transfer(transfer) => {
-                rustix::net::sockopt::set_socket_send_buffer_size(&connection.stream, BUFFER)?;
-                rustix::net::sockopt::set_socket_recv_buffer_size(&connection.stream, BUFFER)?;
-                transfer.awaits_room = self.load.rate.is_none();
-                self.transfers.push(key);
-                self.watch(key)?;
-            }
+    fn note_kind(&mut self, key: usize) {
+        let Some(connection) = &self.connections[key] else { return };
+        match &connection.kind {
+            Kind::Transfer(_) => self.transfers.push(key),
             Kind::Idle(_) => self.idle.push(key),
             Kind::Fresh(_) | Kind::Echo => {}
         }
-        Ok(())
     }
 
     fn watch(&self, key: usize) -> io::Result<()> {
@@ -309,7 +317,7 @@ impl End {
                     b'T' => Kind::Transfer(Transfer::new(number)),
                     _ => Kind::Echo,
                 };
-                self.note_kind(key)?;
+                self.note_kind(key);
                 self.shared.arrived.fetch_add(usize::from(stays), Relaxed);
                 if bytes.len() > count { self.take_in(key, &bytes[count..]) } else { Ok(()) }
             }
@@ -321,6 +329,7 @@ impl End {
                 let due = self.content.at(stream, transfer.received, bytes.len());
                 self.found.wrong += u64::from(due != bytes);
                 transfer.received += bytes.len() as u64;
+                self.shared.come[stream as usize].store(transfer.received, Relaxed);
                 let way = match self.side {
                     Side::Client => &self.shared.down,
                     Side::Backend => &self.shared.up,
@@ -349,12 +358,16 @@ impl End {
         else {
             return Ok(());
         };
-        let most = match self.load.rate {
-            None => BLOCK,
-            Some(_) => transfer.owed.min(BLOCK as u64) as usize,
-        };
         let number = transfer.number * 2 + u32::from(self.side == Side::Backend);
-        let bytes = self.content.at(number, transfer.sent, most);
+        let under_way = transfer.sent - self.shared.come[number as usize].load(Relaxed);
+        let room = UNDER_WAY_MAX.saturating_sub(under_way);
+        let most = if self.load.rate.is_some() { room.min(transfer.owed) } else { room };
+        if most == 0 || self.is_over {
+            let awaited = std::mem::take(&mut transfer.awaits_room);
+            return if awaited { self.watch(key) } else { Ok(()) };
+        }
+        let bytes = self.content.at(number, transfer.sent, most.min(BLOCK as u64) as usize);
+        let wanted = bytes.len() as u64;
         let count = match stream.write(bytes) {
             Ok(count) => count as u64,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -367,11 +380,21 @@ impl End {
             Side::Backend => &self.shared.down,
         };
         way.sent.fetch_add(count, Relaxed);
-        if self.load.rate.is_some() && transfer.awaits_room != (transfer.owed > 0) {
-            transfer.awaits_room = !transfer.awaits_room;
+        if transfer.awaits_room != (count < wanted) {
+            transfer.awaits_room = count < wanted;
             self.watch(key)?;
         }
         Ok(())
+    }
+
+    /// Whether at full speed it has room for a piece.
+    fn wants_to_send(&self, key: usize) -> bool {
+        let Some(Connection { kind: Kind::Transfer(transfer), .. }) = &self.connections[key] else {
+            return false;
+        };
+        let number = transfer.number * 2 + u32::from(self.side == Side::Backend);
+        let under_way = transfer.sent - self.shared.come[number as usize].load(Relaxed);
+        !transfer.awaits_room && under_way + PIECE as u64 <= UNDER_WAY_MAX
     }
 
     /// Gives each transfer what it may send by now, and asks the idle ones whose turn it is, evenly over time.
@@ -389,6 +412,13 @@ impl End {
                 if !transfer.awaits_room {
                     self.send(key)?;
                 }
+            }
+        }
+        for place in 0..self.transfers.len() {
+            // One that ended meanwhile has left a gap at the end.
+            let Some(&key) = self.transfers.get(place) else { break };
+            if self.load.rate.is_none() && self.wants_to_send(key) {
+                self.send(key)?;
             }
         }
         let idle = self.idle.len() as u64;

@@ -86,7 +86,9 @@ impl Proxy {
         let child = command.spawn().map_err(|error| format!("start {}: {error}", peer.title()))?;
         let mut proxy = Proxy { peer, address, backend, folder, log, first: child.id() };
         let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        let nginx_is_there =
+            |proxy: &Proxy| proxy.peer != Peer::Nginx || proxy.nginx_pid().is_some();
+        while TcpStream::connect(address).is_err() || !nginx_is_there(&proxy) {
             if begun.elapsed() > TIME_TO_START {
                 return Err(format!("{} did not start: {}", peer.title(), proxy.said()));
             }

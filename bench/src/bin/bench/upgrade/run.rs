@@ -81,7 +81,7 @@ impl Plan<'_> {
         let words = |error: std::io::Error| format!("connect everything: {error}");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(words)?;
         let backend_address = listener.local_addr().map_err(words)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(self.load.transfers));
         let backend = End::backend(self.load, listener, Arc::clone(&shared)).map_err(words)?;
         let going = Going { backend: self.spawn(move || backend.run()), shared };
         let begun = Proxy::start(self.launcher, self.installed, backend_address, self.threads);

@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// One for each run.
-#[derive(Default)]
 pub struct Shared {
     /// Nothing new is said from here on; what is on its way arrives.
     pub is_over: AtomicBool,
@@ -14,6 +13,8 @@ pub struct Shared {
     pub arrived: AtomicUsize,
     pub up: Way,
     pub down: Way,
+    /// How far the receiver of each stream has come.
+    pub come: Vec<AtomicU64>,
     /// Odd while gaps are noted, even in between.
     window: AtomicU64,
 }
@@ -32,6 +33,18 @@ impl Way {
 }
 
 impl Shared {
+    pub fn new(transfers: u32) -> Shared {
+        Shared {
+            is_over: AtomicBool::default(),
+            quit: AtomicBool::default(),
+            arrived: AtomicUsize::default(),
+            up: Way::default(),
+            down: Way::default(),
+            come: (0..2 * transfers).map(|_| AtomicU64::default()).collect(),
+            window: AtomicU64::default(),
+        }
+    }
+
     pub fn window(&self) -> u64 {
         self.window.load(Relaxed)
     }
