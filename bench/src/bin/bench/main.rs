@@ -116,7 +116,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn upgrades(arguments: &Arguments, root: &Path) -> Result<(), String> {
-    let common = upgrade::Common {
+    let shape = upgrade::Shape {
         root,
         evenkeel: arguments.evenkeel.as_deref(),
         peers: &arguments.peers,
@@ -127,7 +127,7 @@ fn upgrades(arguments: &Arguments, root: &Path) -> Result<(), String> {
         write_page: !arguments.no_page,
         from: arguments.from.as_deref(),
     };
-    upgrade::run(&arguments.of_upgrade, &common)
+    upgrade::run(&arguments.of_upgrade, &shape)
 }
 
 fn measure_all(arguments: &Arguments, root: &Path) -> Result<Results, String> {

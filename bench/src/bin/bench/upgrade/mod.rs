@@ -68,8 +68,8 @@ struct Results {
     failures: Vec<String>,
 }
 
-/// What it has in common with the other benchmarks.
-pub struct Common<'a> {
+/// What it has in shape with the other benchmarks.
+pub struct Shape<'a> {
     pub root: &'a Path,
     pub evenkeel: Option<&'a Path>,
     pub peers: &'a [Peer],
@@ -81,32 +81,32 @@ pub struct Common<'a> {
     pub from: Option<&'a Path>,
 }
 
-pub fn run(options: &Options, common: &Common<'_>) -> Result<(), String> {
-    let results = match common.from {
+pub fn run(options: &Options, shape: &Shape<'_>) -> Result<(), String> {
+    let results = match shape.from {
         Some(file) => {
             let text = fs::read_to_string(file).map_err(|error| format!("results: {error}"))?;
             serde_json::from_str(&text).map_err(|error| format!("results: {error}"))?
         }
         None => {
-            let results = measure_all(options, common)?;
+            let results = measure_all(options, shape)?;
             let text = serde_json::to_string_pretty(&results).map_err(|error| error.to_string())?;
-            let file = common.root.join(SAMPLES);
-            fs::create_dir_all(file.parent().unwrap_or(common.root))
+            let file = shape.root.join(SAMPLES);
+            fs::create_dir_all(file.parent().unwrap_or(shape.root))
                 .and_then(|()| fs::write(file, text + "\n"))
                 .map_err(|error| format!("write results: {error}"))?;
             results
         }
     };
     print!("{}", report::for_terminal(&results));
-    if common.write_page { page::write(&results, common.root) } else { Ok(()) }
+    if shape.write_page { page::write(&results, shape.root) } else { Ok(()) }
 }
 
-fn measure_all(options: &Options, common: &Common<'_>) -> Result<Results, String> {
+fn measure_all(options: &Options, shape: &Shape<'_>) -> Result<Results, String> {
     enough_descriptors(options)?;
     let asked = [Peer::Evenkeel, Peer::Haproxy, Peer::Nginx].into_iter();
-    let asked = asked.filter(|peer| common.peers.is_empty() || common.peers.contains(peer));
+    let asked = asked.filter(|peer| shape.peers.is_empty() || shape.peers.contains(peer));
     let (present, absent): (Vec<_>, Vec<_>) = asked
-        .map(|peer| Installed::find(Suite::Tcp, peer, common.root, common.evenkeel))
+        .map(|peer| Installed::find(Suite::Tcp, peer, shape.root, shape.evenkeel))
         .partition(|installed| installed.program.is_some());
     for installed in &absent {
         eprintln!("absent: {} ({})", installed.peer.title(), installed.peer.how_to_install());
@@ -115,15 +115,15 @@ fn measure_all(options: &Options, common: &Common<'_>) -> Result<Results, String
         machine: Machine::read(),
         peers: present.iter().map(|found| (found.peer, found.version.clone())).collect(),
         absent: absent.iter().map(|found| found.peer).collect(),
-        configs: present.iter().filter_map(|found| shown(found, common.threads)).collect(),
-        threads: common.threads,
-        rounds: common.rounds,
-        pinned: common.pin,
+        configs: present.iter().filter_map(|found| shown(found, shape.threads)).collect(),
+        threads: shape.threads,
+        rounds: shape.rounds,
+        pinned: shape.pin,
         transfers: options.transfers,
         idle: options.idle,
         rate: options.rate,
         upgrades: options.upgrades,
-        window: common.window,
+        window: shape.window,
         samples: Vec::new(),
         failures: Vec::new(),
     };
@@ -133,8 +133,8 @@ fn measure_all(options: &Options, common: &Common<'_>) -> Result<Results, String
             .map_err(|error| format!("signals: {error}"))?;
     }
     let before = Ticks::read();
-    let launcher = Launcher::new(common.pin, common.threads)?;
-    for round in 0..common.rounds {
+    let launcher = Launcher::new(shape.pin, shape.threads)?;
+    for round in 0..shape.rounds {
         for installed in &present {
             one_round(&mut results, &launcher, installed, round, &is_stopped);
         }
