@@ -9,7 +9,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 BENCH  := $(wildcard bench/Cargo.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint check-format clippy check-samples deny testssl bench bench-http bench-tls bench-packets bench-pick fuzz model soak docs deb static clean
+.PHONY: help demo test fmt lint check-format clippy check-samples deny testssl bench bench-http bench-tls bench-packets bench-upgrade bench-pick fuzz model soak docs deb static clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +76,9 @@ bench-tls: ## the same through TLS, each proxy on a core of its own (ARGS)
 
 bench-packets: ## packets balanced one by one beside connections relayed (ARGS)
 	bench/run.sh --packets --pin --threads 1 $(ARGS)
+
+bench-upgrade: ## what an upgrade does to 5,000 connections, and to the same elsewhere (ARGS)
+	bench/run.sh --upgrade --threads 1 $(ARGS)
 
 bench-pick: ## measure the pickers alone
 	$(CARGO) bench -p evenkeel-balance

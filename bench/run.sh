@@ -1,12 +1,12 @@
 #!/bin/sh
 # Installs the peers, builds Evenkeel and the benchmark, runs it, and writes docs/benchmarks.md, or
-# with --http, --tls or --packets docs/benchmarks-http.md and so on.
+# with --http, --tls, --packets or --upgrade docs/benchmarks-http.md and so on.
 # Options go to the benchmark: `bench/run.sh --quick`, `bench/run.sh --help`.
 set -eu
 cd "$(dirname "$0")/.."
 
 case " $* " in
-*" --packets "*) bench/setup.sh --packets ;;
+*" --packets "* | *" --upgrade "*) bench/setup.sh --packets ;;
 *) bench/setup.sh ;;
 esac
 target="${CARGO_TARGET_DIR:-bench/target}"

