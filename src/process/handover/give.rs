@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::channel::{Channel, pair};
 use super::{ANSWER_WITHIN, BACKENDS_AT_A_TIME, BATCH, PIECE, READY_WITHIN, VERSION, Word};
@@ -310,7 +310,8 @@ impl Giving {
         let (asked, mut all_asked) = mpsc::channel(1);
         let (leaving, mut parcels) = mpsc::unbounded_channel();
         workers.park(worker, Parking { most: BATCH, attempt: self.attempt, asked, leaving });
-        let given_up = tokio::time::sleep(ANSWER_WITHIN);
+        // A worker with much to do asks late, which harms nobody: nothing rests before it does.
+        let given_up = tokio::time::sleep(READY_WITHIN);
         let mut given_up = std::pin::pin!(given_up);
         let mut any = false;
         // Each goes as soon as it rests: those who have much to say rest late, and nobody waits for them.
@@ -322,7 +323,10 @@ impl Giving {
                     self.follow(parcel, &mut parcels).await?;
                 }
                 // The first word is that all have been asked; the end is that none is left to park.
-                word = all_asked.recv() => if word.is_none() { break },
+                word = all_asked.recv() => match word {
+                    Some(()) => given_up.as_mut().reset(Instant::now() + ANSWER_WITHIN),
+                    None => break,
+                },
                 () = &mut given_up => break,
             }
         }
