@@ -37,12 +37,12 @@ while True:
         if moment == "commit":
             # Deaf to the word that would give it the batch.
             line.shutdown(socket.SHUT_RD)
-            say(word="held")
+            say(word="held", number=word["number"])
             os.kill(os.getpid(), 9)
         if moment == "nonsense":
             line.send(b"\xff\x00 no word")
         if moment == "refuse":
-            say(word="held", refused=list(range(word["count"])))
+            say(word="held", number=word["number"], refused=list(range(word["count"])))
 "#;
 
 fn played(moment: &str) -> String {

@@ -83,11 +83,17 @@ enum Word {
     /// Old: bytes of the last connection, upwards first.
     Bytes,
     /// Old: that was a batch of so many.
-    Batch { count: usize },
-    /// New: it has the batch, but for those that it cannot carry on, by their numbers in it.
+    Batch {
+        count: usize,
+        #[serde(default)]
+        number: u64,
+    },
+    /// New: it has the batch of this number, but for those that it cannot carry on, by their places in it.
     Held {
         #[serde(default)]
         refused: Vec<usize>,
+        #[serde(default)]
+        number: u64,
     },
     /// Old: the batch is yours.
     Commit,

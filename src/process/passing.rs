@@ -47,7 +47,8 @@ impl Control {
             loop {
                 tokio::select! {
                     outcome = &mut giving => break outcome,
-                    order = self.inbox.recv() => match order {
+                    // A stop is the last that matters here.
+                    order = self.inbox.recv(), if stop.is_none() => match order {
                         Some(Order::ReopenLogs) => self.parts.log.reopen(),
                         Some(Order::HandOver(_, answer)) => {
                             let _ = answer.send(Err(HandoverError::BeforeIsLeft));

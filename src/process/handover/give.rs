@@ -90,6 +90,8 @@ pub(in crate::process) struct Giving {
     channel: Channel,
     child: Option<Begun>,
     attempt: u64,
+    /// Batches that were begun.
+    batches: u64,
     /// Connections that have gone.
     pub(in crate::process) given: u64,
 }
@@ -117,7 +119,7 @@ pub(in crate::process) async fn begin(
     let (ours, theirs) = pair().map_err(not_started)?;
     let child = Begun::start(successor, theirs).map_err(not_started)?;
     let channel = Channel::new(ours).map_err(not_started)?;
-    let mut giving = Giving { channel, child: Some(child), attempt, given: 0 };
+    let mut giving = Giving { channel, child: Some(child), attempt, batches: 0, given: 0 };
     // Who does not listen must not hold this up for ever.
     let told = timeout(READY_WITHIN, giving.tell(doors, upstreams)).await;
     told.unwrap_or(Err(HandoverError::Late("listen")))?;
@@ -354,27 +356,35 @@ impl Giving {
         self.hand(batch).await
     }
 
-    /// Hands over a batch. Where this fails, what is in it goes on here.
+    /// Hands over a batch. Where this fails, what is in it goes on here, and is forgotten there.
     async fn hand(&mut self, batch: Vec<Parcel>) -> Result<(), HandoverError> {
+        let handed = self.try_hand(batch).await;
+        if handed.is_err() {
+            // Else it would be taken for ours to give when this process ends.
+            let _ = self.channel.say(&Word::Abandon, &[], &[]).await;
+        }
+        handed
+    }
+
+    async fn try_hand(&mut self, batch: Vec<Parcel>) -> Result<(), HandoverError> {
         const STEP: &str = "take connections";
+        self.batches += 1;
         let sent = timeout(ANSWER_WITHIN, self.send(batch)).await;
-        let mut sent: Vec<_> =
-            sent.unwrap_or(Err(HandoverError::Late(STEP)))?.into_iter().map(Some).collect();
-        self.say(STEP, &Word::Batch { count: sent.len() }).await?;
-        match self.hear(STEP, ANSWER_WITHIN).await {
-            Ok(Word::Held { refused }) => {
-                for number in refused {
-                    // Dropped, it goes on here.
-                    sent.get_mut(number).and_then(Option::take);
+        let sent = sent.unwrap_or(Err(HandoverError::Late(STEP)))?;
+        let mut sent: Vec<_> = sent.into_iter().map(Some).collect();
+        self.say(STEP, &Word::Batch { count: sent.len(), number: self.batches }).await?;
+        loop {
+            match self.hear(STEP, ANSWER_WITHIN).await? {
+                // To a batch that was given up.
+                Word::Held { number, .. } if number != self.batches => {}
+                Word::Held { refused, .. } => {
+                    for at in refused {
+                        // Dropped, it goes on here.
+                        sent.get_mut(at).and_then(Option::take);
+                    }
+                    break;
                 }
-            }
-            Ok(other) => {
-                let _ = self.say(STEP, &Word::Abandon).await;
-                return Err(unexpected(STEP, &other));
-            }
-            Err(error) => {
-                let _ = self.say(STEP, &Word::Abandon).await;
-                return Err(error);
+                other => return Err(unexpected(STEP, &other)),
             }
         }
         self.say(STEP, &Word::Commit).await?;

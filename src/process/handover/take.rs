@@ -233,10 +233,12 @@ impl Legacy {
             Word::Bytes => {
                 self.batch.iter_mut().last().into_iter().for_each(|it| it.take_in(&bytes));
             }
-            Word::Batch { count } => self.hold(count, here).await,
+            Word::Batch { count, number } => self.hold(count, number, here).await,
             Word::Commit => self.adopt_batch(here),
             Word::Abandon => self.batch.clear(),
             Word::Settled => {
+                // What was not given by now was kept.
+                self.batch.clear();
                 tracing::info!(connections = self.taken, "upgrade: taken over");
                 return Progress::Settled;
             }
@@ -246,18 +248,18 @@ impl Legacy {
     }
 
     /// Says which connections of a batch can go on here.
-    async fn hold(&mut self, count: usize, here: Here<'_>) {
+    async fn hold(&mut self, count: usize, number: u64, here: Here<'_>) {
         let is_whole = self.batch.len() == count;
         let refused: Vec<usize> = match is_whole {
-            true => (0..count).filter(|number| !self.batch[*number].can_go_on(here)).collect(),
+            true => (0..count).filter(|at| !self.batch[*at].can_go_on(here)).collect(),
             false => (0..count).collect(),
         };
         if !is_whole {
             self.batch.clear();
         }
-        let mut number = 0..;
-        self.batch.retain(|_| number.next().is_none_or(|number| !refused.contains(&number)));
-        if let Err(error) = self.channel.say(&Word::Held { refused }, &[], &[]).await {
+        let mut places = 0..;
+        self.batch.retain(|_| places.next().is_none_or(|at| !refused.contains(&at)));
+        if let Err(error) = self.channel.say(&Word::Held { refused, number }, &[], &[]).await {
             tracing::error!("upgrade: the process before does not listen: {error}");
         }
     }
