@@ -207,8 +207,7 @@ impl Session<'_> {
         let may_be_preface = self.requests == 0 && rules.http2.is_some();
         let (mut is_preface, mut has_news, mut is_to_park) = (false, false, false);
         if matches!(stream.socket, Link::Plain(_)) {
-            self.cut.can_park(true);
-            self.cut.rests_sometimes();
+            self.cut.rests();
         }
         let outcome = poll_fn(|cx| {
             // What the client has not taken of the last answer comes first.
@@ -253,7 +252,9 @@ impl Session<'_> {
             if self.alarm.is_over(cx, due) { Poll::Ready(Err(why)) } else { Poll::Pending }
         })
         .await;
-        self.cut.can_park(false);
+        if !is_to_park {
+            self.cut.can_park(false);
+        }
         match outcome {
             Ok(Ok(())) if is_to_park => Ok(Arrived::Parked),
             Ok(Ok(())) if has_news => Ok(Arrived::News),

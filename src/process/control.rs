@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::doors::{Doors, Shares};
 use super::errands::Errands;
 use super::handover::give::{Giving, HandoverError, Successor};
-use super::handover::take::{Here, Legacy, Progress};
+use super::handover::take::{Here, Legacy, Message, Progress};
 use super::parts::{Parts, Shared};
 use super::pid_file::PidFile;
 use super::pulse::Pulse;
@@ -181,18 +181,28 @@ impl Control {
                 order = self.inbox.recv() => return order,
                 heard = before.hear() => heard,
             };
-            let (parts, doors, shared) = (&self.parts, &self.doors, &self.shared);
-            let progress = before.obey(heard, Here { parts, doors, shared, workers }).await;
-            if progress == Progress::Ended {
-                tracing::info!("upgrade: the process before has ended");
-                self.before = None;
-            }
-            if progress != Progress::GoesOn
-                && !self.settled.send_replace(true)
-                && let Some(Err(error)) = self.pid_file.as_ref().map(|file| file.take_over())
-            {
-                tracing::error!("pid file: {error}");
-            }
+            self.hear_before(heard, workers).await;
+        }
+    }
+
+    /// Does what the process before says.
+    pub(super) async fn hear_before(
+        &mut self,
+        heard: io::Result<Option<Message>>,
+        workers: Option<&Workers>,
+    ) {
+        let Some(before) = &mut self.before else { return };
+        let (parts, doors, shared) = (&self.parts, &self.doors, &self.shared);
+        let progress = before.obey(heard, Here { parts, doors, shared, workers }).await;
+        if progress == Progress::Ended {
+            tracing::info!("upgrade: the process before has ended");
+            self.before = None;
+        }
+        if progress != Progress::GoesOn
+            && !self.settled.send_replace(true)
+            && let Some(Err(error)) = self.pid_file.as_ref().map(|file| file.take_over())
+        {
+            tracing::error!("pid file: {error}");
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -14,6 +15,9 @@ use super::handover::give::{self, Giving, HandoverError, Successor};
 use super::worker::Task;
 use super::{HandedOver, ReloadError};
 use crate::upstream::Upstream;
+
+/// How long the process before may take to be gone, once another upgrade is asked for.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How far a hand-over has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +37,7 @@ impl Control {
         successor: &Successor,
         workers: &Workers,
     ) -> Result<(HandedOver, Giving), HandoverError> {
+        self.see_off_before(workers).await;
         if self.before.is_some() {
             return Err(HandoverError::BeforeIsLeft);
         }
@@ -75,6 +80,17 @@ impl Control {
                 Err(error)
             }
         }
+    }
+
+    /// Hears the last of the process before this one, which may have ended a moment ago.
+    async fn see_off_before(&mut self, workers: &Workers) {
+        let _ = tokio::time::timeout(LAST_WORDS, async {
+            while let Some(before) = &mut self.before {
+                let heard = before.hear().await;
+                self.hear_before(heard, Some(workers)).await;
+            }
+        })
+        .await;
     }
 
     /// From now on the new process is the one that serves.

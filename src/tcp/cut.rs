@@ -128,9 +128,11 @@ impl Cut {
         if why == Why::DrainCut && self.for_memory.get() { Why::LimitMemory } else { why }
     }
 
-    /// Says whether the connection can be parked from now on.
+    /// Says whether the connection can be parked from now on. Where it was asked to and something else came first, nobody waits
+    /// for it any longer.
     pub(crate) fn can_park(&self, can: bool) {
         self.parking.set(if can { Parking::Possible } else { Parking::Impossible });
+        drop(self.take_asked());
     }
 
     /// Asks the connection to take itself apart between two reads; whether it can, and was not asked in this attempt before.
@@ -148,9 +150,10 @@ impl Cut {
         true
     }
 
-    /// Says that the connection comes to a rest now and then, in which it can be parked.
-    pub(crate) fn rests_sometimes(&self) {
+    /// Says that the connection rests now, as it does now and then, and can be parked.
+    pub(crate) fn rests(&self) {
         self.will_rest.set(true);
+        self.can_park(true);
     }
 
     /// Has the connection go elsewhere as soon as it can be parked, or not any more.

@@ -298,7 +298,9 @@ impl<C: Side, B: Side> Relay<C, B> {
         })
         .await;
         // What is left to be done is not to be waited for by anybody.
-        cut.can_park(false);
+        if end != End::Parked {
+            cut.can_park(false);
+        }
         self.pass_on_reset(end).await;
         end
     }
