@@ -137,11 +137,13 @@ async fn has_gone(
     // Whoever waits for all that were asked is told by dropping this.
     let asked = cut.take_asked();
     let copies = sockets.iter().map(|socket| socket.as_fd().try_clone_to_owned());
-    // Without a descriptor for a copy it stays.
-    let Ok(sockets) = copies.collect::<std::io::Result<Vec<_>>>() else { return false };
     let (gone, has_gone) = oneshot::channel();
-    if let Some(leaving) = &*desk.leaving.borrow() {
-        let _ = leaving.send(Parcel { handed, sockets, waiting, gone });
+    // Without a descriptor for a copy, or anybody to take it, it stays: then the word that it has gone is dropped here.
+    match (copies.collect::<std::io::Result<Vec<_>>>(), &*desk.leaving.borrow()) {
+        (Ok(sockets), Some(leaving)) => {
+            let _ = leaving.send(Parcel { handed, sockets, waiting, gone });
+        }
+        _ => drop(gone),
     }
     drop(asked);
     let has_gone = has_gone.await.is_ok();

@@ -1,5 +1,5 @@
 //! Where the program of this process is: asked once, at the start. Later the answer could be another one, since the file may
-//! have been replaced by a newer version meanwhile, and that is the one to be started then.
+//! have been replaced by a newer version meanwhile. By its name, a pid file's process is known to be one like this.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;

@@ -49,7 +49,8 @@ pub(crate) struct StandingPast {
     pub(super) failed_at: u64,
     pub(super) latency_stamp: u64,
     pub(super) latency: f64,
-    #[serde(with = "VerdictPast")]
+    /// Where nothing is said, nothing speaks against it.
+    #[serde(with = "VerdictPast", default = "nothing_known")]
     pub(super) verdict: VerdictParts,
 }
 
@@ -76,6 +77,10 @@ struct VerdictPast {
 
 fn usable() -> bool {
     true
+}
+
+fn nothing_known() -> VerdictParts {
+    VerdictParts { healthy: true, ..VerdictParts::default() }
 }
 
 impl UpstreamPast {
@@ -172,5 +177,18 @@ impl Upstream {
         let upstream = Upstream::new(rules, None, None)?;
         upstream.retire();
         Ok(upstream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_of_which_no_verdict_is_told_is_usable() {
+        for text in ["{}", r#"{"connections":3}"#, r#"{"verdict":{}}"#] {
+            let past: StandingPast = serde_json::from_str(text).unwrap();
+            assert!(Verdict::from(past.verdict).usable(), "{text}");
+        }
     }
 }
