@@ -78,6 +78,7 @@ mod reload_under_load;
 mod resets;
 mod rights;
 mod round_robin;
+mod sandbox;
 mod several_machines;
 mod socket_activation;
 mod source_addresses;

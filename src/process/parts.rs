@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::memory::Budget;
+use super::sandbox::Sandbox;
 use super::{StartError, section};
 use crate::config::{self, Config};
 use crate::connection::{Job, Service};
@@ -37,6 +38,8 @@ pub(super) struct Shared {
     pub(super) owner: Option<Owner>,
     /// Whether the whole process is on its way out.
     pub(super) is_draining: Arc<AtomicBool>,
+    /// What the process has given up.
+    pub(super) sandbox: Option<Arc<Sandbox>>,
 }
 
 impl Shared {
@@ -53,6 +56,7 @@ impl Shared {
             memory: Arc::default(),
             owner,
             is_draining: Arc::default(),
+            sandbox: None,
         }
     }
 
