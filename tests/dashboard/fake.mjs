@@ -160,7 +160,7 @@ function listenerSecond(state, of, many, random) {
   for (const to of [of, state]) to.accepted += fresh;
   measured(of.latency.total, many, http ? 18 : 300, random);
   upstreams.forEach(upstream => {
-    const usable = upstream.backends.filter(one => one.state === "healthy");
+    const usable = upstream.backends.filter(one => one.state === "healthy" && !one.backup);
     const each = many / upstreams.length / Math.max(1, usable.length);
     for (const one of usable) backendSecond(state, of, one, Math.floor(each + random()), random);
   });

@@ -15,7 +15,7 @@ const ORDERS = ["/v1/drain", "/v1/ready", "/v1/down", "/v1/weight"];
 
 /** Starts one on `port`, 0 for any. `levers` are what a check may change while it runs. */
 export async function mock(scenario, port = 0) {
-  const levers = { process: fake(scenario), scenario, past: 0, token: null, refuse: null, orders: [], silent: false };
+  const levers = { process: fake(scenario), past: 0, token: null, refuse: null, orders: [], silent: false, mute: false };
   const readers = new Set();
   const state = () => `event: state\ndata: ${JSON.stringify(levers.process.state)}\n\n`;
 
@@ -25,7 +25,7 @@ export async function mock(scenario, port = 0) {
       levers.process.step();
       response.write(state());
     }
-    response.write(state());
+    if (!levers.mute) response.write(state());
     readers.add(response);
     response.on("close", () => readers.delete(response));
   };
@@ -51,14 +51,18 @@ export async function mock(scenario, port = 0) {
   await new Promise(done => server.listen(port, "127.0.0.1", done));
   const ticking = setInterval(() => {
     levers.process.step();
-    for (const reader of readers) reader.write(state());
+    if (!levers.mute) for (const reader of readers) reader.write(state());
   }, 1000);
   return {
     base: `http://127.0.0.1:${server.address().port}`,
     levers,
     become(name) {
-      Object.assign(levers, { process: fake(name), scenario: name, orders: [] });
+      Object.assign(levers, { process: fake(name), orders: [] });
       levers.process.state.pid += 1;
+    },
+    /** As it was in the beginning. */
+    reset() {
+      Object.assign(levers, { process: fake(scenario), past: 0, token: null, refuse: null, orders: [], silent: false, mute: false });
     },
     /** As if the process had gone: every stream breaks off, and new ones are refused until it is back. */
     away(is) {

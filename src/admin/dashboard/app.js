@@ -60,12 +60,13 @@ function alarms(history) {
     attribute(document.documentElement, "data-level", level);
     document.title = `${level === "good" ? "" : level === "bad" ? "✕ " : "▲ "}${text} · Evenkeel`;
   }
-  const make = ({ level }) => el("li", { class: level }, shape(SHAPE[level]), el("a", {}), el("span"));
+  const make = ({ level }) => el("li", { class: level }, shape(SHAPE[level]), el("p", {}, el("a"), el("span")));
   keyed(at("findings"), found, of => `${of.level} ${of.title}`, make, (element, of) => {
-    say(element.children[1], of.title);
+    const [title, detail] = element.lastChild.children;
+    say(title, of.title);
     const id = targetId(history.now.state, of.target);
-    attribute(element.children[1], "href", id ? `#${id}` : null);
-    say(element.children[2], of.detail);
+    attribute(title, "href", id ? `#${id}` : null);
+    say(detail, of.detail);
   });
   at("findings").hidden = found.length === 0;
 }
@@ -139,6 +140,18 @@ for (const id of ["filter", "only-broken", "hold"]) at(id).addEventListener("inp
 at("show-all").addEventListener("click", () => {
   all = !all;
   draw();
+});
+// A link to what is folded up or left out opens it.
+document.addEventListener("click", event => {
+  const link = event.target.closest("#findings a[href], #flow a[href]");
+  if (!link) return;
+  const find = () => at(link.getAttribute("href").slice(1));
+  if (!find()) {
+    at("filter").value = "";
+    at("only-broken").checked = false;
+    draw();
+  }
+  find()?.querySelector("summary")?.parentElement.toggleAttribute("open", true);
 });
 document.addEventListener("keydown", event => {
   if (event.key !== "/" || event.target.closest("input, textarea, dialog")) return;

@@ -102,11 +102,11 @@ function traffic(state, history, add) {
   }
   for (const why of Object.keys(state.ended ?? {})) {
     const n = history.minute(WHOLE, of => of.ended?.[why]);
-    if (n > 0 && isFailure(why)) add("warn", why, `${several(n, "time")} in the last minute`, "errors");
+    if (n > 0 && isFailure(why)) add("warn", `Ended: ${why}`, `${several(n, "time")} in the last minute`, "errors");
   }
   for (const name of Object.keys(state.limits ?? {})) {
     const n = history.minute(WHOLE, of => of.limits?.[name]);
-    if (n > 0 && !Object.hasOwn(state.ended ?? {}, name)) add("warn", name, `${several(n, "time")} in the last minute`, "errors");
+    if (n > 0 && !Object.hasOwn(state.ended ?? {}, name)) add("warn", `Limit: ${name}`, `${several(n, "time")} in the last minute`, "errors");
   }
 }
 
@@ -117,12 +117,14 @@ function expiry(certificate, now, add) {
   else if (left < EXPIRES_SOON) add("warn", `${name} expires in ${several(Math.floor(left / DAY), "day")}`, `on ${date(certificate.not_after_at_ms)}`, "certificates");
 }
 
+const brief = title => (title.length > 60 ? `${title.slice(0, 59)}…` : title);
+
 /** The state of the whole in a few words. */
 export function verdict(found) {
   const of = level => found.filter(finding => finding.level === level).length;
   const [bad, warn] = [of("bad"), of("warn")];
-  if (bad > 0) return { level: "bad", text: bad === 1 ? "1 thing is broken" : `${bad} things are broken` };
-  if (warn > 0) return { level: "warn", text: warn === 1 ? "1 thing needs a look" : `${warn} things need a look` };
+  if (bad > 0) return { level: "bad", text: bad === 1 ? brief(found[0].title) : `${bad} things are broken` };
+  if (warn > 0) return { level: "warn", text: warn === 1 ? brief(found[0].title) : `${warn} things need a look` };
   return { level: "good", text: "All is well" };
 }
 

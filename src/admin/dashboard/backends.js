@@ -49,6 +49,7 @@ function group(name, change) {
   let seen;
   const [mark, facts, numbers] = [el("span", { class: "mark" }), el("span", { class: "facts" }), el("span", { class: "numbers" })];
   const rows = table(`Backends of ${name}`, columnsOf(() => seen, change), item => item.backend);
+  rows.element.classList.add("fixed");
   const more = el("button", { type: "button", class: "more", on: { click: () => { everything = true; seen.again(); } } });
   const summary = el("summary", { on: { click: () => { decided = true; } } }, el("h3", {}, name), mark, facts, numbers);
   const details = el("details", {}, summary, scrolling(`Backends of ${name}`, rows.element), more);
@@ -88,18 +89,18 @@ function columnsOf(seen, change) {
   const traffic = part => of => seen().history.rate(key(of), now => now[part] ?? 0);
   return [
     { head: "Backend", row: true, put: backendCell },
-    { head: "Checks", wide: true, put: (cell, of) => strip(cell, of.health) },
-    { head: "Weight", number: true, put: (cell, of) => say(cell, `${count(of.weight)}${of.backup ? " backup" : ""}`) },
-    { head: "Open", number: true, put: (cell, of) => say(cell, count(of.open) + (of["connections-max"] ? ` / ${count(of["connections-max"])}` : "")) },
-    { head: "Kept", number: true, wide: true, put: (cell, of) => say(cell, count(of.idle)) },
-    { head: "Rate", number: true, put: (cell, of) => { const now = backendFlow(seen().history, seen().upstream, of); say(cell, `${rate(now.perSecond)} ${now.unit}`); } },
-    { head: "In", number: true, wide: true, put: (cell, of) => say(cell, `${bytes(traffic("bytes_up")(of))}/s`) },
-    { head: "Out", number: true, wide: true, put: (cell, of) => say(cell, `${bytes(traffic("bytes_down")(of))}/s`) },
-    { head: "p50", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p50)) },
-    { head: "p99", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p99)) },
-    { head: "Failed, 1 min", number: true, wide: true, put: (cell, of) => failed(cell, seen().history, key(of)) },
-    { head: "5xx, 1 min", number: true, wide: true, put: (cell, of) => tally(cell, seen().history.minute(key(of), now => now.responses?.["5xx"])) },
-    { head: "Change", put: (cell, of) => changeCell(cell, seen().upstream, of, change) },
+    { head: "Checks", size: "c-checks", wide: true, put: (cell, of) => strip(cell, of.health) },
+    { head: "Weight", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, `${count(of.weight)}${of.backup ? " backup" : ""}`) },
+    { head: "Open", size: "c-small", number: true, put: (cell, of) => say(cell, count(of.open) + (of["connections-max"] ? ` / ${count(of["connections-max"])}` : "")) },
+    { head: "Kept", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, count(of.idle)) },
+    { head: "Rate", size: "c-rate", number: true, wide: true, put: (cell, of) => { const now = backendFlow(seen().history, seen().upstream, of); say(cell, `${rate(now.perSecond)} ${now.unit}`); } },
+    { head: "In", size: "c-bytes", number: true, wide: true, put: (cell, of) => say(cell, `${bytes(traffic("bytes_up")(of))}/s`) },
+    { head: "Out", size: "c-bytes", number: true, wide: true, put: (cell, of) => say(cell, `${bytes(traffic("bytes_down")(of))}/s`) },
+    { head: "p50", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p50)) },
+    { head: "p99", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p99)) },
+    { head: "Failed/min", size: "c-small", number: true, wide: true, put: (cell, of) => failed(cell, seen().history, key(of)) },
+    { head: "5xx/min", size: "c-small", number: true, wide: true, put: (cell, of) => tally(cell, seen().history.minute(key(of), now => now.responses?.["5xx"])) },
+    { head: "Change", size: "c-change", put: (cell, of) => changeCell(cell, seen().upstream, of, change) },
   ];
 }
 
@@ -123,7 +124,7 @@ function strip(cell, health) {
 
 function tally(cell, n) {
   say(cell, count(n));
-  attribute(cell, "class", `number wide${n > 0 ? " raised" : ""}`);
+  cell.classList.toggle("raised", n > 0);
 }
 
 function failed(cell, history, key) {
@@ -133,5 +134,5 @@ function failed(cell, history, key) {
 function changeCell(cell, upstream, of, change) {
   if (cell.firstChild) return;
   const open = () => change(upstream.name, of.backend);
-  cell.append(el("button", { type: "button", "aria-label": `Change ${of.backend} of ${upstream.name}`, on: { click: open } }, "Change…"));
+  cell.append(el("button", { type: "button", "aria-label": `Change ${of.backend} of ${upstream.name}`, on: { click: open } }, "Change"));
 }

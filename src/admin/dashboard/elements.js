@@ -62,14 +62,15 @@ export function keyed(parent, items, keyOf, make, update) {
   kept.set(parent, after);
 }
 
-/** A row of a table: each column is `{ head, put(cell, item), row, number, wide }`; `row` makes it the row's heading. */
+/** A row of a table: each column is `{ head, put(cell, item), row, number, wide, size }`; `row` makes it the row's heading,
+ * `wide` leaves it out on a phone, `size` is a class. */
 export function row(columns) {
   const cells = columns.map(column => el(column.row ? "th" : "td", { scope: column.row && "row", class: kind(column) }));
   const element = el("tr", {}, cells);
   return { element, fill: item => columns.forEach((column, at) => column.put(cells[at], item)) };
 }
 
-const kind = column => [column.number && "number", column.wide && "wide"].filter(Boolean).join(" ") || null;
+const kind = column => [column.number && "number", column.wide && "wide", column.size].filter(Boolean).join(" ") || null;
 
 /** A table with caption and headings; its method `show(items)` fills it. */
 export function table(caption, columns, keyOf) {

@@ -1,12 +1,13 @@
 // Numbers and times as people read them. Nothing here may throw for what is missing: it says "–".
 
+const GROUPED = new Intl.NumberFormat("en");
 const NONE = "–";
 const is = value => typeof value === "number" && Number.isFinite(value);
 
 /** 0, 7, 12.3k, 4.5M. */
 export function count(value) {
   if (!is(value)) return NONE;
-  if (value < 10_000) return Math.round(value).toLocaleString("en");
+  if (value < 10_000) return GROUPED.format(Math.round(value));
   const [size, unit] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([size]) => value >= size);
   return `${short(value / size)}${unit}`;
 }

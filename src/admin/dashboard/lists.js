@@ -37,12 +37,12 @@ export function listeners(place) {
     { head: "Open", number: true, put: (cell, of) => say(cell, count(of.open)) },
     { head: "New/s", number: true, wide: true, put: (cell, of) => say(cell, perSecond(of, now => now.accepted ?? 0)) },
     { head: "Requests/s", number: true, put: (cell, of) => say(cell, of.kind === "http" ? perSecond(of, requests) : "–") },
-    { head: "4xx, 1 min", number: true, wide: true, put: (cell, of) => say(cell, of.kind === "http" ? count(minute(of, now => now.requests?.["4xx"])) : "–") },
-    { head: "5xx, 1 min", number: true, put: (cell, of) => { const n = minute(of, now => now.requests?.["5xx"]); raised(cell, n, of.kind === "http" ? count(n) : "–"); } },
+    { head: "4xx/min", number: true, wide: true, put: (cell, of) => say(cell, of.kind === "http" ? count(minute(of, now => now.requests?.["4xx"])) : "–") },
+    { head: "5xx/min", number: true, put: (cell, of) => { const n = minute(of, now => now.requests?.["5xx"]); raised(cell, n, of.kind === "http" ? count(n) : "–"); } },
     { head: "In", number: true, wide: true, put: (cell, of) => say(cell, flow(of, "bytes_up")) },
     { head: "Out", number: true, wide: true, put: (cell, of) => say(cell, flow(of, "bytes_down")) },
     { head: "p99", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p99)) },
-    { head: "Failed, 1 min", number: true, put: (cell, of) => { const n = minute(of, failures); raised(cell, n, count(n)); } },
+    { head: "Failed/min", number: true, put: (cell, of) => { const n = minute(of, failures); raised(cell, n, count(n)); } },
     { head: "Handshakes failed", number: true, wide: true, put: (cell, of) => say(cell, of.tls ? count(total(of.handshakes?.failed)) : "–") },
   ], of => of.name), "No listener matches.");
   return (now, filter) => {
@@ -87,7 +87,7 @@ export function errors(place) {
   const show = orNothing(place, table("Ends that are not normal, and limits", [
     { head: "Cause", row: true, put: (cell, of) => say(cell, of.why) },
     { head: "Whose", put: (cell, of) => say(cell, of.side || "–") },
-    { head: "1 min", number: true, put: (cell, of) => raised(cell, of.minute, count(of.minute)) },
+    { head: "Last min", number: true, put: (cell, of) => raised(cell, of.minute, count(of.minute)) },
     { head: "Since start", number: true, put: (cell, of) => say(cell, count(of.total)) },
     { head: "Share", wide: true, put: (cell, of) => {
       if (!cell.firstChild) cell.append(el("meter", { min: 0, max: 1, "aria-label": `Share of ${of.why}` }));

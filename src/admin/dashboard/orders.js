@@ -95,24 +95,16 @@ function warning({ upstream, backend }, choice, weight) {
   return `${open}${several(others.length, "other backend is", "other backends are")} usable.`;
 }
 
-/** Asks for the token; resolves when somebody has given one. */
+/** Asks for the token; resolves when the dialog was closed, with one or without. */
 export function askToken(dialog) {
-  const field = dialog.querySelector("input");
-  const button = dialog.querySelector("button");
-  return new Promise(done => {
-    const take = event => {
-      if (event.type === "keydown" && event.key !== "Enter") return;
-      if (!field.value.trim()) return;
-      setToken(field.value);
-      field.value = "";
-      button.removeEventListener("click", take);
-      field.removeEventListener("keydown", take);
-      dialog.close();
-      done();
-    };
-    button.addEventListener("click", take);
-    field.addEventListener("keydown", take);
-    attribute(dialog, "data-asked", true);
-    if (!dialog.open) dialog.showModal();
-  });
+  const [field, refused] = [dialog.querySelector("input"), dialog.querySelector(".answer")];
+  say(refused, dialog.dataset.given ? "That token was refused." : "");
+  dialog.showModal();
+  const closed = done => {
+    if (field.value.trim()) setToken(field.value);
+    attribute(dialog, "data-given", field.value.trim() ? "yes" : null);
+    field.value = "";
+    done();
+  };
+  return new Promise(done => dialog.addEventListener("close", () => closed(done), { once: true }));
 }

@@ -6,8 +6,9 @@ import { attribute, known, say, shapePath, svg } from "./elements.js";
 import { bytes, rate } from "./format.js";
 import { backendKey, listenerKey, requests, upstreamKey } from "./history.js";
 
-/** An upstream with more backends becomes a field; of its broken ones, so many are drawn by name. */
+/** An upstream with more backends becomes a field; earlier, if there are many upstreams. Of broken ones, so many have a name. */
 const ROWS_MAX = 8;
+const [MANY_UPSTREAMS, ROWS_THEN] = [7, 1];
 const NAMED_MAX = 4;
 /** So many listeners and upstreams are drawn until somebody asks for all. */
 const NODES_MAX = 14;
@@ -54,22 +55,22 @@ function choose(state, filter, all) {
 /** Where the columns stand. */
 function columns(width) {
   const narrow = width < 640;
-  const [first, second, third] = narrow ? [0.27, 0.25, 0.34].map(part => part * width) : [200, 200, Math.min(340, width * 0.34)];
+  const [first, second, third] = narrow ? [0.25, 0.22, 0.4].map(part => part * width) : [200, 200, Math.min(340, width * 0.34)];
   return { narrow, listener: [1, first], upstream: [first + (width - first - second - third) / 2, second], backend: [width - third - 1, third] };
 }
 
 function layout(place, state, { upstreams, listeners }, width) {
   const at = columns(width);
   const [links, nodes, live] = [svg("g", { class: "links" }), svg("g"), []];
-  const put = { at, links, nodes, live };
+  const put = { at, links, nodes, live, rows: upstreams.length > MANY_UPSTREAMS ? ROWS_THEN : ROWS_MAX };
   let y = 6;
   const middles = new Map();
   for (const upstream of upstreams) {
-    const height = Math.max(NODE, blockHeight(upstream, at.backend[1]));
+    const height = Math.max(NODE, blockHeight(put, upstream));
     const middle = y + height / 2;
     middles.set(upstream.name, middle);
     upstreamNode(put, state, upstream, middle);
-    block(put, upstream, y + (height - blockHeight(upstream, at.backend[1])) / 2, middle);
+    block(put, upstream, y + (height - blockHeight(put, upstream)) / 2, middle);
     y += height + BLOCK_GAP;
   }
   const below = placeListeners(put, state, listeners, middles, y);
@@ -98,10 +99,11 @@ function placeListeners(put, state, listeners, middles, height) {
   return next;
 }
 
-/** As much of a name as fits; the whole of it is its title. */
-function fitting(text, width, each) {
+/** As much of a name as fits; the whole of it is its title. Of an address, the end says more. */
+function fitting(text, width, each, { end = false } = {}) {
   const most = Math.max(4, Math.floor(width / each));
-  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+  if (text.length <= most) return text;
+  return end ? `…${text.slice(1 - most)}` : `${text.slice(0, most - 1)}…`;
 }
 
 function node(put, column, middle, { name, href, className, words }) {
@@ -116,22 +118,30 @@ function node(put, column, middle, { name, href, className, words }) {
   return text => say(note, fitting(text, width - 2 * pad, put.at.narrow ? 5.6 : 6));
 }
 
-/** Requests where there are any, else connections. */
-const flow = (history, key, of, connections) => {
-  const asked = Object.keys(of.requests ?? {}).length > 0 && requests(of) > 0 || of.requests > 0;
-  const picked = asked ? (now => (typeof now.requests === "number" ? now.requests : requests(now))) : connections;
-  const perSecond = history.rate(key, picked);
-  return { perSecond, bytes: history.rate(key, now => (now.bytes_up ?? 0) + (now.bytes_down ?? 0)), unit: asked ? "req/s" : "conn/s" };
-};
+const flow = (history, key, isAsked, asked, connected) => ({
+  perSecond: history.rate(key, isAsked ? asked : connected),
+  bytes: history.rate(key, now => (now.bytes_up ?? 0) + (now.bytes_down ?? 0)),
+  unit: isAsked ? "req/s" : "conn/s",
+});
 
-export const listenerFlow = (history, of) => flow(history, listenerKey(of), of, now => now.accepted ?? 0);
-export const backendFlow = (history, upstream, of) => flow(history, backendKey(upstream, of), of, now => now.connections ?? 0);
+const listenerFlow = (history, of) =>
+  flow(history, listenerKey(of), of.kind === "http", requests, now => now.accepted ?? 0);
+
+/** Requests where an upstream has any, else connections. */
+export const backendFlow = (history, upstream, of) =>
+  flow(history, backendKey(upstream, of), isAsked(upstream), now => now.requests ?? 0, now => now.connections ?? 0);
+
+const asks = new WeakMap();
+function isAsked(upstream) {
+  if (!asks.has(upstream)) asks.set(upstream, (upstream.backends ?? []).some(of => of.requests > 0));
+  return asks.get(upstream);
+}
 
 /** What flows through several backends together. */
 export function sumFlow(history, upstream, backends) {
   const all = backends.map(of => backendFlow(history, upstream, of));
   const sum = part => all.reduce((total, one) => total + (one[part] ?? 0), 0);
-  return { perSecond: sum("perSecond"), bytes: sum("bytes"), unit: all.some(one => one.unit === "req/s") ? "req/s" : "conn/s" };
+  return { perSecond: sum("perSecond"), bytes: sum("bytes"), unit: isAsked(upstream) ? "req/s" : "conn/s" };
 }
 
 function listenerNode(put, listener, middle, middles) {
@@ -148,9 +158,9 @@ function listenerNode(put, listener, middle, middles) {
     const now = listenerFlow(history, of);
     note(put.at.narrow ? `${rate(now.perSecond)}/s` : `${rate(now.perSecond)} ${now.unit} · ${rate(of.open)} open`);
     leads.forEach((name, at) => {
-      const upstream = history.now.index.get(`u ${name}`);
+      const upstream = history.now.index.get(upstreamKey({ name }));
       const only = (upstream?.listeners ?? []).length === 1;
-      draws[at](alone ? now : only ? sumFlow(history, upstream, upstream.backends ?? []) : { perSecond: null, bytes: null }, "healthy");
+      draws[at](alone ? now : only && upstream ? sumFlow(history, upstream, upstream.backends ?? []) : { perSecond: null, bytes: null }, "healthy");
     });
   });
 }
@@ -158,47 +168,48 @@ function listenerNode(put, listener, middle, middles) {
 function upstreamNode(put, state, upstream, middle) {
   const all = upstream.backends ?? [];
   const usable = all.filter(backend => backend.state === "healthy").length;
-  const className = usable === 0 ? "bad" : all.some(broken) ? "warn" : "fine";
+  const className = `upstream ${usable === 0 ? "bad" : all.some(broken) ? "warn" : "fine"}`;
   const words = `${upstream.name}: ${usable} of ${all.length} usable, ${upstream.balance ?? ""}`;
   const note = node(put, "upstream", middle, { name: upstream.name, href: `#${upstreamId(state, upstream.name)}`, className, words });
   note(put.at.narrow ? `${usable}/${all.length} up` : `${usable} of ${all.length} usable`);
 }
 
-const isField = upstream => (upstream.backends ?? []).length > ROWS_MAX;
-const named = upstream => (isField(upstream) ? upstream.backends.filter(broken).slice(0, NAMED_MAX) : upstream.backends ?? []);
+const isField = (put, upstream) => (upstream.backends ?? []).length > put.rows;
+const named = (put, upstream) => (isField(put, upstream) ? upstream.backends.filter(broken).slice(0, NAMED_MAX) : upstream.backends ?? []);
 const perLine = width => Math.max(1, Math.floor((width - 12) / CELL));
 
-function blockHeight(upstream, width) {
-  const rows = named(upstream).length * ROW;
-  return isField(upstream) ? rows + 32 + Math.ceil(upstream.backends.length / perLine(width)) * CELL : rows;
+function blockHeight(put, upstream) {
+  const rows = named(put, upstream).length * ROW;
+  return isField(put, upstream) ? rows + 32 + Math.ceil(upstream.backends.length / perLine(put.at.backend[1])) * CELL : rows;
 }
 
 function block(put, upstream, top, middle) {
   let y = top;
-  for (const backend of named(upstream)) {
+  for (const backend of named(put, upstream)) {
     backendRow(put, upstream, backend, y + ROW / 2, middle);
     y += ROW;
   }
-  if (isField(upstream)) field(put, upstream, y, middle);
+  if (isField(put, upstream)) field(put, upstream, y, middle);
 }
 
 function backendRow(put, upstream, backend, y, middle) {
   const [x, width] = put.at.backend;
   const key = backendKey(upstream, backend);
   const value = svg("text", { class: "value", x: x + width - 8, y: y + 4, "text-anchor": "end" });
-  const room = width - 24 - (put.at.narrow ? 38 : 92);
+  const isUp = backend.state === "healthy";
+  const room = width - 32 - (put.at.narrow ? (isUp ? 34 : 0) : 84);
   put.nodes.append(svg("g", { class: `backend ${known(backend.state)}` },
     svg("title", {}, `${backend.backend} is ${backend.state}${backend.reason ? `: ${backend.reason}` : ""}`),
     svg("rect", { x, y: y - ROW / 2 + 2, width, height: ROW - 4, rx: 6 }),
     svg("g", { transform: `translate(${x + 7} ${y - 6})` }, shapePath(backend.state)),
-    svg("text", { class: "address", x: x + 25, y: y + 4 }, fitting(backend.backend, room, put.at.narrow ? 5.9 : 7)), value));
+    svg("text", { class: "address", x: x + 25, y: y + 4 }, fitting(backend.backend, room, put.at.narrow ? 6.1 : 7, { end: true })), value));
   const draw = link(put, "upstream", middle, "backend", y);
   put.live.push(history => {
     const of = history.now.index.get(key);
     if (!of) return;
-    const now = backendFlow(history, upstream, of);
-    const isOff = of.state !== "healthy" && !(now.perSecond > 0);
-    say(value, isOff ? of.state : put.at.narrow ? `${rate(now.perSecond)}/s` : `${rate(now.perSecond)} ${now.unit}`);
+    const now = backendFlow(history, history.now.index.get(upstreamKey(upstream)), of);
+    const flows = put.at.narrow ? `${rate(now.perSecond)}/s` : `${rate(now.perSecond)} ${now.unit}`;
+    say(value, isUp ? flows : put.at.narrow ? "" : now.perSecond > 0 ? flows : fitting(of.state, 78, 6.2));
     draw(now, of.state);
   });
 }
