@@ -6,6 +6,7 @@ import { mkdir } from "node:fs/promises";
 import { audit } from "./audit.mjs";
 import { browser, until } from "./browser.mjs";
 import { onMock } from "./check_mock.mjs";
+import { ofParts } from "./check_parts.mjs";
 import { mock } from "./mock.mjs";
 
 const PHONE = { width: 360, height: 740 };
@@ -182,7 +183,7 @@ async function run([address, folder = "target/dashboard", only]) {
   const fake = address === "mock" ? await mock("shop") : null;
   const started = await browser();
   const given = { page: started.page, base: fake?.base ?? address.replace(/\/$/, ""), folder, fake };
-  const checks = Object.entries({ ...CHECKS, ...(fake ? onMock : {}) }).filter(([name]) => !only || name.includes(only));
+  const checks = Object.entries({ ...CHECKS, ...ofParts, ...(fake ? onMock : {}) }).filter(([name]) => !only || name.includes(only));
   let failed = 0;
   for (const [name, check] of checks) {
     try {

@@ -40,7 +40,7 @@ const TILES = [
 ].map(([word, unit, line, read]) => tile(word, unit, line, read));
 
 function tile(word, unit, line, read) {
-  const [value, note, chart] = [el("span", { class: "value" }), el("p", { class: "note" }), lines([line.split(" ")[0]], { filled: true })];
+  const [value, note, chart] = [el("span", { class: "value" }), el("p", { class: "note" }), lines([line.split(" ")[0]], { filled: true, least: 1 })];
   const element = el("div", { class: "tile" }, el("h3", {}, word), el("p", { class: "big" }, value, unit && el("span", { class: "unit" }, unit)), note, chart.element);
   at("tiles").append(element);
   return history => {
@@ -151,7 +151,7 @@ document.addEventListener("click", event => {
     at("only-broken").checked = false;
     draw();
   }
-  find()?.querySelector("summary")?.parentElement.toggleAttribute("open", true);
+  find()?.querySelector("details:not([open]) > summary")?.click();
 });
 document.addEventListener("keydown", event => {
   if (event.key !== "/" || event.target.closest("input, textarea, dialog")) return;

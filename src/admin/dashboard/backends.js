@@ -6,6 +6,7 @@ import { checks } from "./charts.js";
 import { attribute, el, keyed, known, say, sayState, scrolling, table } from "./elements.js";
 import { bytes, count, ms, rate, several } from "./format.js";
 import { backendKey, total } from "./history.js";
+import { isMuch } from "./lists.js";
 import { backendFlow, sumFlow } from "./picture.js";
 
 /** So many rows of an upstream are shown until somebody asks for all. */
@@ -99,7 +100,7 @@ function columnsOf(seen, change) {
     { head: "p50", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p50)) },
     { head: "p99", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p99)) },
     { head: "Failed/min", size: "c-small", number: true, wide: true, put: (cell, of) => failed(cell, seen().history, key(of)) },
-    { head: "5xx/min", size: "c-small", number: true, wide: true, put: (cell, of) => tally(cell, seen().history.minute(key(of), now => now.responses?.["5xx"])) },
+    { head: "5xx/min", size: "c-small", number: true, wide: true, put: (cell, of) => wrong(cell, seen().history, key(of)) },
     { head: "Change", size: "c-change", put: (cell, of) => changeCell(cell, seen().upstream, of, change) },
   ];
 }
@@ -122,13 +123,19 @@ function strip(cell, health) {
   cell.replaceChildren(last ? checks(health) : el("span", { class: "faint" }, "none"));
 }
 
-function tally(cell, n) {
+function tally(cell, n, is) {
   say(cell, count(n));
-  cell.classList.toggle("raised", n > 0);
+  cell.classList.toggle("raised", is);
 }
 
 function failed(cell, history, key) {
-  tally(cell, history.minute(key, of => of.failures) + history.minute(key, of => total(of.ejections)));
+  const n = history.minute(key, of => of.failures) + history.minute(key, of => total(of.ejections));
+  tally(cell, n, n > 0);
+}
+
+function wrong(cell, history, key) {
+  const n = history.minute(key, of => of.responses?.["5xx"]);
+  tally(cell, n, isMuch(n, history.minute(key, of => total(of.responses))));
 }
 
 function changeCell(cell, upstream, of, change) {

@@ -6,8 +6,8 @@ import { several } from "./format.js";
 
 const [WIDTH, HEIGHT] = [160, 36];
 
-/** A chart of lines over time; `classes` has one class for each. Its method `show(lines, words)` draws them on one scale. */
-export function lines(classes, { filled = false } = {}) {
+/** A chart of lines over time; `classes` has one class for each, and values up to `least` never fill it. Its method `show(lines, words)` draws them on one scale. */
+export function lines(classes, { filled = false, least = 1e-9 } = {}) {
   const area = filled ? svg("path", { class: `area ${classes[0]}` }) : null;
   const paths = classes.map(name => svg("path", { class: `line ${name}`, "vector-effect": "non-scaling-stroke" }));
   const title = svg("title");
@@ -15,7 +15,7 @@ export function lines(classes, { filled = false } = {}) {
     class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img",
   }, title, area, paths);
   const show = (all, words) => {
-    const top = Math.max(...all.flatMap(line => line.filter(Number.isFinite)), 1e-9) * 1.08;
+    const top = Math.max(...all.flatMap(line => line.filter(Number.isFinite)), least) * 1.08;
     all.forEach((line, at) => attribute(paths[at], "d", drawn(line, top).line));
     if (area) attribute(area, "d", drawn(all[0], top).area);
     say(title, words);

@@ -38,7 +38,7 @@ export function listeners(place) {
     { head: "New/s", number: true, wide: true, put: (cell, of) => say(cell, perSecond(of, now => now.accepted ?? 0)) },
     { head: "Requests/s", number: true, put: (cell, of) => say(cell, of.kind === "http" ? perSecond(of, requests) : "–") },
     { head: "4xx/min", number: true, wide: true, put: (cell, of) => say(cell, of.kind === "http" ? count(minute(of, now => now.requests?.["4xx"])) : "–") },
-    { head: "5xx/min", number: true, put: (cell, of) => { const n = minute(of, now => now.requests?.["5xx"]); raised(cell, n, of.kind === "http" ? count(n) : "–"); } },
+    { head: "5xx/min", number: true, put: (cell, of) => { const n = minute(of, now => now.requests?.["5xx"]); raised(cell, isMuch(n, minute(of, requests)), of.kind === "http" ? count(n) : "–"); } },
     { head: "In", number: true, wide: true, put: (cell, of) => say(cell, flow(of, "bytes_up")) },
     { head: "Out", number: true, wide: true, put: (cell, of) => say(cell, flow(of, "bytes_down")) },
     { head: "p99", number: true, wide: true, put: (cell, of) => say(cell, ms(latency(of).p99)) },
@@ -51,10 +51,13 @@ export function listeners(place) {
   };
 }
 
-function raised(cell, n, text) {
+function raised(cell, is, text) {
   say(cell, text);
-  cell.classList.toggle("raised", n > 0);
+  cell.classList.toggle("raised", is > 0);
 }
+
+/** Whether so many 5xx of so many answers deserve a colour. */
+export const isMuch = (wrong, all) => wrong > 0.01 * all;
 
 export function latencies(place) {
   let history;
@@ -156,8 +159,8 @@ export function certificates(place) {
   const word = of => (left(of) <= 0 ? "expired" : several(Math.floor(left(of) / DAY), "day left", "days left"));
   const show = orNothing(place, table("Certificates", [
     { head: "Names", row: true, put: (cell, of) => say(cell, (of.names ?? []).join(", ") || "–") },
-    { head: "Expires", put: (cell, of) => sayState(cell, state(of), word(of)) },
-    { head: "On", wide: true, put: (cell, of) => say(cell, date(of.not_after_at_ms)) },
+    { head: "Expires", size: "date", put: (cell, of) => sayState(cell, state(of), word(of)) },
+    { head: "On", wide: true, size: "date", put: (cell, of) => say(cell, date(of.not_after_at_ms)) },
     { head: "Listener", put: (cell, of) => say(cell, of.listener ?? "–") },
     { head: "Issuer", wide: true, put: (cell, of) => say(cell, of.issuer ?? "–") },
   ], of => `${of.listener} ${(of.names ?? []).join()} ${of.not_after_at_ms}`), "No listener has a certificate.");

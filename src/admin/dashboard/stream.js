@@ -101,9 +101,11 @@ export class Events {
   }
 
   take(text) {
-    const parts = text.replaceAll("\r", "").split("\n\n");
+    text = text.replaceAll("\r", "");
+    if (text === "") return;
+    const parts = text.split("\n\n");
     // An end that lies across two pieces: only the last character of the one before can belong to it.
-    if (text.startsWith("\n") && this.rest.at(-1)?.endsWith("\n")) parts.unshift("");
+    if (text[0] === "\n" && this.rest.at(-1)?.endsWith("\n")) parts.unshift("");
     parts.forEach((part, at) => {
       this.rest.push(part);
       this.length += part.length;
