@@ -118,6 +118,15 @@ export const onMock = {
     assert.ok((await opened.locator("#order-title").textContent()).includes(EVIL));
     await fine(opened);
   },
+  async "what a process does not say is left out, and nothing fails for it"({ page, base, fake }) {
+    fake.become("bare");
+    const opened = await page(base);
+    await opened.waitForTimeout(2_500);
+    assert.match(await opened.locator("#upstream-0").textContent(), /10\.0\.1\.2:8080resting/);
+    assert.doesNotMatch(await opened.locator("main").innerText(), /NaN|undefined|null|Infinity|\[object/);
+    assert.deepEqual(await opened.evaluate(audit), []);
+    await fine(opened);
+  },
   async "two hundred backends and fifty listeners stay quick, and can be filtered"({ page, base, fake, folder }) {
     fake.become("many");
     const opened = await page(base);

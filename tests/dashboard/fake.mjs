@@ -119,13 +119,26 @@ function hostile() {
   return state;
 }
 
-const SCENARIOS = { shop: () => shop({ broken: true }), fine: () => shop({ broken: false }), many, hostile };
+/** What an older process would say: nothing but what `status` knows. */
+function bare() {
+  const [name, address] = ["app", "10.0.1.1:8080"];
+  return {
+    version: "0.1.0", pid: 4711, uptime_ms: 1_000, open: 0, accepted: 0,
+    listeners: [{ name: "http.web", addresses: [":80"], open: 0 }, { name: "tcp.old" }],
+    upstreams: [{ name, backends: [{ backend: address, state: "healthy", weight: 1, open: 0 }, { backend: "10.0.1.2:8080", state: "resting" }] }, { name: "empty" }],
+  };
+}
+
+const SCENARIOS = { bare: () => bare(), shop: () => shop({ broken: true }), fine: () => shop({ broken: false }), many, hostile };
 
 export function fake(scenario) {
   const state = SCENARIOS[scenario]();
   const random = chance(7);
   let seconds = 0;
-  const step = () => second(state, random, seconds++);
+  const step = () => {
+    if (scenario !== "bare") return second(state, random, seconds++);
+    state.uptime_ms += 1000;
+  };
   for (let n = 0; n < 30; n++) step();
   return { state, step, config: () => config(scenario), order: (path, what) => order(state, path, what) };
 }

@@ -93,6 +93,8 @@ function draw() {
     ...Object.fromEntries(Object.entries(parts).map(([name, show]) => [name, () => show(seen, words)])),
   };
   if (at("hold").checked) delete each.decisions;
+  // Nobody looks: the title is enough.
+  if (document.hidden) Object.keys(each).filter(name => name !== "alarms").forEach(name => delete each[name]);
   for (const [name, show] of Object.entries(each)) {
     try {
       show();
@@ -158,6 +160,7 @@ document.addEventListener("keydown", event => {
   event.preventDefault();
   at("filter").focus();
 });
+document.addEventListener("visibilitychange", draw);
 new ResizeObserver(draw).observe(at("flow").parentElement);
 tokenFromAddress();
 follow({ state: heard, lost, denied: () => askToken(at("sign-in")) });

@@ -92,7 +92,7 @@ function columnsOf(seen, change) {
     { head: "Backend", row: true, put: backendCell },
     { head: "Checks", size: "c-checks", wide: true, put: (cell, of) => strip(cell, of.health) },
     { head: "Weight", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, `${count(of.weight)}${of.backup ? " backup" : ""}`) },
-    { head: "Open", size: "c-small", number: true, put: (cell, of) => say(cell, count(of.open) + (of["connections-max"] ? ` / ${count(of["connections-max"])}` : "")) },
+    { head: "Open", size: "c-open", number: true, put: (cell, of) => say(cell, count(of.open) + (of["connections-max"] ? ` / ${count(of["connections-max"])}` : "")) },
     { head: "Kept", size: "c-small", number: true, wide: true, put: (cell, of) => say(cell, count(of.idle)) },
     { head: "Rate", size: "c-rate", number: true, wide: true, put: (cell, of) => { const now = backendFlow(seen().history, seen().upstream, of); say(cell, `${rate(now.perSecond)} ${now.unit}`); } },
     { head: "In", size: "c-bytes", number: true, wide: true, put: (cell, of) => say(cell, `${bytes(traffic("bytes_up")(of))}/s`) },
@@ -109,9 +109,8 @@ function backendCell(cell, of) {
   if (!cell.firstChild) cell.append(el("span", { class: "who" }), el("span", { class: "state" }), el("span", { class: "reason" }));
   const [who, state, reason] = cell.children;
   say(who, of.backend);
-  sayState(state, of.state, of.operator && of.operator !== of.state ? `${of.state}, ${of.operator} by an operator` : of.state);
-  const why = of.reason || (of.operator ? "said by an operator" : "");
-  say(reason, of.state === "healthy" && !of.operator ? "" : why);
+  sayState(state, of.state);
+  say(reason, [of.state !== "healthy" && of.reason, of.operator && `an operator said: ${of.operator}`].filter(Boolean).join("; "));
   attribute(cell.parentElement, "class", known(of.state));
 }
 
