@@ -1,6 +1,7 @@
 // A Chromium of the system on a profile that is thrown away, and pages that write down everything that goes wrong in them: errors,
 // refusals of the Content-Security-Policy, requests to anywhere else.
 
+import { strict as assert } from "node:assert";
 import { createRequire } from "node:module";
 
 const TOOLS = new URL("../../target/dashboard-tools/", import.meta.url);
@@ -57,4 +58,10 @@ export async function until(opened, what, is, given, within = PATIENCE) {
     throw new Error(`not within ${within} ms: ${what}`);
   }
   return performance.now() - begun;
+}
+
+/** Loose ends that a check leaves are its failure. */
+export async function fine(page) {
+  assert.deepEqual(page.wrong, []);
+  await page.context().close();
 }

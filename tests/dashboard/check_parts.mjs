@@ -2,6 +2,7 @@
 // worked out by hand.
 
 import { strict as assert } from "node:assert";
+import { readFile } from "node:fs/promises";
 
 const once = async (page, base, sum) => {
   const opened = await page(base);
@@ -11,6 +12,16 @@ const once = async (page, base, sum) => {
 };
 
 export const ofParts = {
+  async "every reason of the docs has the side there is"({ page, base }) {
+    const docs = await readFile(new URL("../../docs/why-did-it-end.md", import.meta.url), "utf8");
+    const told = Object.fromEntries([...docs.matchAll(/^### `([a-z-]+)` \(([a-z]+)\)$/gm)].map(([, why, side]) => [why, side]));
+    assert.ok(Object.keys(told).length > 40, "the docs name the reasons");
+    const found = await once(page, base, async () => {
+      const { REASONS, side } = await import(new URL("reasons.js", location));
+      return Object.fromEntries(REASONS.map(why => [why, side(why)]));
+    });
+    assert.deepEqual(found, told);
+  },
   async "percentiles of a stretch of time come out of histograms that only grow"({ page, base }) {
     const found = await once(page, base, async () => {
       const { grown, merged, percentile } = await import(new URL("latency.js", location));

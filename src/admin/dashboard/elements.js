@@ -64,7 +64,7 @@ export function keyed(parent, items, keyOf, make, update) {
 
 /** A row of a table: each column is `{ head, put(cell, item), row, number, wide, size }`; `row` makes it the row's heading,
  * `wide` leaves it out on a phone, `size` is a class. */
-export function row(columns) {
+function row(columns) {
   const cells = columns.map(column => el(column.row ? "th" : "td", { scope: column.row && "row", class: kind(column) }));
   const element = el("tr", {}, cells);
   return { element, fill: item => columns.forEach((column, at) => column.put(cells[at], item)) };

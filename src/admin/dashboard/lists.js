@@ -2,7 +2,7 @@
 // Each takes the place it fills and gives a function that fills it; lists are cut to what a person reads.
 
 import { lines } from "./charts.js";
-import { attribute, el, keyed, say, sayState, scrolling, table } from "./elements.js";
+import { el, keyed, say, sayState, scrolling, table } from "./elements.js";
 import { bytes, clock, count, date, duration, ms, percent, rate, several } from "./format.js";
 import { failures, listenerKey, PHASES, QUANTILES, requests, total, WHOLE } from "./history.js";
 import { isNormal, side } from "./reasons.js";
@@ -36,7 +36,7 @@ export function listeners(place) {
     { head: "Addresses", wide: true, put: (cell, of) => say(cell, (of.addresses ?? []).join(" ") + (of.tls ? " tls" : "")) },
     { head: "Open", number: true, put: (cell, of) => say(cell, count(of.open)) },
     { head: "New/s", number: true, wide: true, put: (cell, of) => say(cell, perSecond(of, now => now.accepted ?? 0)) },
-    { head: "Requests/s", number: true, put: (cell, of) => say(cell, of.kind === "http" ? perSecond(of, requests) : "–") },
+    { head: "Req/s", number: true, put: (cell, of) => say(cell, of.kind === "http" ? perSecond(of, requests) : "–") },
     { head: "4xx/min", number: true, wide: true, put: (cell, of) => say(cell, of.kind === "http" ? count(minute(of, now => now.requests?.["4xx"])) : "–") },
     { head: "5xx/min", number: true, put: (cell, of) => { const n = minute(of, now => now.requests?.["5xx"]); raised(cell, isMuch(n, minute(of, requests)), of.kind === "http" ? count(n) : "–"); } },
     { head: "In", number: true, wide: true, put: (cell, of) => say(cell, flow(of, "bytes_up")) },
@@ -230,7 +230,6 @@ export function config(place, { file, text, problems }) {
   place.replaceChildren(el("p", {}, el("code", {}, file ?? ""), `, ${several(all.length, "line")}, ` +
     `${problems?.length ? several(problems.length, "problem") : "no problem"}`), ...elsewhere,
   scrolling("The config", el("ol", { class: "config" }, rows)));
-  attribute(place, "data-shown", true);
 }
 
 function drawn(problem) {

@@ -18,6 +18,7 @@ const NORMAL = new Set(["client-finished", "backend-finished", "answered", "repl
 /** Times that end what nobody used: no fault. */
 const QUIET = new Set(["idle-timeout", "max-duration", "head-timeout"]);
 
+export const REASONS = [...SIDE.keys()];
 export const side = why => SIDE.get(why) ?? "";
 export const isNormal = why => NORMAL.has(why);
 /** Whether somebody was let down, and it was not the client's own doing. */
