@@ -17,6 +17,7 @@ mod parse;
 pub mod problem;
 mod read;
 mod reference;
+mod renamed;
 pub(crate) mod stamp;
 #[cfg(test)]
 mod tests;
