@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, geteuid};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reload::Source;
@@ -113,7 +113,7 @@ impl Changes {
     pub(super) fn serve_operators(&mut self, running: &Running, takes_over: bool) {
         let Some(source) = &self.source else { return };
         self.admin = Some(Admin::open(Opening {
-            sockets: place::sockets(&self.config, source.path()),
+            sockets: place::sockets(&self.config, source.path(), geteuid().as_raw()),
             ready: self.config.ready.clone(),
             remote: running.remote(),
             wishes: self.wish.clone(),

@@ -9,6 +9,7 @@ mod errands;
 mod handover;
 mod memory;
 mod notify;
+mod out_of_reach;
 mod panics;
 mod parts;
 mod passing;
