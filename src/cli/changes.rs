@@ -315,6 +315,11 @@ impl Changes {
             source.note();
         }
         let loaded = Config::from_file(source.path())
+            .inspect_err(|_| {
+                if !order.dry_run {
+                    running.note_refused_reload()
+                }
+            })
             .map_err(|problems| Refusal::of_config(&problems, order.color))?;
         let remote = running.remote();
         let compared = remote.compare(loaded.config.clone()).await;

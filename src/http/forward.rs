@@ -22,6 +22,7 @@ use super::rewrite::Rewrite;
 use super::session::{Next, Session};
 use super::stream::Stream;
 use crate::observe::ended::Why;
+use crate::observe::sheets::Exchanged;
 use crate::tcp::Cut;
 use crate::tls::Agreed;
 use crate::upstream::connect::{ConnectFailed, Efforts};
@@ -124,8 +125,12 @@ impl Session<'_> {
             match self.try_at(order, reached, place, attempt, &mut course).await {
                 Some(over) => return over,
                 // Somebody else, if there is anybody.
-                None if course.is_elsewhere(tried.len(), order.upstream) => tried.push(backend),
-                None => {}
+                None => {
+                    order.upstream.note_retry();
+                    if course.is_elsewhere(tried.len(), order.upstream) {
+                        tried.push(backend);
+                    }
+                }
             }
         }
     }
@@ -154,7 +159,9 @@ impl Session<'_> {
             Err(fault) => Err(fault),
         };
         if let Err(fault) = asked {
-            let untouched = self.stream.carried() == self.carried_before;
+            let up = self.stream.carried() - self.carried_before;
+            note(&place, sent, Exchanged { up, ..Exchanged::default() });
+            let untouched = up == 0;
             if course.was_unread(&fault, carried, untouched) {
                 return None;
             }
@@ -164,11 +171,16 @@ impl Session<'_> {
         exchange.settle(|| first_byte);
         // While the client was still sending, the backend had nothing to answer.
         let took = first_byte - sent.max(exchange.active);
-        place.upstream.note_answer(&place.backend, exchange.response.status, first_byte, took);
-        if course.may_retry_instead(exchange.response.status, &place.upstream) {
+        let status = exchange.response.status;
+        place.upstream.note_answer(&place.backend, status, first_byte, took);
+        let begun =
+            Exchanged { status: Some(status), first_byte: Some(took), ..Exchanged::default() };
+        if course.may_retry_instead(status, &place.upstream) {
+            note(&place, sent, begun);
             return None;
         }
         if exchange.is_switch() {
+            note(&place, sent, begun);
             attempt.belonging.tell(&place, &mut exchange.response.fields);
             let backend = exchange.backend;
             return Some(self.switch(backend, order, place, (efforts, attempt.upgrade)));
@@ -185,6 +197,7 @@ impl Session<'_> {
             down: self.stream.sent() - sent_before,
             ..self.told_of(order, &place, efforts)
         };
+        note(&place, sent, Exchanged { up: told.up, down: told.down, ..begun });
         if let Err(fault) = answered {
             return Some(self.failed(fault, told, true));
         }
@@ -340,6 +353,11 @@ impl Session<'_> {
             _ => (Next::Abort(why), told),
         }
     }
+}
+
+/// Counts what has become of a request that a backend was sent at `sent`.
+fn note(place: &InFlight, sent: Instant, it: Exchanged) {
+    place.backend.exchanged(&Exchanged { total: Some(sent.elapsed()), ..it });
 }
 
 /// Why no backend was reached.

@@ -14,6 +14,7 @@ use super::headers::Heading;
 use super::local::Local;
 use super::reach::{Reach, Reached, keep};
 use super::stream::Stream;
+use crate::observe::sheets::Exchanged;
 use crate::upstream::connect::{ConnectFailed, Efforts};
 use crate::upstream::introduce::SendProxy;
 use crate::upstream::{Affinity, Upstream};
@@ -82,6 +83,12 @@ impl Subrequest<'_> {
                 Ok(()) => self.exchange(&mut stream).await,
                 Err(failed) => Err(no_answer(failed)),
             };
+            let status = asked.as_ref().ok().and_then(Option::as_ref);
+            let status = status.map(|answer| answer.response.status);
+            let total = Some(sent.elapsed());
+            let first_byte = total.filter(|_| status.is_some());
+            let exchanged = Exchanged { status, first_byte, total, ..Exchanged::default() };
+            place.backend.exchanged(&exchanged);
             match asked {
                 Ok(Some(answer)) => {
                     let status = answer.response.status;

@@ -16,11 +16,13 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use super::pulse::{self, Beat, Doing};
 use crate::connection::{Adopted, Desk, Guest, Job, Parcel, Slot};
 use crate::http;
 use crate::listen::Acceptor;
+use crate::observe::stripes;
 use crate::plan::Share;
 use crate::tcp::packets::PacketPool;
 use crate::tcp::{Cut, Scratch};
@@ -98,7 +100,7 @@ pub(super) enum Task {
         must_be: bool,
     },
     /// Say that you make progress, by the number of this question.
-    Answer(u64),
+    Answer(u64, Instant),
     /// Do something that a test wants to see done, as if it were a part of this.
     #[cfg(test)]
     Do(Doing, Fault),
@@ -148,6 +150,12 @@ impl Crew {
         }
     }
 
+    /// How many connections a worker has; none, if it has ended.
+    pub(super) fn load(&self, worker: usize) -> u64 {
+        let load = self.loads[worker].load(Relaxed);
+        if load == LEFT { 0 } else { load as u64 }
+    }
+
     /// Counts one more connection there; false if that worker has ended.
     fn take_place_at(&self, worker: usize) -> bool {
         let count = |load: usize| (load != LEFT).then_some(load + 1);
@@ -189,7 +197,11 @@ pub(super) fn run(
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
         .build_local(LocalOptions::default())?;
-    Beat::belongs_here(&beat);
+    {
+        let _context = runtime.enter();
+        Beat::belongs_here(&beat);
+    }
+    stripes::be_worker(number);
     let worker = Rc::new(Worker {
         number,
         beat,
@@ -423,7 +435,7 @@ impl Worker {
                     }
                 }
                 Task::MakeRoom { must_be } => self.make_room(must_be),
-                Task::Answer(question) => self.beat.answer(question),
+                Task::Answer(question, asked) => self.beat.answer(question, asked),
                 #[cfg(test)]
                 Task::Do(doing, fault) => {
                     let does = pulse::during(&self.beat, doing, async move { (fault.0)() });

@@ -16,10 +16,12 @@ use evenkeel_balance::health::{State, Verdict, VerdictParts};
 use serde::{Deserialize, Serialize};
 
 use super::cookie::Identity;
+use super::counted::Counted;
 use super::handed::StandingPast;
 use super::outliers::Answers;
 use super::{Entry, EntryPlace, Said, Upstream, Word};
 use crate::observe::counts::BackendCounts;
+use crate::observe::ended::Why;
 
 /// How long a latency peak takes to fade to a third: long enough to matter to the next connections, short
 /// enough to forgive (Finagle's default for peak EWMA).
@@ -84,6 +86,7 @@ pub(super) struct Standing {
     latency_stamp: AtomicU64,
     latency_value: AtomicU64,
     verdict: Mutex<Verdict>,
+    counted: Counted,
 }
 
 /// Stands for a way to a backend; a byte, so that each has a place in memory of its own.
@@ -104,6 +107,7 @@ impl Standing {
             latency_stamp: AtomicU64::new(0),
             latency_value: AtomicU64::new(0),
             verdict: Mutex::new(verdict),
+            counted: Counted::default(),
         })
     }
 
@@ -120,6 +124,7 @@ impl Standing {
             latency_stamp: AtomicU64::new(past.latency_stamp),
             latency_value: AtomicU64::new(past.latency.to_bits()),
             verdict: Mutex::new(Verdict::from(past.verdict.clone())),
+            counted: Counted::default(),
         })
     }
 }
@@ -219,7 +224,18 @@ impl Backend {
         self.standing.open.fetch_sub(1, SeqCst);
     }
 
-    pub(super) fn connected(&self, since_start: Duration) {
+    /// What is counted of it.
+    pub(super) fn counted(&self) -> &Counted {
+        &self.standing.counted
+    }
+
+    /// How many connections it may have, where that is limited.
+    pub(super) fn connections_max(&self) -> Option<u32> {
+        Some(self.connections_max).filter(|max| *max != u32::MAX)
+    }
+
+    pub(super) fn connected(&self, since_start: Duration, took: Duration) {
+        self.note_connected(took);
         self.standing.connections.fetch_add(1, Relaxed);
         self.standing.connected_at.store(since_start.as_millis() as u64, Relaxed);
     }
@@ -240,7 +256,8 @@ impl Backend {
         PeakEwma::from_parts(LATENCY_DECAY_NS, self.standing.latency_stamp.load(Relaxed), value)
     }
 
-    pub(super) fn failed(&self) {
+    pub(super) fn failed(&self, why: Why) {
+        self.note_not_connected(why);
         self.standing.failures.fetch_add(1, Relaxed);
     }
 
