@@ -88,16 +88,10 @@ pub(crate) enum Job {
     },
 }
 
-/// How many workers a config has.
-pub(crate) fn workers(config: &Config) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-    config.process.workers.map_or_else(cores, |workers| workers as usize)
-}
-
 impl Plan {
     /// Compiles a verified config for a process that may open `descriptors` files.
     pub(crate) fn compile(config: &Config, descriptors: u64) -> Plan {
-        let workers = workers(config);
+        let workers = config.process.worker_count();
         let open_files = open_files(config, descriptors);
         let acme = self::tls::answered_over_http(config);
         let carried = carried_by(descriptors.saturating_sub(open_files));

@@ -118,6 +118,7 @@ impl Changes {
                 None => place::of(source.path()),
             },
             ready: self.config.ready.clone(),
+            metrics: self.config.metrics.clone(),
             remote: running.remote(),
             wishes: self.wish.clone(),
             waits_until: self.waits_until.subscribe(),

@@ -160,9 +160,8 @@ impl Session<'_> {
         };
         if let Err(fault) = asked {
             let up = self.stream.carried() - self.carried_before;
-            note(&place, sent, Exchanged { up, ..Exchanged::default() });
-            let untouched = up == 0;
-            if course.was_unread(&fault, carried, untouched) {
+            note(&place, sent, (up, 0));
+            if course.was_unread(&fault, carried, up == 0) {
                 return None;
             }
             return self.not_answered(fault, order, &place, (carried, efforts), course);
@@ -171,16 +170,11 @@ impl Session<'_> {
         exchange.settle(|| first_byte);
         // While the client was still sending, the backend had nothing to answer.
         let took = first_byte - sent.max(exchange.active);
-        let status = exchange.response.status;
-        place.upstream.note_answer(&place.backend, status, first_byte, took);
-        let begun =
-            Exchanged { status: Some(status), first_byte: Some(took), ..Exchanged::default() };
-        if course.may_retry_instead(status, &place.upstream) {
-            note(&place, sent, begun);
+        place.upstream.note_answer(&place.backend, exchange.response.status, first_byte, took);
+        if course.may_retry_instead(exchange.response.status, &place.upstream) {
             return None;
         }
         if exchange.is_switch() {
-            note(&place, sent, begun);
             attempt.belonging.tell(&place, &mut exchange.response.fields);
             let backend = exchange.backend;
             return Some(self.switch(backend, order, place, (efforts, attempt.upgrade)));
@@ -197,7 +191,7 @@ impl Session<'_> {
             down: self.stream.sent() - sent_before,
             ..self.told_of(order, &place, efforts)
         };
-        note(&place, sent, Exchanged { up: told.up, down: told.down, ..begun });
+        note(&place, sent, (told.up, told.down));
         if let Err(fault) = answered {
             return Some(self.failed(fault, told, true));
         }
@@ -355,9 +349,10 @@ impl Session<'_> {
     }
 }
 
-/// Counts what has become of a request that a backend was sent at `sent`.
-fn note(place: &InFlight, sent: Instant, it: Exchanged) {
-    place.backend.exchanged(&Exchanged { total: Some(sent.elapsed()), ..it });
+/// Counts the end of a request that a backend was sent at `sent`, and the bytes of its bodies.
+fn note(place: &InFlight, sent: Instant, (up, down): (u64, u64)) {
+    let total = Some(sent.elapsed());
+    place.backend.exchanged(&Exchanged { total, up, down, ..Exchanged::default() });
 }
 
 /// Why no backend was reached.

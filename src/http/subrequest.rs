@@ -83,12 +83,8 @@ impl Subrequest<'_> {
                 Ok(()) => self.exchange(&mut stream).await,
                 Err(failed) => Err(no_answer(failed)),
             };
-            let status = asked.as_ref().ok().and_then(Option::as_ref);
-            let status = status.map(|answer| answer.response.status);
             let total = Some(sent.elapsed());
-            let first_byte = total.filter(|_| status.is_some());
-            let exchanged = Exchanged { status, first_byte, total, ..Exchanged::default() };
-            place.backend.exchanged(&exchanged);
+            place.backend.exchanged(&Exchanged { total, ..Exchanged::default() });
             match asked {
                 Ok(Some(answer)) => {
                     let status = answer.response.status;

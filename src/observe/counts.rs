@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::count::Count;
-use super::ended::{Ended, Why};
+use super::ended::{Ended, Side, Why};
+use super::meter::Asked;
 use super::sheets::{Row, WAYS, class_of};
 use super::stripes::Striped;
 
@@ -30,11 +31,24 @@ struct Sums {
     /// HTTP requests by the hundreds of their status; those without an answer first.
     requests: Row<6>,
     ended: Row<WAYS>,
+    /// HTTP requests by how they ended.
+    answered: Row<WAYS>,
+    /// Refusals by a limit, each once.
+    limits: Row<WAYS>,
     bytes_up: Count,
     bytes_down: Count,
     left_out: Count,
     handed_over: Count,
     taken_over: Count,
+}
+
+/// Ends by the number of their reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reasons {
+    /// Of HTTP requests.
+    pub(crate) answered: [u64; WAYS],
+    /// Of connections and requests, by a limit.
+    pub(crate) limits: [u64; WAYS],
 }
 
 /// What has become of the process itself.
@@ -55,20 +69,28 @@ impl Tally {
         self.sums.note(|sums| sums.accepted.add(1));
     }
 
-    pub(crate) fn ended(&self, record: &Ended) {
+    /// Counts the end of a connection, whose requests may have been counted already.
+    pub(crate) fn ended(&self, record: &Ended, by_request: bool) {
         self.sums.note(|sums| {
             sums.bytes_up.add(record.bytes_up);
             sums.bytes_down.add(record.bytes_down);
             sums.ended.count(record.why as usize);
+            if !by_request && record.why.side() == Side::Limit {
+                sums.limits.count(record.why as usize);
+            }
         });
     }
 
     /// Counts an HTTP request and its bytes.
-    pub(crate) fn requested(&self, status: Option<u16>, up: u64, down: u64) {
+    pub(crate) fn asked(&self, asked: &Asked) {
         self.sums.note(|sums| {
-            sums.requests.count(class_of(status));
-            sums.bytes_up.add(up);
-            sums.bytes_down.add(down);
+            sums.requests.count(class_of(asked.status));
+            sums.answered.count(asked.why as usize);
+            if asked.why.side() == Side::Limit {
+                sums.limits.count(asked.why as usize);
+            }
+            sums.bytes_up.add(asked.up);
+            sums.bytes_down.add(asked.down);
         });
     }
 
@@ -111,6 +133,16 @@ impl Tally {
     pub(crate) fn upgraded(&self, is_done: bool) {
         let count = if is_done { &self.upgrades } else { &self.upgrades_failed };
         count.fetch_add(1, Relaxed);
+    }
+
+    /// HTTP requests by how they ended, and refusals by a limit.
+    pub(crate) fn reasons(&self) -> Reasons {
+        let mut reasons = Reasons { answered: [0; WAYS], limits: [0; WAYS] };
+        self.sums.each(|sums| {
+            sums.answered.add_to(&mut reasons.answered);
+            sums.limits.add_to(&mut reasons.limits);
+        });
+        reasons
     }
 
     pub(crate) fn events(&self) -> Events {

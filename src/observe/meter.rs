@@ -55,7 +55,7 @@ impl Meter {
 
     /// Counts the end of a connection, whose requests may have been counted already.
     pub(crate) fn ended(&self, record: &Ended, by_request: bool) {
-        self.all.ended(record);
+        self.all.ended(record, by_request);
         self.own.note(|sheet| {
             sheet.ended.count(record.why as usize);
             sheet.bytes_up.add(record.bytes_up);
@@ -69,7 +69,7 @@ impl Meter {
 
     /// Counts the end of an HTTP request.
     pub(crate) fn asked(&self, asked: &Asked) {
-        self.all.requested(asked.status, asked.up, asked.down);
+        self.all.asked(asked);
         self.own.note(|sheet| {
             sheet.answered.count(asked.why as usize);
             sheet.limit(asked.why);

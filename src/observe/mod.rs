@@ -7,6 +7,7 @@ pub(crate) mod count;
 pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;
+pub(crate) mod exposition;
 mod line;
 pub(crate) mod log_file;
 pub(crate) mod meter;

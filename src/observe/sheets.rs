@@ -41,6 +41,9 @@ impl<const N: usize> Row<N> {
 /// How many ways there are for a connection to end.
 pub(crate) const WAYS: usize = Why::ALL.len();
 
+/// Why handshakes with clients came to nothing.
+pub(crate) const HANDSHAKE_FLAWS: &[HandshakeFlaw] = HandshakeFlaw::ALL;
+
 /// What one worker has counted of a listener.
 #[derive(Debug, Default)]
 pub(crate) struct ListenerSheet {

@@ -30,8 +30,9 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
@@ -182,7 +183,6 @@ pub struct Running {
     thread: Option<JoinHandle<()>>,
     tally: Arc<Tally>,
     memory: Arc<Budget>,
-    began: SystemTime,
     shown: Arc<Mutex<Shown>>,
     pulse: Arc<Pulse>,
     is_draining: Arc<AtomicBool>,
@@ -208,7 +208,10 @@ pub(crate) fn start_on(config: &Config, passed: Vec<OwnedFd>) -> Result<Running,
 
 /// The same in the place of a process that serves already. When this returns, this one accepts.
 pub(crate) fn take_over(config: &Config, before: &Predecessor) -> Result<Running, StartError> {
-    begin(config, Vec::new(), Some(before)).inspect_err(|error| before.refuse(&error.to_string()))
+    let begun = begin(config, Vec::new(), Some(before));
+    begun
+        .inspect(|running| running.tally.upgraded(true))
+        .inspect_err(|error| before.refuse(&error.to_string()))
 }
 
 fn begin(
@@ -220,22 +223,14 @@ fn begin(
     let rights = Rights::find(config)?;
     let pid_file = PidFile::find(config.process.pid_file.as_deref(), before.is_some());
     let pid_file = pid_file.map_err(system("pid file"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(system("start threads"))?;
-    let mut before = before
-        .map(|before| runtime.block_on(before.listen()))
-        .transpose()
-        .map_err(system("take over"))?;
+    let (runtime, mut before) = begin_to_hear(before)?;
     let (listeners, pasts) = before.as_mut().map_or((passed, Vec::new()), Legacy::take);
     let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
     let (descriptors, owner) = (descriptors::raise(), rights.owner());
-    stripes::expect_workers(plan::workers(config));
+    stripes::expect_workers(config.process.worker_count());
     let shared = Shared::new(descriptors, pasts.into(), owner);
-    if before.is_some() {
-        shared.tally.upgraded(true);
-    }
     let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
-    let (memory, began) = (Arc::clone(&shared.memory), SystemTime::now());
+    let memory = Arc::clone(&shared.memory);
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
@@ -275,20 +270,27 @@ fn begin(
         successor: None,
     };
     let thread = Some(control.start(runtime, acceptances).map_err(system("start threads"))?);
-    let _pid_file = pid_file;
     Ok(Running {
         orders,
         ended,
         thread,
         tally,
         memory,
-        began,
         shown,
         pulse,
         is_draining,
         is_settled,
-        _pid_file,
+        _pid_file: pid_file,
     })
+}
+
+/// The loop of the control thread, and who speaks on it for a process that is to be followed.
+fn begin_to_hear(before: Option<&Predecessor>) -> Result<(Runtime, Option<Legacy>), StartError> {
+    let system = |step| move |cause| StartError::System { step, cause };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start threads"))?;
+    let before = before.map(|before| runtime.block_on(before.listen())).transpose();
+    Ok((runtime, before.map_err(system("take over"))?))
 }
 
 /// What can be seen of a running proxy from outside.

@@ -200,8 +200,8 @@ impl Parts {
         let old = before.and_then(|before| Some((before, before.listener(plan)?)));
         let old_service = old.map(|(before, at)| &before.services[at]);
         // What is counted of a listener goes on with it.
-        let meter = old_service.map(|old| Arc::clone(&old.meter));
-        let meter = meter.unwrap_or_else(|| Meter::new(&shared.tally));
+        let meter =
+            old_service.map_or_else(|| Meter::new(&shared.tally), |old| Arc::clone(&old.meter));
         let job = match &plan.job {
             plan::Job::Tcp { rules, routes, upstream, plain } => Job::Tcp(tcp::Site {
                 rules: rules.clone(),
@@ -242,10 +242,9 @@ impl Parts {
                 }))
             }
         };
-        let door = match old_service {
-            Some(old) => old.door.succeed(plan.door.clone()),
-            None => Door::new(plan.door.clone(), Arc::clone(&shared.places)),
-        };
+        let door = old_service.map(|old| old.door.succeed(plan.door.clone()));
+        let fresh = || Door::new(plan.door.clone(), Arc::clone(&shared.places));
+        let door = door.unwrap_or_else(fresh);
         Ok(Arc::new(Service {
             listener: Arc::clone(&plan.name),
             door,

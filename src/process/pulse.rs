@@ -9,13 +9,13 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::notify::Notify;
 use super::vitals::{Looked, Vitals, WorkerState};
-use super::worker::{Crew, Task};
+use super::worker::{Crew, LEFT, Task};
 use crate::observe::counts::Tally;
 use crate::observe::ended::ClientAddress;
 use crate::tcp::Cut;
@@ -34,6 +34,7 @@ pub(super) struct Pulse {
     watchdog: OnceLock<Arc<Notify>>,
     /// Whose they are, once they run.
     crew: OnceLock<Weak<Crew>>,
+    began: SystemTime,
 }
 
 /// One worker's sign of life.
@@ -59,7 +60,8 @@ impl Pulse {
             Arc::new(Beat { answered, turns, doing, names: Arc::clone(&names), vitals })
         };
         let (watchdog, crew) = Default::default();
-        Arc::new(Pulse { beats: (0..workers).map(beat).collect(), watchdog, crew })
+        let (beats, began) = ((0..workers).map(beat).collect(), SystemTime::now());
+        Arc::new(Pulse { beats, watchdog, crew, began })
     }
 
     /// The one that a worker is to give.
@@ -67,10 +69,18 @@ impl Pulse {
         Arc::clone(&self.beats[worker])
     }
 
+    /// When the workers began.
+    pub(super) fn began(&self) -> SystemTime {
+        self.began
+    }
+
     /// How each worker is.
     pub(super) fn states(&self) -> Vec<WorkerState> {
         let crew = self.crew.get().and_then(Weak::upgrade);
-        let load = |number: usize| crew.as_ref().map_or(0, |crew| crew.load(number));
+        let load = |number: usize| {
+            let load = crew.as_ref().map_or(LEFT, |crew| crew.loads[number].load(Relaxed));
+            if load == LEFT { 0 } else { load as u64 }
+        };
         let beats = self.beats.iter().enumerate();
         beats.map(|(number, beat)| beat.vitals.state(load(number))).collect()
     }
@@ -169,7 +179,11 @@ impl Beat {
     /// From now on this thread is the worker's.
     pub(super) fn belongs_here(beat: &Arc<Beat>) {
         OWN.with(|own| drop(own.set(Arc::clone(beat))));
-        beat.vitals.belong_here();
+    }
+
+    /// The event loop of this thread is the worker's, and has begun.
+    pub(super) fn begin(&self) {
+        self.vitals.belong_here();
     }
 
     /// The worker says that it goes on; it was asked at this moment.

@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use super::memory::MemoryState;
 use super::remote::Remote;
 use super::vitals::WorkerState;
-use crate::observe::counts::{Counts, Events};
+use crate::observe::counts::{Counts, Events, Reasons};
 use crate::observe::diagnostics;
 use crate::observe::sheets::ListenerReading;
 use crate::tls::Expiry;
@@ -28,6 +28,7 @@ pub(crate) struct Reading {
 pub(crate) struct ProcessState {
     pub(crate) counts: Counts,
     pub(crate) events: Events,
+    pub(crate) reasons: Reasons,
     pub(crate) is_draining: bool,
     /// When it began to serve.
     pub(crate) began: SystemTime,
@@ -77,8 +78,9 @@ impl Remote {
             process: ProcessState {
                 counts: self.counts(),
                 events: self.tally().events(),
+                reasons: self.tally().reasons(),
                 is_draining: self.is_draining(),
-                began: self.began(),
+                began: self.pulse().began(),
                 memory: self.budget().state(),
                 descriptors_open: descriptors_open(),
                 descriptors_max: getrlimit(Resource::Nofile).current,

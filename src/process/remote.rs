@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,7 +21,6 @@ pub(crate) struct Remote {
     orders: mpsc::UnboundedSender<Order>,
     tally: Arc<Tally>,
     memory: Arc<Budget>,
-    began: SystemTime,
     pulse: Arc<Pulse>,
     shown: Arc<Mutex<Shown>>,
     is_draining: Arc<AtomicBool>,
@@ -46,7 +44,6 @@ impl Running {
             orders: self.orders.clone(),
             tally: Arc::clone(&self.tally),
             memory: Arc::clone(&self.memory),
-            began: self.began,
             pulse: Arc::clone(&self.pulse),
             shown: Arc::clone(&self.shown),
             is_draining: Arc::clone(&self.is_draining),
@@ -95,11 +92,6 @@ impl Remote {
 
     pub(super) fn pulse(&self) -> &Pulse {
         &self.pulse
-    }
-
-    /// When it began to serve.
-    pub(super) fn began(&self) -> SystemTime {
-        self.began
     }
 
     pub(super) fn shown(&self) -> MutexGuard<'_, Shown> {

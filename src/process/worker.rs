@@ -32,7 +32,7 @@ use crate::upstream::Backend;
 const DRIFT_MIN: usize = 8;
 
 /// In place of the load of a worker that takes no more: it has ended.
-const LEFT: usize = usize::MAX;
+pub(super) const LEFT: usize = usize::MAX;
 
 /// Threads of a worker that may wait for files.
 const FILE_THREADS: usize = 4;
@@ -150,12 +150,6 @@ impl Crew {
         }
     }
 
-    /// How many connections a worker has; none, if it has ended.
-    pub(super) fn load(&self, worker: usize) -> u64 {
-        let load = self.loads[worker].load(Relaxed);
-        if load == LEFT { 0 } else { load as u64 }
-    }
-
     /// Counts one more connection there; false if that worker has ended.
     fn take_place_at(&self, worker: usize) -> bool {
         let count = |load: usize| (load != LEFT).then_some(load + 1);
@@ -197,10 +191,7 @@ pub(super) fn run(
         .enable_all()
         .max_blocking_threads(FILE_THREADS)
         .build_local(LocalOptions::default())?;
-    {
-        let _context = runtime.enter();
-        Beat::belongs_here(&beat);
-    }
+    Beat::belongs_here(&beat);
     stripes::be_worker(number);
     let worker = Rc::new(Worker {
         number,
@@ -225,6 +216,7 @@ pub(super) fn run(
         accepting: accepting.clone(),
     });
     runtime.block_on(async {
+        worker.beat.begin();
         acceptances.into_iter().for_each(|acceptance| worker.begin_to_accept(acceptance));
         let follow = Rc::clone(&worker).follow(tasks);
         let follow = pulse::during(&worker.beat, Doing::FOLLOWING, follow);

@@ -40,9 +40,9 @@ impl Queue {
         self.waiting.load(SeqCst) > 0
     }
 
-    /// How many wait now.
+    /// How many wait now; those who gave up are not among them.
     pub(super) fn waiting(&self) -> u64 {
-        self.waiting.load(SeqCst) as u64
+        self.lock().iter().filter(|waiter| !waiter.place.is_closed()).count() as u64
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
