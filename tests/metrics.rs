@@ -82,6 +82,8 @@ fn every_request_is_counted_once_by_class_and_all_sums_agree() {
     let made = all.sum("evenkeel_backend_connections_total", &app);
     assert!((1.0..=4.0).contains(&made), "{made}");
     assert_eq!(all.sum("evenkeel_backend_connect_duration_seconds_count", &app), made);
+    // They are told of each second; all that were made are kept.
+    until_counted(&program, "evenkeel_backend_connections_idle", &app, made);
 }
 
 #[test]

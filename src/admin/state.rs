@@ -140,6 +140,7 @@ fn of_backend(it: &BackendState) -> Value {
         "weight": counts.weight,
         "backup": it.backup,
         "open": counts.open,
+        "idle": it.idle,
         "connections-max": it.connections_max,
         "connections": counts.connections,
         "failures": counts.failures,

@@ -160,7 +160,7 @@ impl Session<'_> {
         };
         if let Err(fault) = asked {
             let up = self.stream.carried() - self.carried_before;
-            note(&place, sent, (up, 0));
+            note(&place, sent.elapsed(), (up, 0));
             if course.was_unread(&fault, carried, up == 0) {
                 return None;
             }
@@ -191,11 +191,11 @@ impl Session<'_> {
             down: self.stream.sent() - sent_before,
             ..self.told_of(order, &place, efforts)
         };
-        note(&place, sent, (told.up, told.down));
+        let now = Instant::now();
+        note(&place, now - sent, (told.up, told.down));
         if let Err(fault) = answered {
             return Some(self.failed(fault, told, true));
         }
-        let now = Instant::now();
         self.ended_at = Some(now);
         if up_is_done && let Stream::H1(backend) = backend {
             keep(self.local, backend, &self.response, (carried + 1, now), &place);
@@ -349,9 +349,9 @@ impl Session<'_> {
     }
 }
 
-/// Counts the end of a request that a backend was sent at `sent`, and the bytes of its bodies.
-fn note(place: &InFlight, sent: Instant, (up, down): (u64, u64)) {
-    let total = Some(sent.elapsed());
+/// Counts the end of a request at a backend, and the bytes of its bodies.
+fn note(place: &InFlight, took: Duration, (up, down): (u64, u64)) {
+    let total = Some(took);
     place.backend.exchanged(&Exchanged { total, up, down, ..Exchanged::default() });
 }
 

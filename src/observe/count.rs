@@ -53,6 +53,22 @@ pub(crate) const STEPS: [Duration; 18] = [
     Duration::from_secs(60),
 ];
 
+/// The same in nanoseconds, in which they are compared.
+const STEPS_NS: [u64; STEPS.len()] = {
+    let mut ends = [0; STEPS.len()];
+    let mut at = 0;
+    while at < ends.len() {
+        ends[at] = nanos(STEPS[at]);
+        at += 1;
+    }
+    ends
+};
+
+/// At most 584 years.
+const fn nanos(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos() as u64)
+}
+
 /// How long things took, with one writer.
 #[derive(Debug, Default)]
 pub(crate) struct Times {
@@ -63,8 +79,9 @@ pub(crate) struct Times {
 impl Times {
     /// Takes one in.
     pub(crate) fn note(&self, took: Duration) {
-        self.sum_ns.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
-        self.steps[STEPS.partition_point(|end| *end < took)].add(1);
+        let took = nanos(took);
+        self.sum_ns.add(took);
+        self.steps[STEPS_NS.partition_point(|end| *end < took)].add(1);
     }
 }
 

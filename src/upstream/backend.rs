@@ -89,9 +89,25 @@ pub(super) struct Standing {
     counted: Counted,
 }
 
-/// Stands for a way to a backend; a byte, so that each has a place in memory of its own.
+/// Stands for a way to a backend. It is known by its place in memory.
 #[derive(Debug, Default)]
-pub(crate) struct Channel(#[expect(dead_code, reason = "only its place matters")] u8);
+pub(crate) struct Channel {
+    /// Connections that workers keep, as they have said last.
+    idle: AtomicU32,
+}
+
+impl Channel {
+    /// How many connections are kept, as of a second ago.
+    pub(super) fn idle(&self) -> u64 {
+        self.idle.load(Relaxed).into()
+    }
+
+    /// A worker keeps so many now, and has said another number before.
+    pub(crate) fn note_idle(&self, before: u32, now: u32) {
+        // Two's complement: what is taken away wraps around.
+        self.idle.fetch_add(now.wrapping_sub(before), Relaxed);
+    }
+}
 
 impl Standing {
     /// Of one that nothing is known of.

@@ -18,7 +18,7 @@ use crate::observe::stripes::Striped;
 /// Checks of a backend that are remembered.
 const CHECKS: usize = 20;
 
-/// The longest that is kept of what went wrong, in bytes: it may be a backend's own words.
+/// The longest that is kept of what went wrong, in letters: it may be a backend's own words.
 const SAID_MAX: usize = 200;
 
 /// Counts of an upstream. They change where something went wrong, so that workers may share them.
@@ -58,6 +58,8 @@ pub(crate) struct BackendState {
     pub(crate) counts: BackendCounts,
     pub(crate) reading: BackendReading,
     pub(crate) backup: bool,
+    /// Connections that are kept for the next request, as of a second ago.
+    pub(crate) idle: u64,
     pub(crate) connections_max: Option<u32>,
     /// Why it is not in use, in words.
     pub(crate) reason: Option<String>,
@@ -128,7 +130,7 @@ impl Backend {
         self.counted().sheets.note(|sheet| {
             if passed { &sheet.checks_passed } else { &sheet.checks_failed }.add(1);
         });
-        let said = said.get(..said.floor_char_boundary(SAID_MAX)).unwrap_or_default().to_owned();
+        let said = said.chars().take(SAID_MAX).collect();
         let mut seen = self.counted().seen();
         if seen.checks.len() >= CHECKS {
             seen.checks.pop_front();
@@ -142,6 +144,7 @@ impl Backend {
             counts: self.counts(upstream),
             reading: BackendReading::of(&self.counted().sheets),
             backup: self.backup,
+            idle: self.channel().idle(),
             connections_max: self.connections_max(),
             reason: seen.reason.clone(),
             checks: seen.checks.iter().cloned().collect(),

@@ -67,6 +67,12 @@ pub(super) const METRICS: &[Metric] = &[
         |reading, out| each_backend(reading, |labels, it| out.add(&labels, it.counts.open)),
     ),
     metric(
+        Gauge,
+        "evenkeel_backend_connections_idle",
+        "Connections to a backend that are kept for the next request, as of a second ago.",
+        |reading, out| each_backend(reading, |labels, it| out.add(&labels, it.idle)),
+    ),
+    metric(
         Counter,
         "evenkeel_backend_connections_total",
         "Connections made to a backend.",
