@@ -93,6 +93,7 @@ mod tls_hostile;
 mod tls_memory;
 mod tls_reload;
 mod tls_tcp;
+mod traces;
 mod transfers;
 mod upgrade;
 mod upgrade_command;

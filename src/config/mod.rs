@@ -125,6 +125,10 @@ section! {
         access_sample: Percent = Percent(100),
         /// Requests that have no access line.
         access_skip: Option<AccessSkip> = None,
+        /// A collector of OpenTelemetry that gets spans of HTTP requests, as `"http://HOST:PORT"`: OTLP over HTTP, in JSON. Absent: none.
+        traces: Option<Collector> = None,
+        /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.
+        traces_sample: Percent = Percent(1),
     }
 }
 

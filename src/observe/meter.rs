@@ -47,6 +47,11 @@ impl Meter {
         Arc::new(Meter { all: Arc::clone(all), own: Striped::default() })
     }
 
+    /// The one that there was, so that what is counted of a listener goes on with it; or a new one.
+    pub(crate) fn follow(before: Option<&Arc<Meter>>, all: &Arc<Tally>) -> Arc<Meter> {
+        before.map_or_else(|| Meter::new(all), Arc::clone)
+    }
+
     /// Counts a connection that was accepted.
     pub(crate) fn accepted(&self) {
         self.all.accepted();
