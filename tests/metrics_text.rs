@@ -8,9 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::admin::{raw, socket};
 use crate::support::backend::dead;
+use crate::support::client::patient;
 use crate::support::http::{Client, Recorder, config};
 use crate::support::metrics::{Scrape, scrape, text, until_counted};
 use crate::support::program::Program;
@@ -97,6 +99,37 @@ fn nothing_that_clients_send_makes_the_text_longer() {
     assert!(after.count("upstream", None) <= 5 + 2 * 100);
     let known = ["listener", "worker", "upstream"].map(|label| after.count(label, None));
     assert!(after.samples.len() - known.iter().sum::<usize>() <= 40);
+}
+
+#[test]
+fn who_reads_metrics_slowly_takes_one_of_few_places_and_no_memory_without_end() {
+    // So much text that no buffer takes it.
+    let backends = (1..=800).map(|port| format!("\"127.0.0.1:{port}\"")).collect::<Vec<_>>();
+    let program = Program::run(&format!(
+        "[admin]\nmetrics = \"127.0.0.1:0\"\n[upstream.app]\nbackends = [{}]\nhealth = \"off\"\n\
+         [http.web]\nlisten = \"127.0.0.1:0\"\nupstream = \"app\"\n",
+        backends.join(", ")
+    ));
+    let door = address_after(&program, "metrics at http://");
+    let begin = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&door.into()).unwrap();
+        let mut stream = patient(socket.into());
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (stream, String::from_utf8(status.to_vec()).unwrap())
+    };
+    let mut slow: Vec<_> = (0..8).map(|_| begin()).collect();
+    assert!(slow.iter().all(|(_, status)| status == "HTTP/1.1 200"));
+    assert_eq!(begin().1, "HTTP/1.1 503");
+    // Whoever reads to the end makes room.
+    let (mut reader, _) = slow.pop().unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > 4_000_000, "{}", rest.len());
+    until("there is room again", || begin().1 == "HTTP/1.1 200");
 }
 
 /// What is answered at an address, head and body.

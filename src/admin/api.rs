@@ -9,7 +9,7 @@ use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::feed::{Content, Feed};
 use super::message::{
@@ -33,7 +33,12 @@ pub(super) struct Desk {
     pub(super) started: Instant,
     /// Places for those who read events.
     pub(super) readers: Arc<Semaphore>,
+    /// The same for those who scrape.
+    pub(super) scrapers: Arc<Semaphore>,
 }
+
+/// A place of which there are few.
+pub(super) type Place = OwnedSemaphorePermit;
 
 /// Who is asking, by what the kernel says.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +71,7 @@ pub(super) struct Answer {
     body: Content,
     /// Of a path that is asked for in another way only.
     allow: Option<&'static str>,
+    place: Option<Place>,
 }
 
 impl Answer {
@@ -76,13 +82,23 @@ impl Answer {
     /// Something to be read.
     pub(super) fn of(content_type: &'static str, body: Vec<u8>) -> Answer {
         let body = Content::Whole(Full::from(body));
-        Answer { status: StatusCode::OK, content_type, body, allow: None }
+        Answer { status: StatusCode::OK, content_type, body, allow: None, place: None }
+    }
+
+    /// The same of something large: it holds a place until its connection has ended.
+    pub(super) fn large(content_type: &'static str, body: String, place: Place) -> Answer {
+        Answer { place: Some(place), ..Answer::of(content_type, body.into_bytes()) }
+    }
+
+    /// The place that it holds, for whoever looks after its connection.
+    pub(super) fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
     }
 
     /// Something that goes on.
     pub(super) fn feed(feed: Feed) -> Answer {
         let body = Content::Feed(Box::new(feed));
-        Answer { status: StatusCode::OK, content_type: "text/event-stream", body, allow: None }
+        Answer { body, ..Answer::of("text/event-stream", Vec::new()) }
     }
 
     /// Whether it goes on.

@@ -88,6 +88,7 @@ impl Admin {
             waits_until: opening.waits_until,
             started: Instant::now(),
             readers: Arc::new(Semaphore::new(feed::READERS_MAX)),
+            scrapers: Arc::new(Semaphore::new(feed::SCRAPES_MAX)),
         });
         let (stop, stopped) = oneshot::channel();
         // Here and not on its thread: whatever it takes of the process is taken when this returns.

@@ -11,7 +11,6 @@ use super::api::{Answer, Desk};
 use super::feed::Feed;
 use super::{metrics, state};
 use crate::observe::exposition::Dialect;
-use crate::process::Remote;
 
 /// The answer to a request on the admin socket, if it only wants to look.
 pub(super) fn answer(head: &Parts, desk: &Arc<Desk>) -> Option<Answer> {
@@ -22,7 +21,7 @@ pub(super) fn answer(head: &Parts, desk: &Arc<Desk>) -> Option<Answer> {
     let is_get = head.method == Method::GET;
     Some(match path {
         _ if !is_get && head.method != Method::HEAD => Answer::only_get(),
-        "/metrics" => scraped(&head.headers, &desk.remote),
+        "/metrics" => scraped(&head.headers, desk),
         "/v1/events" if is_get => match Feed::open(desk) {
             Some(feed) => Answer::feed(feed),
             None => {
@@ -36,9 +35,13 @@ pub(super) fn answer(head: &Parts, desk: &Arc<Desk>) -> Option<Answer> {
 }
 
 /// The metrics, in the dialect that is asked for.
-pub(super) fn scraped(headers: &HeaderMap, remote: &Remote) -> Answer {
+pub(super) fn scraped(headers: &HeaderMap, desk: &Desk) -> Answer {
+    let Ok(place) = Arc::clone(&desk.scrapers).try_acquire_owned() else {
+        let said = "too many are reading metrics already, and read slowly";
+        return Answer::not(StatusCode::SERVICE_UNAVAILABLE, said);
+    };
     let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let dialect = Dialect::asked(&accept.collect::<Vec<_>>().join(","));
-    let text = metrics::text(&remote.reading(), dialect);
-    Answer::of(dialect.content_type(), text.into_bytes())
+    let text = metrics::text(&desk.remote.reading(), dialect);
+    Answer::large(dialect.content_type(), text, place)
 }

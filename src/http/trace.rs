@@ -33,7 +33,7 @@ impl Session<'_> {
             // It belongs to a trace that is not this one.
             fields.remove_named(TRACESTATE);
         }
-        fields.set(TRACEPARENT, context.header().as_bytes());
+        fields.set(TRACEPARENT, context.told().to_string().as_bytes());
         Some(context)
     }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, SystemTime};
 
+use evenkeel_wire::TraceParent;
+
 use super::counts::Tally;
 use super::ended::Why;
 use crate::config::Collector;
@@ -68,9 +70,8 @@ impl Tracer {
     /// What becomes of a request that came with this `traceparent`: the context of its span, if it is to have one. A proxy that is
     /// `trusted` has decided already, and its trace goes on; anybody else's is not ours.
     pub(crate) fn begin(&self, traceparent: Option<&[u8]>, trusted: bool) -> Option<Context> {
-        match traceparent.filter(|_| trusted).and_then(Context::parse) {
-            Some((context, true)) => Some(context.child()),
-            Some((_, false)) => None,
+        match traceparent.filter(|_| trusted).and_then(TraceParent::read) {
+            Some(parent) => parent.sampled.then(|| Context::below(parent)),
             None => context::is_drawn(self.sample).then(Context::root),
         }
     }
