@@ -242,6 +242,7 @@ fn the_state_has_what_the_metrics_have_and_the_reasons_in_words() {
     assert_eq!((&good["state"], &good["reason"]), (&"healthy".into(), &Value::Null));
     assert_eq!(good["responses"]["2xx"], 20);
     assert_eq!(good["health"][0]["ok"], true);
+    assert!(good["health"][0]["said"].as_str().unwrap().starts_with("fine after "), "{good}");
     assert!(bad["reason"].as_str().unwrap().contains("refused"), "{bad}");
     assert!(bad["health"].as_array().unwrap().len() <= 20);
     assert_eq!(state["pid"], program.pid());
