@@ -433,6 +433,16 @@ fn an_upgrade_is_counted_by_the_new_process_with_the_connections_it_has_taken_ov
 }
 
 #[test]
+fn access_lines_that_no_disk_takes_are_counted() {
+    let backend = Recorder::echoing();
+    let log = "\n[log]\naccess = \"/dev/full\"\n";
+    let program = Program::run(&http_config(&[backend.address()], "", log));
+    (0..7).for_each(|_| assert_eq!(Client::connect(program.address("web")).get("/").status, 200));
+    until_counted(&program, "evenkeel_log_lines_lost_total", &[("log", "access")], 7.0);
+    assert_eq!(scrape(&program).sum("evenkeel_log_lines_lost_total", &[]), 7.0);
+}
+
+#[test]
 fn the_process_and_its_workers_are_measured() {
     let backend = Backend::echo();
     let limits = "[process]\nworkers = 2\nmemory-max = \"1GB\"\n";

@@ -172,7 +172,7 @@ fn an_address_for_metrics_serves_them_and_nothing_else() {
 #[test]
 fn one_address_can_serve_both() {
     let backend = Recorder::echoing();
-    let admin = "[admin]\nmetrics = \"127.0.0.1:0\"\nready = \"127.0.0.1:0\"\n";
+    let admin = "[admin]\nlisten = \"off\"\nmetrics = \"127.0.0.1:0\"\nready = \"127.0.0.1:0\"\n";
     let program = Program::run(&format!("{admin}{}", config(&[backend.address()], "", "")));
     let door = address_after(&program, "metrics at http://");
     assert_eq!(door, address_after(&program, "says whether it is ready at http://"));

@@ -105,9 +105,9 @@ impl Tally {
         self.sums.note(|sums| sums.left_out.add(1));
     }
 
-    /// Counts an access line that was wanted, and could not be written.
-    pub(crate) fn line_lost(&self) {
-        self.lines_lost.fetch_add(1, Relaxed);
+    /// Counts access lines that were wanted, and could not be written.
+    pub(crate) fn lines_lost(&self, count: u64) {
+        self.lines_lost.fetch_add(count, Relaxed);
     }
 
     /// Counts spans that were sent, and such that were lost.
