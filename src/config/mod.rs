@@ -104,6 +104,14 @@ section! {
     }
 }
 
+impl Process {
+    /// How many workers: one for each core, where nothing is said.
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(cores, |workers| workers as usize)
+    }
+}
+
 section! {
     /// `[log]`: where diagnostics and the access log go.
     pub struct Log {
@@ -121,6 +129,10 @@ section! {
         access_sample: Percent = Percent(100),
         /// Requests that have no access line.
         access_skip: Option<AccessSkip> = None,
+        /// A collector of OpenTelemetry that gets spans of HTTP requests, as `"http://HOST:PORT"`: OTLP over HTTP, in JSON. Absent: none.
+        traces: Option<Collector> = None,
+        /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.
+        traces_sample: Percent = Percent(1),
     }
 }
 
