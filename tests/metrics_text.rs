@@ -210,6 +210,37 @@ fn every_metric_that_the_dashboard_asks_for_exists() {
     assert!(count > 40, "{count}");
 }
 
+#[test]
+fn prometheus_understands_what_the_dashboard_and_the_page_ask() {
+    let dashboard: Value = serde_json::from_str(include_str!("../contrib/grafana.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let asked = targets.filter_map(|target| target["expr"].as_str()).map(str::to_owned);
+    let page = include_str!("../docs/watching.md").split("what to ask Prometheus").nth(1).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_suffix("` |")?.split_once("| `"));
+    let on_page = rows.map(|(_, expression)| expression.replace("\\|", "|"));
+    let filled = |expression: String| {
+        let expression = expression.replace("$__rate_interval", "5m");
+        ["$instance", "$listener", "$upstream"]
+            .iter()
+            .fold(expression, |it, name| it.replace(name, ".*"))
+    };
+    let rules: Vec<_> = asked
+        .chain(on_page)
+        .enumerate()
+        .map(|(at, it)| serde_json::json!({ "record": format!("r:{at}"), "expr": filled(it) }))
+        .collect();
+    let count = rules.len();
+    assert!(count > 50, "{count}");
+    let groups = serde_json::json!({ "groups": [{ "name": "all", "rules": rules }] });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), groups.to_string()).unwrap();
+    let mut promtool = Command::new(installed("promtool"));
+    let said = promtool.args(["check", "rules"]).arg(file.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(text.contains(&format!("SUCCESS: {count} rules")), "{said:?}");
+}
+
 fn json(answer: &str) -> Value {
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
