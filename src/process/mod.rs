@@ -248,9 +248,8 @@ fn begin(
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
     parts.enforce(&shared);
-    if before.is_none() {
-        let written = pid_file.as_ref().map_or(Ok(()), |file| file.write(owner));
-        written.map_err(system("pid file"))?;
+    if let (None, Some(file)) = (&before, &pid_file) {
+        file.write(owner).map_err(system("pid file"))?;
     }
     // Everything is open that takes rights, and there is no other thread yet.
     rights.give_up(config)?;
@@ -283,11 +282,10 @@ fn begin(
         postponed: VecDeque::new(),
         successor: None,
     };
-    let thread = Some(control.start(runtime, acceptances).map_err(system("start threads"))?);
     Ok(Running {
         orders,
         ended,
-        thread,
+        thread: Some(control.start(runtime, acceptances).map_err(system("start threads"))?),
         tally,
         memory,
         shown,
