@@ -17,6 +17,7 @@ mod demo;
 mod descriptors;
 mod docs_samples;
 mod drain;
+mod explain;
 mod failover;
 mod from_swoole;
 mod half_close;

@@ -17,6 +17,7 @@ use super::message::{
 };
 use super::{WaitsUntil, Wish};
 use crate::config::{Config, Problems};
+use crate::observe::reasons::Reasons;
 use crate::process::Remote;
 use crate::upstream::{Said, Saying};
 
@@ -139,6 +140,7 @@ impl Desk {
             (&Method::GET | &Method::HEAD, "/v1/status") => Ok(self.status()).into(),
             (&Method::POST, "/v1/reload") => self.reload(body, peer).await.into(),
             (&Method::POST, "/v1/diff") => self.diff(body).await.into(),
+            (&Method::POST, "/v1/explain") => self.explain(body).await.into(),
             (&Method::POST, "/v1/confirm") => self.confirm(peer).await.into(),
             (&Method::POST, "/v1/upgrade") => self.upgrade(peer).await.into(),
             (&Method::POST, "/v1/drain") => self.drain(body, peer).await.into(),
@@ -148,8 +150,8 @@ impl Desk {
             (_, "/v1/status") => Answer { allow: Some("GET"), ..wrong_method() },
             (
                 _,
-                "/v1/reload" | "/v1/diff" | "/v1/confirm" | "/v1/upgrade" | "/v1/drain"
-                | "/v1/ready" | "/v1/down" | "/v1/weight",
+                "/v1/reload" | "/v1/diff" | "/v1/explain" | "/v1/confirm" | "/v1/upgrade"
+                | "/v1/drain" | "/v1/ready" | "/v1/down" | "/v1/weight",
             ) => Answer { allow: Some("POST"), ..wrong_method() },
             _ => Answer::not(StatusCode::NOT_FOUND, "there is no such path"),
         }
@@ -197,6 +199,11 @@ impl Desk {
         })?;
         let comparison = self.remote.compare(config).await.ok_or_else(Refusal::stopping)?;
         Ok(Outcome::of(comparison, &Problems::default(), false))
+    }
+
+    async fn explain(&self, body: &[u8]) -> Result<Reasons, Refusal> {
+        let reasons = self.remote.explain(read(body)?).await.ok_or_else(Refusal::stopping)?;
+        reasons.map_err(|error| Refusal::new(Kind::Order, &error))
     }
 
     async fn confirm(&self, peer: Peer) -> Result<(), Refusal> {

@@ -8,6 +8,7 @@ mod daemon;
 mod demo;
 mod diff;
 mod draining;
+mod explain;
 mod http;
 mod packet;
 mod place;
@@ -120,6 +121,12 @@ enum Command {
     ///
     /// Example: evenkeel status -c /etc/evenkeel.toml
     Status(status::Arguments),
+    /// Say why a request or a connection goes where it goes: listener, routes, backends, and the reason of the pick.
+    ///
+    /// Of the running process with its counts, or, with -c, of a config file alone. Nothing is sent and no turn is taken.
+    ///
+    /// Example: evenkeel explain http http://www.example.com/api/users --from 203.0.113.7
+    Explain(explain::Arguments),
     /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
     ///
     /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
@@ -185,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Confirm(arguments) => reloading::confirm(&arguments),
         Command::Upgrade(arguments) => reloading::upgrade(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::Drain(arguments) => draining::drain(&arguments),
         Command::Ready(arguments) => draining::ready(&arguments),
         Command::Down(arguments) => draining::down(&arguments),
@@ -229,11 +237,14 @@ impl Starting {
     }
 }
 
+/// Where a config is looked for that is not named.
+const DEFAULT_FILE: &str = "evenkeel.toml";
+
 /// The `-c FILE` that several commands take.
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The config file.
-    #[arg(short, long = "config", value_name = "FILE", default_value = "evenkeel.toml")]
+    #[arg(short, long = "config", value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
 }
 

@@ -2,11 +2,12 @@
 //! before. Cookies that say so are ours: they are taken out of the request, and set anew in the answer when needed.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use evenkeel_balance::{Algorithm, Ask, Loads, Member, Table};
-use evenkeel_wire::{Fields, Known};
+use evenkeel_wire::{Fields, Known, Request};
 use tokio::time::Instant;
 
 use super::Action;
@@ -56,11 +57,16 @@ impl<U> Split<U> {
 
     /// The share of a client that was given one before, or the next one in turn.
     fn choose(&self, seen: Option<Seen>) -> Option<&Share<U>> {
+        self.choose_by(seen, || self.ticket.fetch_add(1, Relaxed))
+    }
+
+    /// The same, with the ticket as it is had.
+    fn choose_by(&self, seen: Option<Seen>, ticket: impl FnOnce() -> u64) -> Option<&Share<U>> {
         let kept = seen.and_then(|seen| {
             self.shares.iter().find(|share| share.identity == Some(seen.identity))
         });
         kept.or_else(|| {
-            let ticket = self.ticket.fetch_add(1, Relaxed);
+            let ticket = ticket();
             let turn = self.turns.pick(&NoLoad, &Ask { ticket, ..Ask::default() })?;
             self.shares.get(turn as usize)
         })
@@ -125,14 +131,9 @@ impl Session<'_> {
         upstream: &Arc<Upstream>,
         set_cookie: Option<String>,
     ) -> Belonging {
-        let part = key_part(&self.request, &upstream.rules.key_part);
-        let key = match part {
-            Some(bytes) => upstream.key_of(bytes),
-            None => upstream.source_key(self.client_ip()),
-        };
         let client_uses_tls = self.client_uses_tls();
-        let seen = upstream.cookie.as_ref().and_then(|cookie| self.take_cookie(cookie));
-        let affinity = Affinity { key, session: seen.map(|seen| seen.identity) };
+        let client = self.client_ip();
+        let (affinity, seen) = affinity(&mut self.request, upstream, client);
         Belonging { affinity, seen, client_uses_tls, set_cookie }
     }
 
@@ -156,7 +157,7 @@ impl Session<'_> {
         &mut self,
         split: &'s Split<Arc<Upstream>>,
     ) -> Option<(&'s Arc<Upstream>, Option<String>)> {
-        let seen = split.cookie.as_ref().and_then(|cookie| self.take_cookie(cookie));
+        let seen = split.cookie.as_ref().and_then(|cookie| take_cookie(&mut self.request, cookie));
         let share = split.choose(seen)?;
         let knows = |seen: Seen| Some(seen.identity) == share.identity && !seen.is_aging;
         let set_cookie = match (&split.cookie, &share.identity) {
@@ -168,15 +169,6 @@ impl Session<'_> {
         Some((&share.to, set_cookie))
     }
 
-    /// What a cookie of ours says. It is between the client and us: a backend does not get it.
-    fn take_cookie(&mut self, cookie_of_ours: &Cookie) -> Option<Seen> {
-        let name = cookie_of_ours.rules.name.as_bytes();
-        let value = cookie(&self.request, name)?;
-        let seen = cookie_of_ours.read(value, time_of_day());
-        remove_cookie(&mut self.request, name);
-        seen
-    }
-
     /// Whether the client came over TLS, as a proxy in front says that may say so.
     fn client_uses_tls(&self) -> bool {
         // Nobody else's word of it is left in the request.
@@ -184,6 +176,40 @@ impl Session<'_> {
         let is_own = self.site.rules.scheme == "https";
         is_own || said.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
     }
+}
+
+/// Where a request of a client belongs in an upstream, and what its cookie says of that.
+pub(super) fn affinity(
+    request: &mut Request,
+    upstream: &Upstream,
+    client: Option<IpAddr>,
+) -> (Affinity, Option<Seen>) {
+    let key = match key_part(request, &upstream.rules.key_part) {
+        Some(bytes) => upstream.key_of(bytes),
+        None => upstream.source_key(client),
+    };
+    let seen = upstream.cookie.as_ref().and_then(|cookie| take_cookie(request, cookie));
+    (Affinity { key, session: seen.map(|seen| seen.identity) }, seen)
+}
+
+/// The upstream of a split that a request would go to now, and whether it has been there. Nobody's turn is taken.
+pub(super) fn next_share<'s>(
+    split: &'s Split<Arc<Upstream>>,
+    request: &mut Request,
+) -> Option<(&'s Arc<Upstream>, bool)> {
+    let seen = split.cookie.as_ref().and_then(|cookie| take_cookie(request, cookie));
+    let share = split.choose_by(seen, || split.ticket.load(Relaxed))?;
+    let was_there = seen.is_some_and(|seen| Some(seen.identity) == share.identity);
+    Some((&share.to, was_there))
+}
+
+/// What a cookie of ours says. It is between the client and us: a backend does not get it.
+fn take_cookie(request: &mut Request, cookie_of_ours: &Cookie) -> Option<Seen> {
+    let name = cookie_of_ours.rules.name.as_bytes();
+    let value = cookie(request, name)?;
+    let seen = cookie_of_ours.read(value, time_of_day());
+    remove_cookie(request, name);
+    seen
 }
 
 /// Shares have no load: only their weights count.

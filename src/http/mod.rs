@@ -7,6 +7,7 @@ mod alarm;
 mod coding;
 mod compress;
 mod exchange;
+mod explain;
 mod files;
 mod forward;
 mod forwarded;

@@ -8,4 +8,5 @@ pub(crate) mod diagnostics;
 pub(crate) mod ended;
 mod line;
 pub(crate) mod log_file;
+pub(crate) mod reasons;
 pub(crate) mod selection;

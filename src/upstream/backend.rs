@@ -197,6 +197,11 @@ impl Backend {
         self.standing.open.load(Relaxed)
     }
 
+    /// How many connections it may have, where that is limited.
+    pub(super) fn limit(&self) -> Option<u32> {
+        Some(self.connections_max).filter(|max| *max != u32::MAX)
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.standing.open.load(SeqCst) < self.connections_max
     }

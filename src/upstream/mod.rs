@@ -4,6 +4,7 @@
 mod backend;
 pub(crate) mod connect;
 pub(crate) mod cookie;
+pub(crate) mod explain;
 pub(crate) mod h2;
 mod handed;
 pub(crate) mod idle;
@@ -11,14 +12,15 @@ pub(crate) mod introduce;
 pub(crate) mod key;
 mod line_up;
 pub(crate) mod outliers;
+mod pick;
 pub(crate) mod queue;
 mod roster;
 mod succession;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod word;
 
-use std::cell::OnceCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -27,7 +29,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use evenkeel_balance::health::{self as verdict, Change, Verdict};
-use evenkeel_balance::{Algorithm, Ask, Member, Table};
+use evenkeel_balance::{Algorithm, Member};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -37,10 +39,11 @@ use h2::H2;
 pub(crate) use handed::UpstreamPast;
 use introduce::SendProxy;
 pub(crate) use key::KeyPart;
-use line_up::{LineUp, NoPick, OpenConnections, by_identity, drained, seed};
+use line_up::{LineUp, by_identity, drained};
 use outliers::OutlierRules;
 use queue::Queue;
 use roster::{Roster, at_once};
+use tables::{Members, Tables};
 pub(crate) use word::{Said, Saying, Unsaid, Word, Words};
 
 use crate::observe::counts::BackendCounts;
@@ -209,44 +212,6 @@ impl Upstream {
         self.lasting.started.elapsed()
     }
 
-    /// Takes the next place by the configured algorithm.
-    fn pick(
-        self: &Arc<Self>,
-        affinity: Affinity,
-        tried: &[Arc<Backend>],
-    ) -> Result<InFlight, NoPick> {
-        let line_up = self.line_up.load();
-        let tried = &line_up.positions(tried)[..];
-        let mut ticket = None;
-        // A chosen backend may fill up between the pick and the taking; then the next pick sees it full.
-        loop {
-            let loads = OpenConnections {
-                backends: &line_up.backends,
-                total: self.lasting.open.load(Relaxed),
-                started: self.lasting.started,
-                now: OnceCell::new(),
-            };
-            let session = affinity.session.as_ref();
-            let preferred = session.and_then(|session| line_up.session(&loads, tried, session));
-            // Who has a session takes nobody's turn: the turns are for those who come anew.
-            let ticket = match preferred {
-                None if tried.is_empty() => {
-                    *ticket.get_or_insert_with(|| self.lasting.ticket.fetch_add(1, Relaxed))
-                }
-                _ => self.lasting.ticket.load(Relaxed),
-            };
-            let ask = Ask { key: affinity.key, tried, ticket, seed: seed(ticket), preferred };
-            let Some(index) = line_up.pick(&loads, &ask) else {
-                return Err(line_up.why_none(tried));
-            };
-            let backend = &line_up.backends[index as usize];
-            if backend.take_place() {
-                self.lasting.open.fetch_add(1, Relaxed);
-                return Ok(InFlight { upstream: Arc::clone(self), backend: Arc::clone(backend) });
-            }
-        }
-    }
-
     /// Replaces what a name stands for; backends that stay keep everything.
     pub(crate) fn set_addresses(&self, entry: usize, addresses: Vec<SocketAddr>) {
         let addresses: Vec<_> = addresses.into_iter().map(BackendAddress::Ip).collect();
@@ -379,6 +344,11 @@ impl Upstream {
         }
     }
 
+    /// Has everything in force that has been found out so far, without waiting for the control thread.
+    pub(crate) fn settle(self: &Arc<Self>) {
+        self.line_up_anew();
+    }
+
     /// Builds the line-up from what is found and judged, and publishes it.
     fn line_up_anew(self: &Arc<Self>) {
         let mut roster = self.roster();
@@ -391,12 +361,12 @@ impl Upstream {
         let open = verdict::fail_open(active, roster.usable, self.rules.fail_open_percent);
         // Big tables take their time; failing connections must not wait for them. Nobody else publishes.
         drop(roster);
-        let members =
+        let taking_part =
             |backup: bool| self.members(&backends, backup, |backend| open || usable(backend));
+        let (main, backup) = (taking_part(false), taking_part(true));
+        let members = Members { main, backup, drained: drained(&backends) };
         let line_up = LineUp {
-            main: Table::build(&self.rules.balance, &members(false)),
-            backup: Table::build(&self.rules.balance, &members(true)),
-            drained: Table::build(&Algorithm::First, &drained(&backends)),
+            tables: Tables::build(&self.rules.balance, &members),
             by_identity: by_identity(&backends),
             pending,
             backends,

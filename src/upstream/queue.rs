@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::line_up::NoPick;
+use super::tables::NoPick;
 use super::{Affinity, Backend, InFlight, Upstream};
 
 /// Waiting connections looked at when a place is free; those before may have tried that backend already.

@@ -34,6 +34,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("explain", &["connection", "observe", "route", "tcp", "tls", "upstream"]),
     (
         "plan",
         &[
@@ -48,6 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "connection",
             "descriptors",
             "discover",
+            "explain",
             "health",
             "http",
             "limits",
