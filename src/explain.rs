@@ -79,7 +79,7 @@ fn explain_connection(doors: &[Door<'_>], asked: &Asked) -> Result<Reasons, Stri
         Some(upstream) => {
             reasons.end = format!("goes to upstream {}", upstream.rules.name);
             let key = upstream.stream_key(Some(from(asked)), asked.sni.as_deref());
-            reasons.choice = Some(upstream.explain(Affinity { key, session: None }));
+            reasons.choice = Some(upstream.explain(Affinity { key, ..Affinity::default() }));
             upstream.tell_limits(false, &mut reasons);
             let or_none = |time: Option<_>| time.map_or_else(|| "none".to_owned(), said);
             reasons.limit("idle-timeout", or_none(site.rules.idle_timeout));
@@ -113,7 +113,7 @@ fn tell_streams<'s>(
         is_found |= taken;
         into.routes.push(RouteRow { route: index + 1, taken, why });
     }
-    site.find(&ask)
+    site.find(&ask).map(|(upstream, _)| upstream)
 }
 
 /// The listener that is meant, or why none is.

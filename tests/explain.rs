@@ -10,6 +10,7 @@ use crate::support::backend::Backend;
 use crate::support::client::{connect_from, line, visit};
 use crate::support::http::{Client, Recorder, config as http_config, ok};
 use crate::support::program::{Program, once};
+use crate::support::tls::Certificates;
 use crate::support::{config, config_with, until};
 
 const NAMES: [&str; 4] = ["A", "B", "C", "D"];
@@ -245,4 +246,60 @@ fn an_order_that_is_not_understood_is_refused() {
     );
     let answer = raw(&socket(&program), format!("{head}{body}").as_bytes());
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
+#[test]
+fn a_listener_with_tls_says_which_certificate_it_would_show_and_what_it_demands() {
+    let mut certificates = Certificates::new();
+    certificates.add("b", &["b.test", "*.b.test"]);
+    let pair = |file: &str| {
+        let path = |end: &str| certificates.path(&format!("{file}.{end}")).display().to_string();
+        format!("{{ certificate = \"{}\", key = \"{}\" }}", path("crt"), path("key"))
+    };
+    let recorder = Recorder::answering(|_| ok(b"A"));
+    let (a, b) = (pair("a"), pair("b"));
+    let tls = format!("tls = {{ certificates = [{a}, {b}], unknown-name = \"refused\" }}");
+    let text = http_config(&[recorder.address()], "", &tls);
+    let ask = |url: &str| offline(&text, &["http", url]);
+    let shown = ask("https://x.b.test/");
+    assert_eq!(shown["tls"]["names"], serde_json::json!(["b.test", "*.b.test"]), "{shown:#}");
+    assert_eq!(shown["tls"]["client_auth"], "off");
+    assert_eq!(shown["end"], "goes to upstream app");
+    let refused = ask("https://c.test/");
+    let end = refused["end"].as_str().unwrap();
+    assert!(end.starts_with("refused in the handshake"), "{refused:#}");
+    assert_eq!(refused["choice"], Value::Null);
+}
+
+#[test]
+fn a_tcp_route_is_found_by_name_and_says_why_not_otherwise() {
+    let (_backends, addresses) = four();
+    let text = format!(
+        "[upstream.one]\nbackends = \"{}\"\n[upstream.rest]\nbackends = \"{}\"\n\
+         [tcp.public]\nlisten = \"127.0.0.1:0\"\nupstream = \"rest\"\n\
+         [[tcp.public.route]]\nsni = \"a.test\"\nupstream = \"one\"\n\
+         [[tcp.public.route]]\nclient = \"192.0.2.0/24\"\nupstream = \"one\"\n",
+        addresses[0], addresses[1]
+    );
+    let ask = |more: &[&str]| offline(&text, &[&["tcp"], more].concat());
+    let upstream = |reasons: &Value| reasons["choice"]["upstream"].as_str().unwrap().to_owned();
+    assert_eq!(upstream(&ask(&["--sni", "A.test"])), "one");
+    assert_eq!(upstream(&ask(&["--from", "192.0.2.1"])), "one");
+    let other = ask(&["--sni", "b.test"]);
+    assert_eq!(upstream(&other), "rest");
+    assert_eq!(other["routes"][0]["why"], "name b.test is not a.test");
+    assert_eq!(other["routes"][1]["why"], "client 127.0.0.1 is not 192.0.2.0/24");
+    assert_eq!(ask(&[])["routes"][0]["why"], "the client asks for no name");
+}
+
+#[test]
+fn a_client_is_looked_for_behind_the_proxies_that_are_trusted() {
+    let trusts = "trusted-proxies = [\"198.51.100.0/24\"]\n";
+    let text = ROUTES.replace("deny = \"192.0.2.0/24\"\n", trusts);
+    let ask = |from: &str| {
+        let header = "X-Forwarded-For: 203.0.113.9";
+        offline(&text, &["http", "http://a.test/", "--from", from, "--header", header])
+    };
+    assert_eq!(ask("198.51.100.1")["client"], "203.0.113.9");
+    assert_eq!(ask("192.0.2.1")["client"], "192.0.2.1");
 }

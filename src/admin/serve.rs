@@ -84,7 +84,10 @@ async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
             async move {
                 let (head, body) = request.into_parts();
                 match whole(body).await {
-                    Ok(body) => desk.answer(&head.method, head.uri.path(), &body, peer).await,
+                    Ok(body) => {
+                        let place = (head.uri.path(), head.uri.query().unwrap_or_default());
+                        desk.answer(&head.method, place, &body, peer).await
+                    }
                     Err(refusal) => refusal,
                 }
             }

@@ -5,16 +5,25 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::ask::{Answer, Reach};
+use super::journal::Place;
 use super::status::table;
 use super::{ConfigFile, complain, exit, say, wants_color};
 use crate::config::Config;
 use crate::observe::reasons::{Asked, CandidateRow, Choice, Reasons};
 use crate::process::explain_offline;
+use crate::upstream::replay::explain as of_the_past;
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = false, subcommand_required = false)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    /// A request that has happened, by its id: as it stands in the access log, in X-Request-Id, and on error pages.
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
+    /// With --request: look in this folder or exported file, not in the journal of the running process.
+    #[arg(long, value_name = "FOLDER|FILE", requires = "request")]
+    journal: Option<PathBuf>,
     /// Explain by this config file alone. Without it, the running process is asked.
     #[arg(short, long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
@@ -93,7 +102,14 @@ impl What {
 }
 
 pub(super) fn explain(arguments: &Arguments) -> u8 {
-    let Arguments { what, config, live, socket, json } = arguments;
+    let Arguments { what, config, live, socket, json, .. } = arguments;
+    if let Some(id) = &arguments.request {
+        return happened(arguments, id).map_or_else(|code| code, |()| exit::FINE);
+    }
+    let Some(what) = what else {
+        complain("evenkeel: say what to explain: `http URL`, `tcp`, or --request ID; see --help");
+        return exit::BAD_LINE;
+    };
     let asked = what.asked();
     let reasons = match config {
         Some(file) if !live && socket.is_none() => match offline(file.clone(), &asked) {
@@ -116,6 +132,40 @@ pub(super) fn explain(arguments: &Arguments) -> u8 {
         say(&drawn(&reasons));
     }
     exit::FINE
+}
+
+/// Explains what was decided for a request that has happened, each try of it.
+fn happened(arguments: &Arguments, id: &str) -> Result<(), u8> {
+    let file = arguments.config.clone().unwrap_or_else(|| super::DEFAULT_FILE.into());
+    let (socket, journal) = (arguments.socket.as_deref(), arguments.journal.as_deref());
+    let chronicle = Place { file: &file, socket, journal }.read()?;
+    let rows = chronicle.rows();
+    let told = rows.iter().zip(chronicle.picks()).filter(|(row, _)| row.is_of(id));
+    let told: Vec<_> = told.map(|(row, pick)| (row, of_the_past(&chronicle, pick))).collect();
+    if told.is_empty() {
+        complain(&format!(
+            "evenkeel: the journal has no request {id}: it may be older than all it holds"
+        ));
+        return Err(exit::REFUSED);
+    }
+    if arguments.json {
+        let told = told
+            .iter()
+            .map(|(row, choice)| serde_json::json!({ "decision": row, "choice": choice }));
+        say(&serde_json::to_string_pretty(&told.collect::<Vec<_>>()).unwrap_or_default());
+        return Ok(());
+    }
+    for (number, (row, choice)) in told.iter().enumerate() {
+        let route = row.route.map(|route| format!(", route {route}")).unwrap_or_default();
+        let client = row.client.as_deref().unwrap_or("unix");
+        let (listener, outcome) = (&row.listener, &row.outcome);
+        say(&format!("try {}: {listener}{route}, for {client}: {outcome}", number + 1));
+        match choice {
+            Some(choice) => drawn_choice(choice).iter().for_each(|line| say(line)),
+            None => say("the journal has forgotten the backends of then"),
+        }
+    }
+    Ok(())
 }
 
 /// The exit code, if the file or the question is no good.
@@ -194,7 +244,7 @@ fn cells(row: &CandidateRow) -> Vec<String> {
         row.backend.clone(),
         format!("{}{role}", row.state),
         row.weight.to_string(),
-        format!("{}{most}", row.open),
+        row.open.map_or_else(|| "-".to_owned(), |open| format!("{open}{most}")),
         or_none(latency),
         or_none(row.score.map(|score| format!("{score:.4}"))),
         row.why.clone(),

@@ -10,10 +10,12 @@ mod diff;
 mod draining;
 mod explain;
 mod http;
+mod journal;
 mod packet;
 mod place;
 mod reload;
 mod reloading;
+mod replay;
 mod run;
 mod status;
 mod tcp;
@@ -36,7 +38,7 @@ pub(crate) mod exit {
     pub(crate) const BAD_LINE: u8 = 2;
     /// It could not start: an address is in use, a file cannot be opened.
     pub(crate) const NOT_STARTED: u8 = 3;
-    /// Not everything that was sent was answered.
+    /// Not everything that was sent was answered; or a pick comes out differently when it is made again.
     pub(crate) const FAILED: u8 = 4;
     /// No running process answers on its admin socket.
     pub(crate) const NOT_REACHED: u8 = 5;
@@ -58,7 +60,7 @@ Exit codes:
   1  the config has errors
   2  the command line has errors
   3  it could not start
-  4  not everything that was sent was answered
+  4  not everything that was sent was answered, or a pick comes out differently when replayed
   5  no running process answers
   6  the running process refused
   7  connections remained when the time to wait was over
@@ -127,6 +129,16 @@ enum Command {
     ///
     /// Example: evenkeel explain http http://www.example.com/api/users --from 203.0.113.7
     Explain(explain::Arguments),
+    /// Show which decisions were made: what went where, when, and how long it stayed.
+    ///
+    /// Of the running process, or with --journal of one that has died, or of an exported file.
+    ///
+    /// Example: evenkeel journal --upstream app --since 10m
+    Journal(journal::Arguments),
+    /// Make every decision of a journal again and compare; or say where they would have gone by another config.
+    ///
+    /// Example: evenkeel replay --config new.toml
+    Replay(replay::Arguments),
     /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
     ///
     /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
@@ -193,6 +205,8 @@ pub fn main() -> ExitCode {
         Command::Upgrade(arguments) => reloading::upgrade(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Journal(arguments) => journal::journal(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Drain(arguments) => draining::drain(&arguments),
         Command::Ready(arguments) => draining::ready(&arguments),
         Command::Down(arguments) => draining::down(&arguments),

@@ -172,6 +172,7 @@ mod tests {
                 routes: Vec::new(),
                 upstream: Some(Upstream::new(plan.upstreams[0].rules.clone(), None, None).unwrap()),
                 plain: None,
+                place: Default::default(),
             }),
             log,
             tally: Arc::default(),

@@ -16,6 +16,7 @@ use super::key::{cookie, key_part, remove_cookie};
 use super::record::Told;
 use super::session::{Next, Session};
 use crate::observe::ended::Why;
+use crate::observe::journal::{self, Asker, RequestKey};
 use crate::upstream::cookie::{Cookie, CookieRules, Identity, Seen, time_of_day};
 use crate::upstream::{Affinity, InFlight, Upstream};
 
@@ -125,6 +126,12 @@ impl Belonging {
 }
 
 impl Session<'_> {
+    /// For whom a backend is picked, as the journal tells it.
+    pub(super) fn asker(&self) -> Asker {
+        let request = journal::is_kept().then(|| RequestKey::of(&self.request_id));
+        Asker { route: self.route_number, client: self.client_ip(), request, ..self.site.place }
+    }
+
     /// Where the request belongs in an upstream. `set_cookie` is what a split has to tell its client.
     pub(super) fn belonging(
         &mut self,
@@ -134,6 +141,7 @@ impl Session<'_> {
         let client_uses_tls = self.client_uses_tls();
         let client = self.client_ip();
         let (affinity, seen) = affinity(&mut self.request, upstream, client);
+        let affinity = Affinity { asker: self.asker(), ..affinity };
         Belonging { affinity, seen, client_uses_tls, set_cookie }
     }
 
@@ -189,7 +197,8 @@ pub(super) fn affinity(
         None => upstream.source_key(client),
     };
     let seen = upstream.cookie.as_ref().and_then(|cookie| take_cookie(request, cookie));
-    (Affinity { key, session: seen.map(|seen| seen.identity) }, seen)
+    let session = seen.map(|seen| seen.identity);
+    (Affinity { key, session, ..Affinity::default() }, seen)
 }
 
 /// The upstream of a split that a request would go to now, and whether it has been there. Nobody's turn is taken.

@@ -51,6 +51,7 @@ use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::counts::Tally;
 use crate::observe::ended::ClientAddress;
+use crate::observe::journal::Asker;
 use crate::route::Routes;
 use crate::socket::Socket;
 use crate::tcp::{Carrying, Outcome};
@@ -249,6 +250,8 @@ pub(crate) type Sites<'a> = &'a dyn Fn() -> Option<Arc<Site>>;
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) listener: Arc<str>,
+    /// The plan and the listener, by their numbers.
+    pub(crate) place: Asker,
     pub(crate) rules: Rules,
     pub(crate) routes: Routes,
     /// By the number of the route.

@@ -62,6 +62,8 @@ pub(super) struct Session<'a> {
     /// When the last answer from a backend came to its end; for whoever waits for the next request.
     pub(super) ended_at: Option<Instant>,
     pub(super) request_id: String,
+    /// Of the route that the request took, counted from 1; 0 before one is found.
+    pub(super) route_number: u16,
     /// Bytes of bodies that came before this request.
     pub(super) carried_before: u64,
     /// The pages of the route that the request took.
@@ -96,6 +98,7 @@ impl<'a> Session<'a> {
             requests: 0,
             ended_at: None,
             request_id: String::new(),
+            route_number: 0,
             carried_before: 0,
             pages: None,
             compress: None,
@@ -132,7 +135,7 @@ impl<'a> Session<'a> {
         self.stream.begin_body(self.request.framing, &self.site.rules.head);
         self.vet();
         let (next, told) = self.act(began).await;
-        (self.pages, self.compress) = (None, None);
+        (self.pages, self.compress, self.route_number) = (None, None, 0);
         if !matches!(next, Next::Tunnel { .. }) {
             self.caller.place = None;
             let told = Told { why: self.cut.judged(told.why), ..told };
@@ -162,6 +165,7 @@ impl<'a> Session<'a> {
             return self.refuse(404, Told::new(Why::NoRoute));
         };
         self.pages = Some(&action.pages);
+        self.route_number = u16::try_from(index + 1).unwrap_or(u16::MAX);
         if let Some(gate) = site.gates.get(index)
             && gate.demands_anything()
             && let Err(turned_away) = self.pass(gate).await

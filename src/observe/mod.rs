@@ -6,6 +6,7 @@ pub(crate) mod clock;
 pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;
+pub(crate) mod journal;
 mod line;
 pub(crate) mod log_file;
 pub(crate) mod reasons;

@@ -121,7 +121,8 @@ pub(crate) struct CandidateRow {
     pub(crate) state: String,
     pub(crate) weight: u32,
     pub(crate) backup: bool,
-    pub(crate) open: u32,
+    /// None where a pick of the past has not looked at it.
+    pub(crate) open: Option<u32>,
     pub(crate) connections_max: Option<u32>,
     /// Of its answers, as the balancing knows it; 0 where nothing was measured.
     pub(crate) latency_ms: f64,

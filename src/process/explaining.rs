@@ -2,6 +2,7 @@
 //! question alone. For a file, nothing is listened on, no log is opened, and names are looked up once.
 
 use std::net::ToSocketAddrs;
+use std::sync::Arc;
 
 use super::parts::{Parts, Shared};
 use super::section;
@@ -17,12 +18,12 @@ pub(crate) fn explain_offline(config: &Config, asked: &Asked) -> Result<Reasons,
     config.log.access = AccessTo::Off;
     let shared = Shared::new(descriptors::raise(), Vec::new().into(), None);
     let parts = Parts::make(config, &shared, None).map_err(|error| error.to_string())?;
-    parts.upstreams.iter().for_each(|upstream| look_up(upstream));
+    parts.upstreams.iter().for_each(look_up);
     parts.explain(asked)
 }
 
 /// Finds the addresses behind names, as a start does soon.
-fn look_up(upstream: &std::sync::Arc<Upstream>) {
+fn look_up(upstream: &Arc<Upstream>) {
     for (entry, config) in upstream.rules.entries.iter().enumerate() {
         if let EntryPlace::Named { host, port } = &config.place
             && let Ok(found) = (host.as_str(), *port).to_socket_addrs()

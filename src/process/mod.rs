@@ -7,6 +7,7 @@ mod doors;
 mod errands;
 mod explaining;
 mod handover;
+mod journal;
 mod memory;
 mod notify;
 mod panics;
@@ -26,6 +27,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -39,6 +41,7 @@ use crate::descriptors;
 use crate::limits::Places;
 use crate::listen::BoundAddress;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
+use crate::observe::journal::Journal;
 use crate::plan::{self, ListenerPlan};
 use crate::upstream::Upstream;
 use control::{Control, Order};
@@ -187,7 +190,7 @@ pub struct Running {
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
-    begin(config, Vec::new(), None)
+    begin(config, Vec::new(), None, false)
 }
 
 /// The same, listening on sockets that were passed, where the config has their addresses.
@@ -196,18 +199,20 @@ pub(crate) fn start_on(config: &Config, passed: Vec<OwnedFd>) -> Result<Running,
     let lent = passed.into_iter();
     let lent =
         lent.map(|fd| Inherited { section: section.clone(), wanted: wanted.clone(), is_lent, fd });
-    begin(config, lent.collect(), None)
+    begin(config, lent.collect(), None, true)
 }
 
 /// The same in the place of a process that serves already. When this returns, this one accepts.
 pub(crate) fn take_over(config: &Config, before: &Predecessor) -> Result<Running, StartError> {
-    begin(config, Vec::new(), Some(before)).inspect_err(|error| before.refuse(&error.to_string()))
+    begin(config, Vec::new(), Some(before), true)
+        .inspect_err(|error| before.refuse(&error.to_string()))
 }
 
 fn begin(
     config: &Config,
     passed: Vec<Inherited>,
     before: Option<&Predecessor>,
+    keeps_journal: bool,
 ) -> Result<Running, StartError> {
     let system = |step| move |cause| StartError::System { step, cause };
     let rights = Rights::find(config)?;
@@ -222,7 +227,7 @@ fn begin(
     let (listeners, pasts) = before.as_mut().map_or((passed, Vec::new()), Legacy::take);
     let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
     let (descriptors, owner) = (descriptors::raise(), rights.owner());
-    let shared = Shared::new(descriptors, pasts.into(), owner);
+    let mut shared = Shared::new(descriptors, pasts.into(), owner);
     let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
@@ -234,13 +239,15 @@ fn begin(
     }
     // Everything is open that takes rights, and there is no other thread yet.
     rights.give_up(config)?;
+    shared.journal = journal::open(config, parts.plan.workers, keeps_journal);
+    parts.note(&shared);
     parts.begin()?;
     if let Some(before) = &mut before {
         runtime.block_on(before.ready()).map_err(system("take over"))?;
     }
     doors.change(new, parts.plan.workers);
     let acceptances = doors.resume(parts.plan.workers).map_err(system("listen"))?;
-    let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors)));
+    let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors, shared.journal.as_ref())));
     let pulse = Pulse::new(parts.plan.workers);
     let (orders, inbox) = mpsc::unbounded_channel();
     let (report, ended) = watch::channel(None);
@@ -274,10 +281,12 @@ struct Shown {
     addresses: Vec<(Arc<str>, BoundAddress)>,
     /// By section and name, with the places that are taken. Not the services: those keep the access log open.
     listeners: Vec<(String, Arc<str>, Arc<Places>)>,
+    /// Where its journal is, if it keeps one.
+    journal: Option<PathBuf>,
 }
 
 impl Shown {
-    fn of(parts: &Parts, doors: &Doors) -> Shown {
+    fn of(parts: &Parts, doors: &Doors, journal: Option<&Arc<Journal>>) -> Shown {
         let listeners = parts.plan.listeners.iter().zip(&parts.services).map(|(plan, service)| {
             (section(plan), Arc::clone(&plan.name), Arc::clone(service.door.places()))
         });
@@ -285,6 +294,7 @@ impl Shown {
             upstreams: parts.upstreams.clone(),
             addresses: doors.addresses(),
             listeners: listeners.collect(),
+            journal: journal.map(|journal| journal.folder().to_owned()),
         }
     }
 }

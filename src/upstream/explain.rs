@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use evenkeel_balance::{Algorithm, HashOn, Outcome};
+use evenkeel_balance::{Algorithm, HashOn, Outcome, Trace};
 
 use super::pick::Weighed;
 use super::tables::{Group, NoPick};
@@ -76,18 +76,14 @@ impl Upstream {
     ) -> CandidateRow {
         let counts = backend.counts(&self.rules.name);
         let picked = weighed.picked == Ok(index);
-        let (why, score) = weighed.outcome(index, names);
-        let why = why.unwrap_or_else(|| match counts.state {
-            "healthy" if backend.backup => "a backup: not asked while others are there".to_owned(),
-            "healthy" => "not looked at".to_owned(),
-            state => format!("it is {state}"),
-        });
+        let (why, score) = outcome(&weighed.reasons, weighed.picked.ok(), index, names);
+        let why = why.unwrap_or_else(|| not_looked_at(counts.state, backend.backup));
         CandidateRow {
             backend: backend.name.to_string(),
             state: counts.state.to_owned(),
             weight: backend.weight,
             backup: backend.backup,
-            open: counts.open,
+            open: Some(counts.open),
             connections_max: backend.limit(),
             latency_ms: backend.latency(self.now()) * 1000.0,
             score,
@@ -121,47 +117,62 @@ impl Upstream {
         let group = weighed.reasons.last().map(|(group, _)| *group);
         let backup =
             if group == Some(Group::Backup) { "a backup, as no other is usable; " } else { "" };
-        let reason = match &self.rules.balance {
-            Algorithm::RoundRobin => format!("it is its turn (ticket {ticket})"),
-            Algorithm::Random => format!("drawn by chance and weight (ticket {ticket})"),
-            Algorithm::LeastConnections => {
-                "the fewest open connections by weight; among equals, by turn".to_owned()
-            }
-            Algorithm::PowerOfTwo => {
-                format!("of two drawn by chance, the one with less to do (ticket {ticket})")
-            }
-            Algorithm::LeastLatency => {
-                "the least latency times open connections, by weight".to_owned()
-            }
-            Algorithm::First => "the first that can take it".to_owned(),
-            Algorithm::Hash { .. } => "its key leads there".to_owned(),
-        };
+        let reason = reason(&self.rules.balance, *ticket);
         format!("{lost}{backup}{reason}")
     }
 }
 
-impl Weighed {
-    /// What became of a backend in the last table that has looked at it, and its score.
-    fn outcome(&self, index: u32, names: &[&str]) -> (Option<String>, Option<f64>) {
-        let steps = self.reasons.iter().flat_map(|(_, trace)| &trace.steps);
-        let own = steps.clone().filter(|step| step.index == index);
-        let score = steps.filter_map(|step| match step.outcome {
-            Outcome::LessLoaded { cost, .. } | Outcome::Tied { cost } if step.index == index => {
-                Some(cost)
-            }
-            Outcome::LessLoaded { than, than_cost, .. } if than == index => Some(than_cost),
-            // It is as good as the one that was chosen.
-            Outcome::Tied { cost } if self.picked == Ok(index) => Some(cost),
-            _ => None,
-        });
-        let name = |index: u32| names.get(index as usize).copied().unwrap_or("another");
-        let words = |outcome: Outcome| match outcome {
-            Outcome::LessLoaded { cost, than, than_cost } => {
-                format!("{} has less to do ({than_cost:.4} against {cost:.4})", name(than))
-            }
-            other => other.to_string(),
-        };
-        (own.last().map(|step| words(step.outcome)), score.last())
+/// What became of a backend in the last table that has looked at it, and its score.
+pub(super) fn outcome(
+    reasons: &[(Group, Trace)],
+    picked: Option<u32>,
+    index: u32,
+    names: &[&str],
+) -> (Option<String>, Option<f64>) {
+    let steps = reasons.iter().flat_map(|(_, trace)| &trace.steps);
+    let mut own = steps.clone().filter(|step| step.index == index);
+    let mut score = steps.filter_map(|step| match step.outcome {
+        Outcome::LessLoaded { cost, .. } | Outcome::Tied { cost } if step.index == index => {
+            Some(cost)
+        }
+        Outcome::LessLoaded { than, than_cost, .. } if than == index => Some(than_cost),
+        // It is as good as the one that was chosen.
+        Outcome::Tied { cost } if picked == Some(index) => Some(cost),
+        _ => None,
+    });
+    let name = |index: u32| names.get(index as usize).copied().unwrap_or("another");
+    let words = |outcome: Outcome| match outcome {
+        Outcome::LessLoaded { cost, than, than_cost } => {
+            format!("{} has less to do ({than_cost:.4} against {cost:.4})", name(than))
+        }
+        other => other.to_string(),
+    };
+    (own.next_back().map(|step| words(step.outcome)), score.next_back())
+}
+
+/// Why a backend that no table has looked at was not: it takes no part, or was not needed.
+pub(super) fn not_looked_at(state: &str, is_backup: bool) -> String {
+    match state {
+        "healthy" if is_backup => "a backup: not asked while others are there".to_owned(),
+        "healthy" => "not looked at".to_owned(),
+        state => format!("it is {state}"),
+    }
+}
+
+/// Why a pick by an algorithm came out as it did, in general.
+pub(super) fn reason(balance: &Algorithm, ticket: u64) -> String {
+    match balance {
+        Algorithm::RoundRobin => format!("it is its turn (ticket {ticket})"),
+        Algorithm::Random => format!("drawn by chance and weight (ticket {ticket})"),
+        Algorithm::LeastConnections => {
+            "the fewest open connections by weight; among equals, by turn".to_owned()
+        }
+        Algorithm::PowerOfTwo => {
+            format!("of two drawn by chance, the one with less to do (ticket {ticket})")
+        }
+        Algorithm::LeastLatency => "the least latency times open connections, by weight".to_owned(),
+        Algorithm::First => "the first that can take it".to_owned(),
+        Algorithm::Hash { .. } => "its key leads there".to_owned(),
     }
 }
 

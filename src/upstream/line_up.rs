@@ -12,10 +12,13 @@ use tokio::time::Instant;
 use super::Backend;
 use super::cookie::Identity;
 use super::tables::{Members, Tables};
+use crate::observe::journal::Gauge;
 
 /// The backends as they are picked from; replaced whole.
 #[derive(Debug)]
 pub(super) struct LineUp {
+    /// Under which the journal knows it; 0 where it knows none.
+    pub(super) number: u32,
     pub(super) backends: Vec<Arc<Backend>>,
     pub(super) tables: Tables,
     /// Where each stands, by what is said of it in cookies; empty without them.
@@ -28,6 +31,7 @@ impl LineUp {
     /// Before anybody is known.
     pub(super) fn empty(balance: &Algorithm) -> LineUp {
         LineUp {
+            number: 0,
             backends: Vec::new(),
             tables: Tables::build(balance, &Members::default()),
             by_identity: HashMap::new(),
@@ -97,13 +101,28 @@ pub(super) struct OpenConnections<'a> {
     pub(super) now: OnceCell<Duration>,
 }
 
+impl Gauge for OpenConnections<'_> {
+    fn open(&self, index: u32) -> u32 {
+        self.backends[index as usize].taken()
+    }
+    fn most(&self, index: u32) -> u32 {
+        self.backends[index as usize].most()
+    }
+    fn latency(&self, index: u32) -> f64 {
+        let now = *self.now.get_or_init(|| self.started.elapsed());
+        self.backends[index as usize].latency(now)
+    }
+    fn total(&self) -> u64 {
+        self.total
+    }
+}
+
 impl Loads for OpenConnections<'_> {
     fn open(&self, index: u32) -> u32 {
         self.backends[index as usize].open()
     }
     fn latency(&self, index: u32) -> f64 {
-        let now = *self.now.get_or_init(|| self.started.elapsed());
-        self.backends[index as usize].latency(now)
+        Gauge::latency(self, index)
     }
     fn has_room(&self, index: u32) -> bool {
         self.backends[index as usize].has_room()

@@ -11,20 +11,23 @@ pub(crate) mod idle;
 pub(crate) mod introduce;
 pub(crate) mod key;
 mod line_up;
+mod noted;
 pub(crate) mod outliers;
 mod pick;
 pub(crate) mod queue;
+pub(crate) mod replay;
 mod roster;
 mod succession;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod what_if;
 mod word;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -47,6 +50,7 @@ use tables::{Members, Tables};
 pub(crate) use word::{Said, Saying, Unsaid, Word, Words};
 
 use crate::observe::counts::BackendCounts;
+use crate::observe::journal::{self, Asker, Journal, Mark};
 use crate::socket::SocketOptions;
 use crate::tls::Connector;
 
@@ -130,6 +134,8 @@ struct Lasting {
     is_retired: AtomicBool,
     /// The one of the config in force.
     newest: Mutex<Weak<Upstream>>,
+    /// Where line-ups are noted.
+    journal: OnceLock<Arc<Journal>>,
 }
 
 /// Where a connection or request belongs.
@@ -139,6 +145,8 @@ pub(crate) struct Affinity {
     pub(crate) key: u64,
     /// The backend that has its session, which comes before all others.
     pub(crate) session: Option<Identity>,
+    /// For whom, as the journal tells it.
+    pub(crate) asker: Asker,
 }
 
 /// A place at a backend, from the pick to the end of the connection; dropping it gives the place back.
@@ -146,6 +154,8 @@ pub(crate) struct Affinity {
 pub(crate) struct InFlight {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) backend: Arc<Backend>,
+    /// Where the journal has the pick that it came of.
+    mark: Mark,
 }
 
 impl Upstream {
@@ -165,6 +175,7 @@ impl Upstream {
             complained: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             newest: Mutex::default(),
+            journal: OnceLock::new(),
         });
         let cookie = rules.sticky.clone().map(Cookie::open).transpose()?;
         let known = |place: &EntryPlace| past.and_then(|past| past.found(place));
@@ -344,11 +355,6 @@ impl Upstream {
         }
     }
 
-    /// Has everything in force that has been found out so far, without waiting for the control thread.
-    pub(crate) fn settle(self: &Arc<Self>) {
-        self.line_up_anew();
-    }
-
     /// Builds the line-up from what is found and judged, and publishes it.
     fn line_up_anew(self: &Arc<Self>) {
         let mut roster = self.roster();
@@ -366,6 +372,7 @@ impl Upstream {
         let (main, backup) = (taking_part(false), taking_part(true));
         let members = Members { main, backup, drained: drained(&backends) };
         let line_up = LineUp {
+            number: self.noted(&backends, &members, pending),
             tables: Tables::build(&self.rules.balance, &members),
             by_identity: by_identity(&backends),
             pending,
@@ -456,6 +463,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.backend.give_place_back();
         self.upstream.lasting.open.fetch_sub(1, Relaxed);
+        journal::note_end(self.mark);
         if self.upstream.lasting.queue.somebody_waits() {
             self.upstream.serve_queue();
         }

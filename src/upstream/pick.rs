@@ -10,6 +10,7 @@ use evenkeel_balance::{Ask, Trace};
 use super::line_up::{LineUp, OpenConnections, seed};
 use super::tables::{Group, NoPick, Plainly, WithReasons};
 use super::{Affinity, Backend, InFlight, Upstream};
+use crate::observe::journal::{self, Noted, Outcome};
 
 /// A pick with everything that it was made of.
 #[derive(Debug)]
@@ -33,8 +34,19 @@ impl Upstream {
         affinity: Affinity,
         tried: &[Arc<Backend>],
     ) -> Result<InFlight, NoPick> {
+        self.pick_again(affinity, tried, true)
+    }
+
+    /// The same for somebody who may have been told before that there is nothing; `is_told` is whether that is worth a record.
+    pub(super) fn pick_again(
+        self: &Arc<Self>,
+        affinity: Affinity,
+        tried: &[Arc<Backend>],
+        is_told: bool,
+    ) -> Result<InFlight, NoPick> {
         let line_up = self.line_up.load();
         let tried = &line_up.positions(tried)[..];
+        let pen = journal::pen();
         let mut own = None;
         // A chosen backend may fill up between the pick and the taking; then the next pick sees it full.
         loop {
@@ -49,13 +61,29 @@ impl Upstream {
                 _ => self.lasting.ticket.load(Relaxed),
             };
             let ask = Ask { key: affinity.key, tried, ticket, seed: seed(ticket), preferred };
-            let Some(index) = line_up.tables.pick(&loads, &ask, &mut Plainly) else {
-                return Err(line_up.tables.why_none(tried, line_up.pending));
+            let picked = match &pen {
+                None => line_up.tables.pick(&loads, &ask, &mut Plainly),
+                Some(pen) => line_up.tables.pick(&pen.reading(&loads), &ask, &mut Plainly),
             };
-            let backend = &line_up.backends[index as usize];
-            if backend.take_place() {
+            let backend = picked.map(|index| &line_up.backends[index as usize]);
+            let taken = backend.filter(|backend| backend.take_place());
+            let why_none = || line_up.tables.why_none(tried, line_up.pending);
+            let outcome = match (backend, taken) {
+                (_, Some(_)) => Ok(Outcome::Taken),
+                (Some(_), None) => Ok(Outcome::FilledUp),
+                (None, None) => Err(why_none()),
+            };
+            let mark = pen.as_ref().filter(|_| is_told || outcome.is_ok()).map(|pen| {
+                let has_session = session.is_some();
+                let outcome = outcome.unwrap_or_else(Outcome::from);
+                let (asker, line_up) = (&affinity.asker, line_up.number);
+                pen.note(&Noted { asker, line_up, ask: &ask, has_session, picked, outcome })
+            });
+            outcome?;
+            if let Some(backend) = taken {
                 self.lasting.open.fetch_add(1, Relaxed);
-                return Ok(InFlight { upstream: Arc::clone(self), backend: Arc::clone(backend) });
+                let (upstream, backend) = (Arc::clone(self), Arc::clone(backend));
+                return Ok(InFlight { upstream, backend, mark: mark.unwrap_or_default() });
             }
         }
     }
@@ -86,6 +114,16 @@ impl Upstream {
             total: self.lasting.open.load(Relaxed),
             started: self.lasting.started,
             now: OnceCell::new(),
+        }
+    }
+}
+
+impl From<NoPick> for Outcome {
+    fn from(why: NoPick) -> Outcome {
+        match why {
+            NoPick::NobodyLeft => Outcome::NobodyLeft,
+            NoPick::AllFull => Outcome::AllFull,
+            NoPick::NotYetKnown => Outcome::NotYetKnown,
         }
     }
 }

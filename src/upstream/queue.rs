@@ -112,7 +112,7 @@ impl Upstream {
                 at += 1;
                 continue;
             }
-            match self.pick(waiters[at].affinity, &waiters[at].tried) {
+            match self.pick_again(waiters[at].affinity, &waiters[at].tried, false) {
                 Ok(place) => {
                     if let Some(waiter) = waiters.remove(at)
                         && let Err(place) = waiter.place.send(place)

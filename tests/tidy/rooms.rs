@@ -65,7 +65,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("admin", &["config", "listen", "observe", "process", "socket", "upstream"]),
     ("lib", &["config", "observe", "plan", "process"]),
-    ("cli", &["admin", "config", "lib", "observe", "plan", "process", "upstream"]),
+    ("cli", &["admin", "config", "descriptors", "lib", "observe", "plan", "process", "upstream"]),
     ("main", &["cli", "lib"]),
 ];
 
