@@ -53,6 +53,8 @@ fn every_connection_leaves_a_decision_that_can_be_found_by_client_backend_and_ti
         assert_eq!(row["client"], client.to_string());
         assert_eq!((&row["listener"], &row["upstream"]), (&"tcp.public".into(), &"app".into()));
         assert_eq!((&row["outcome"], &row["plan"]), (&"taken".into(), &1.into()));
+        let turn = format!("round-robin, turn {}", row["ticket"]);
+        assert_eq!(row["reason"], turn);
     }
     let names: Vec<_> = all.iter().map(|row| row["backend"].as_str().unwrap()).collect();
     let expected = [0, 1, 0, 1].map(|at: usize| backends[at].address.to_string());

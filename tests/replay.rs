@@ -174,6 +174,27 @@ fn requests_of_http_2_and_tries_after_bad_answers_come_out_the_same() {
     assert!(all_the_same(&program) >= 40);
 }
 
+#[test]
+fn picks_that_compare_more_loads_than_a_record_holds_are_counted_apart() {
+    let backend = Backend::serving_at("0.0.0.0:0".parse().unwrap(), |mut stream| {
+        std::io::Write::write_all(&mut stream, b"A\n")
+    });
+    let port = backend.address.port();
+    let all = |count: u16| {
+        let address =
+            |n: u16| std::net::Ipv4Addr::new(127, 9, (n / 250) as u8, (n % 250 + 1) as u8);
+        (0..count).map(|n| SocketAddr::from((address(n), port))).collect::<Vec<_>>()
+    };
+    for (count, (same, partial)) in [(256, (5, 0)), (257, (0, 5))] {
+        let text = config(&all(count), "balance = \"least-connections\"", "");
+        let program = Program::run(&kept(&text));
+        (0..5).for_each(|_| assert_eq!(visit(program.address("public")), "A"));
+        let said: Value = serde_json::from_str(&told(&program, &["replay", "--json"])).unwrap();
+        let counts = (said["same"].as_u64(), said["partial"].as_u64());
+        assert_eq!(counts, (Some(same), Some(partial)), "{count}: {said:#}");
+    }
+}
+
 /// A program that has served some, and its journal in a file.
 fn exported(balance: &str, names: &[&'static str]) -> (Vec<Backend>, Program) {
     let backends: Vec<_> = names.iter().map(|name| Backend::named(name)).collect();

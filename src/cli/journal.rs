@@ -110,7 +110,7 @@ fn show(arguments: &Arguments) -> Result<(), u8> {
         say(&serde_json::to_string_pretty(rows).unwrap_or_default());
     } else {
         let titles =
-            ["TIME", "LISTENER", "CLIENT", "UPSTREAM", "BACKEND", "LASTED", "REQUEST", "NOTE"];
+            ["TIME", "LISTENER", "CLIENT", "UPSTREAM", "BACKEND", "LASTED", "REQUEST", "REASON"];
         table(&titles, rows.iter().map(cells).collect()).iter().for_each(|line| say(line));
     }
     Ok(())
@@ -129,7 +129,7 @@ fn export(arguments: &Arguments, path: &Path) -> Result<(), u8> {
 /// Prints what comes until the journal is gone.
 fn follow(arguments: &Arguments) -> Result<(), u8> {
     let place = arguments.place().find()?;
-    let mut seen: HashSet<(u64, u64)> = HashSet::new();
+    let mut seen: HashSet<(u16, u64)> = HashSet::new();
     let mut is_first = true;
     loop {
         let Ok(chronicle) = Chronicle::latest(&place, FOLLOWED_MAX) else { return Ok(()) };
@@ -145,9 +145,8 @@ fn follow(arguments: &Arguments) -> Result<(), u8> {
     }
 }
 
-/// Two of one ring never begin at the same place within a nanosecond.
-fn identity(row: &DecisionRow) -> (u64, u64) {
-    (row.at_ms.to_bits(), row.ticket)
+fn identity(row: &DecisionRow) -> (u16, u64) {
+    (row.worker, row.position)
 }
 
 impl Arguments {
@@ -166,26 +165,20 @@ impl Arguments {
             && is(&self.backend, row.backend.as_ref())
             && is(&self.from.map(|from| from.to_canonical().to_string()), row.client.as_ref())
             && self.request.as_ref().is_none_or(|id| row.is_of(id))
-            && since.is_none_or(|since| row.at_ms >= since.as_secs_f64() * 1000.0)
+            && since.is_none_or(|since| u128::from(row.at_ms) >= since.as_millis())
     }
 }
 
 fn cells(row: &DecisionRow) -> Vec<String> {
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let at = UNIX_EPOCH + Duration::from_secs_f64(row.at_ms.max(0.0) / 1000.0);
+    let at = UNIX_EPOCH + Duration::from_millis(row.at_ms);
     let route = row.route.map(|route| format!("#{route}")).unwrap_or_default();
     let mut time = String::new();
     clock::write_time(&mut time, at);
-    let mut notes = Vec::new();
-    if row.by_session {
-        notes.push("its session".to_owned());
-    }
-    if row.tried > 0 {
-        notes.push(format!("after {} others", row.tried));
-    }
-    if row.outcome != "taken" {
-        notes.push(row.outcome.clone());
-    }
+    let note = match row.outcome.as_str() {
+        "taken" => row.reason.clone(),
+        outcome => format!("{outcome}; {}", row.reason),
+    };
     vec![
         time,
         format!("{}{route}", row.listener),
@@ -194,6 +187,6 @@ fn cells(row: &DecisionRow) -> Vec<String> {
         or_none(row.backend.clone()),
         or_none(row.lasted_ms.map(|millis| format!("{millis:.1} ms"))),
         or_none(row.request.clone()),
-        notes.join(", "),
+        note,
     ]
 }

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use evenkeel_balance::{Algorithm, HashOn, Outcome, Trace};
+use evenkeel_balance::{Algorithm, Outcome, Trace};
 
 use super::pick::Weighed;
 use super::tables::{Group, NoPick};
 use super::{Affinity, Backend, KeyPart, Upstream};
+use crate::observe::journal::BalanceNote;
 use crate::observe::reasons::{CandidateRow, Choice, Reasons};
 
 impl Upstream {
@@ -20,7 +21,7 @@ impl Upstream {
         let name_of = |index: u32| names.get(index as usize).map(|name| (*name).to_owned());
         Choice {
             upstream: self.rules.name.to_string(),
-            balance: balance(&self.rules.balance),
+            balance: BalanceNote::from(&self.rules.balance).to_string(),
             key: self.is_hashing().then(|| self.key_in_words(affinity.key)),
             ticket: weighed.ticket,
             session: weighed.session.and_then(name_of),
@@ -173,27 +174,6 @@ pub(super) fn reason(balance: &Algorithm, ticket: u64) -> String {
         Algorithm::LeastLatency => "the least latency times open connections, by weight".to_owned(),
         Algorithm::First => "the first that can take it".to_owned(),
         Algorithm::Hash { .. } => "its key leads there".to_owned(),
-    }
-}
-
-/// An algorithm as the config names it.
-pub(crate) fn balance(algorithm: &Algorithm) -> String {
-    match algorithm {
-        Algorithm::RoundRobin => "round-robin".to_owned(),
-        Algorithm::Random => "random".to_owned(),
-        Algorithm::LeastConnections => "least-connections".to_owned(),
-        Algorithm::PowerOfTwo => "power-of-two".to_owned(),
-        Algorithm::LeastLatency => "least-latency".to_owned(),
-        Algorithm::First => "first".to_owned(),
-        Algorithm::Hash { on, bounded_load } => {
-            let on = match on {
-                HashOn::Maglev => "maglev",
-                HashOn::Ring => "ring",
-                HashOn::Rendezvous => "rendezvous",
-            };
-            let bound = bounded_load.map(|factor| format!(", bounded-load {factor}"));
-            format!("hash on {on}{}", bound.unwrap_or_default())
-        }
     }
 }
 

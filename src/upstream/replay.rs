@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use evenkeel_balance::{Algorithm, Ask, Loads};
 
-use super::explain::{balance, not_looked_at, outcome, reason};
+use super::explain::{not_looked_at, outcome, reason};
 use super::tables::{Manner, Members, NoPick, Plainly, Tables, WithReasons};
 pub(crate) use super::what_if::{Spread, instead};
 use crate::observe::journal::{BackendNote, Chronicle, LineUpNote, Outcome, Pick, Reads};
@@ -104,7 +104,7 @@ pub(crate) fn explain(chronicle: &Chronicle, pick: &Pick) -> Option<Choice> {
     let name = |index: u32| names.get(index as usize).map(|name| (*name).to_owned());
     Some(Choice {
         upstream: line_up.upstream.clone(),
-        balance: balance(&algorithm),
+        balance: line_up.balance.to_string(),
         key: is_hashing.then(|| format!("{:016x}", pick.key)),
         ticket: pick.ticket,
         session: pick.preferred.and_then(name),

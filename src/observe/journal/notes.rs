@@ -1,6 +1,8 @@
 //! What changes seldom and is noted when it does: the plans, and the line-ups that picks were made from. A pick names its line-up by
 //! number; with both, it can be made again.
 
+use std::fmt;
+
 use evenkeel_balance::{Algorithm, HashOn, Member};
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +117,25 @@ impl From<&BalanceNote> for Algorithm {
             BalanceNote::Ring(bound) => hash(HashOn::Ring, bound),
             BalanceNote::Rendezvous(bound) => hash(HashOn::Rendezvous, bound),
         }
+    }
+}
+
+/// As the config names it.
+impl fmt::Display for BalanceNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, bound) = match self {
+            BalanceNote::RoundRobin => ("round-robin", &None),
+            BalanceNote::Random => ("random", &None),
+            BalanceNote::LeastConnections => ("least-connections", &None),
+            BalanceNote::PowerOfTwo => ("power-of-two", &None),
+            BalanceNote::LeastLatency => ("least-latency", &None),
+            BalanceNote::First => ("first", &None),
+            BalanceNote::Maglev(bound) => ("hash on maglev", bound),
+            BalanceNote::Ring(bound) => ("hash on ring", bound),
+            BalanceNote::Rendezvous(bound) => ("hash on rendezvous", bound),
+        };
+        f.write_str(name)?;
+        bound.map_or(Ok(()), |bits| write!(f, ", bounded-load {}", f64::from_bits(bits)))
     }
 }
 

@@ -209,11 +209,14 @@ pub(crate) enum Record {
 pub(crate) fn pick(into: &mut Vec<u64>, at: u64, position: u64, noted: &Noted<'_>, reads: &Reads) {
     let Noted { asker, line_up, ask, has_session, picked, outcome } = *noted;
     let tried = &ask.tried[..ask.tried.len().min(TRIED_MAX)];
-    let too_big = |open: &(u32, u32)| open.1 > u32::from(u16::MAX) || open.0 > u32::from(u16::MAX);
-    let is_partial =
-        reads.is_partial || tried.len() < ask.tried.len() || reads.opens.iter().any(too_big);
-    let in_order = |(place, open): (usize, &(u32, u32))| place as u32 == open.0;
-    let is_dense = reads.opens.iter().enumerate().all(in_order);
+    // Without a branch for each, as there may be many.
+    let (mut largest, mut is_dense) = (0, true);
+    for (place, (index, open)) in (0..).zip(&reads.opens) {
+        largest |= index | open;
+        is_dense &= place == *index;
+    }
+    let is_too_big = largest > u32::from(u16::MAX);
+    let is_partial = reads.is_partial || tried.len() < ask.tried.len() || is_too_big;
     let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
     let flags = outcome as u8
         | flag(is_dense, DENSE)
@@ -253,10 +256,12 @@ fn pack_opens(into: &mut Vec<u64>, opens: &[(u32, u32)], is_dense: bool) {
     let small = |number: u32| u64::from(number.min(u32::from(u16::MAX)));
     let pack = |parts: [u64; 4]| parts[0] | parts[1] << 16 | parts[2] << 32 | parts[3] << 48;
     if is_dense {
-        into.extend(opens.chunks(4).map(|four| {
-            let part = |at: usize| four.get(at).map_or(0, |open| small(open.1));
-            pack([part(0), part(1), part(2), part(3)])
-        }));
+        let (fours, rest) = opens.as_chunks::<4>();
+        into.extend(fours.iter().map(|four| pack(four.map(|open| small(open.1)))));
+        if !rest.is_empty() {
+            let part = |at: usize| rest.get(at).map_or(0, |open| small(open.1));
+            into.push(pack([part(0), part(1), part(2), 0]));
+        }
     } else {
         into.extend(opens.chunks(2).map(|two| {
             let part =

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::notes::{BalanceNote, LineUpNote};
 use super::read::{Chronicle, Entry};
 use super::record::{Pick, RequestKey};
 
@@ -11,8 +12,11 @@ use super::record::{Pick, RequestKey};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct DecisionRow {
-    /// Milliseconds since 1970, with a fraction.
-    pub(crate) at_ms: f64,
+    /// Milliseconds since 1970.
+    pub(crate) at_ms: u64,
+    /// Where its record stands, which no other does: in the ring of this worker, at this place.
+    pub(crate) worker: u16,
+    pub(crate) position: u64,
     /// `tcp.NAME` or `http.NAME`; empty if its plan is not known any more.
     pub(crate) listener: String,
     /// Counted from 1; none where there are no routes.
@@ -25,6 +29,8 @@ pub(crate) struct DecisionRow {
     pub(crate) backend: Option<String>,
     /// `taken`, or why nobody was.
     pub(crate) outcome: String,
+    /// By what it was decided, in words: `round-robin, turn 7`.
+    pub(crate) reason: String,
     /// How many backends had been tried before.
     pub(crate) tried: usize,
     /// Whether it went there for its session.
@@ -62,7 +68,9 @@ impl Chronicle {
         let name = |index: u32| line_up.and_then(|line_up| line_up.name(index)).unwrap_or("?");
         let end = ends.get(&(pick.worker, pick.position));
         DecisionRow {
-            at_ms: millis(pick.at),
+            at_ms: pick.at / 1_000_000,
+            worker: pick.worker,
+            position: pick.position,
             listener: listener.cloned().unwrap_or_default(),
             route: Some(pick.asker.route).filter(|route| *route > 0),
             client: pick.asker.client.map(|client| client.to_string()),
@@ -70,11 +78,32 @@ impl Chronicle {
             upstream: line_up.map(|line_up| line_up.upstream.clone()).unwrap_or_default(),
             backend: pick.picked.map(|index| name(index).to_owned()),
             outcome: pick.outcome.as_str().to_owned(),
+            reason: line_up.map(|line_up| reason(line_up, pick)).unwrap_or_default(),
             tried: pick.tried.len(),
-            by_session: pick.preferred.is_some() && pick.preferred == pick.picked,
+            by_session: by_session(pick),
             ticket: pick.ticket,
             lasted_ms: end.map(|end| millis(end.saturating_sub(pick.at))),
             plan: pick.asker.plan,
         }
     }
+}
+
+fn by_session(pick: &Pick) -> bool {
+    pick.preferred.is_some() && pick.preferred == pick.picked
+}
+
+fn reason(line_up: &LineUpNote, pick: &Pick) -> String {
+    let balance = &line_up.balance;
+    let mut reason = match balance {
+        _ if by_session(pick) => "its session".to_owned(),
+        BalanceNote::RoundRobin => format!("{balance}, turn {}", pick.ticket),
+        BalanceNote::Maglev(_) | BalanceNote::Ring(_) | BalanceNote::Rendezvous(_) => {
+            format!("{balance}, key {:016x}", pick.key)
+        }
+        balance => balance.to_string(),
+    };
+    if !pick.tried.is_empty() {
+        reason += &format!(", after {} others", pick.tried.len());
+    }
+    reason
 }
