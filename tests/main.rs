@@ -81,6 +81,7 @@ mod replay;
 mod resets;
 mod rights;
 mod round_robin;
+mod sandbox;
 mod several_machines;
 mod socket_activation;
 mod source_addresses;

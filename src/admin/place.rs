@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use aws_lc_rs::digest;
 
+use crate::config::{Admin, AdminListen};
+
 /// As much of a config file's name is in the name of the socket, whose whole path has at most 107 bytes.
 const STEM_MAX: usize = 24;
 
@@ -17,6 +19,20 @@ const STEM_MAX: usize = 24;
 pub(crate) fn of(config_file: &Path) -> Vec<PathBuf> {
     let name = name(config_file);
     folders().into_iter().map(|folder| folder.join(&name)).collect()
+}
+
+/// The sockets that a process of this config may open, the likeliest first.
+pub(crate) fn sockets(admin: &Admin, config_file: &Path) -> Vec<PathBuf> {
+    match &admin.listen {
+        Some(AdminListen::Off) => Vec::new(),
+        Some(AdminListen::Unix(path)) => vec![path.clone()],
+        None => of(config_file),
+    }
+}
+
+/// Has the folder of the first that can be had be there, while it can be made.
+pub(crate) fn make_room(sockets: &[PathBuf]) {
+    let _ = sockets.iter().find(|socket| prepare(socket).is_ok());
 }
 
 /// `FILE-1a2b3c4d.sock`.

@@ -231,6 +231,9 @@ pub fn main() -> ExitCode {
 #[derive(Debug, clap::Args)]
 struct Starting {
     program: PathBuf,
+    /// The config that says what else it may do.
+    #[arg(long)]
+    config: Option<PathBuf>,
     #[arg(long)]
     folder: Option<PathBuf>,
     #[arg(last = true)]
@@ -239,9 +242,9 @@ struct Starting {
 
 impl Starting {
     fn serve(self) -> u8 {
-        let Starting { program, folder, arguments } = self;
+        let Starting { program, config, folder, arguments } = self;
         let successor = Successor { program, folder, arguments, starter: None };
-        match starter::serve(&successor) {
+        match starter::serve(&successor, config) {
             Ok(()) => exit::FINE,
             Err(error) => {
                 complain(&format!("evenkeel: start what takes over: {error}"));

@@ -37,7 +37,7 @@ pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,
-    SameSite, Secure, SendProxy,
+    SameSite, Sandbox, Secure, SendProxy,
 };
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};

@@ -2,6 +2,7 @@
 //! This is the only room that sees the whole plan; it hands each other room its part.
 
 mod capacity;
+mod charter;
 mod control;
 mod doors;
 mod errands;
@@ -20,6 +21,7 @@ mod questions;
 mod reload;
 mod remote;
 mod rights;
+pub(crate) mod sandbox;
 pub(crate) mod starter;
 mod worker;
 
@@ -61,6 +63,7 @@ pub(crate) use reload::after_restart;
 pub(crate) use remote::Remote;
 use rights::Rights;
 pub(crate) use rights::{lacking, log_owner};
+pub(crate) use sandbox::Sandbox;
 
 /// Why a proxy could not start. Nothing is left open.
 #[derive(Debug)]
@@ -190,29 +193,38 @@ pub struct Running {
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
-    begin(config, Vec::new(), None, false)
+    begin(config, Vec::new(), None, None, false)
 }
 
-/// The same, listening on sockets that were passed, where the config has their addresses.
-pub(crate) fn start_on(config: &Config, passed: Vec<OwnedFd>) -> Result<Running, StartError> {
+/// The same in a process of its own: on sockets that were passed, where the config has their addresses, and locked in.
+pub(crate) fn start_on(
+    config: &Config,
+    passed: Vec<OwnedFd>,
+    sandbox: Option<Sandbox>,
+) -> Result<Running, StartError> {
     let (section, wanted, is_lent) = (String::new(), None, true);
     let lent = passed.into_iter();
     let lent =
         lent.map(|fd| Inherited { section: section.clone(), wanted: wanted.clone(), is_lent, fd });
-    begin(config, lent.collect(), None, true)
+    begin(config, lent.collect(), None, sandbox, true)
 }
 
 /// The same in the place of a process that serves already. When this returns, this one accepts.
-pub(crate) fn take_over(config: &Config, before: &Predecessor) -> Result<Running, StartError> {
-    begin(config, Vec::new(), Some(before), true)
-        .inspect_err(|error| before.refuse(&error.to_string()))
+pub(crate) fn take_over(
+    config: &Config,
+    before: &Predecessor,
+    sandbox: Option<Sandbox>,
+) -> Result<Running, StartError> {
+    let begun = begin(config, Vec::new(), Some(before), sandbox, true);
+    begun.inspect_err(|error| before.refuse(&error.to_string()))
 }
 
 fn begin(
     config: &Config,
     passed: Vec<Inherited>,
     before: Option<&Predecessor>,
-    keeps_journal: bool,
+    sandbox: Option<Sandbox>,
+    is_program: bool,
 ) -> Result<Running, StartError> {
     let system = |step| move |cause| StartError::System { step, cause };
     let rights = Rights::find(config)?;
@@ -239,8 +251,10 @@ fn begin(
     }
     // Everything is open that takes rights, and there is no other thread yet.
     rights.give_up(config)?;
-    shared.journal = journal::open(config, parts.plan.workers, keeps_journal);
+    shared.journal = journal::open(config, parts.plan.workers, is_program);
     parts.note(&shared);
+    let sandbox = sandbox.map(|sandbox| sandbox.leaving(shared.journal.as_deref()));
+    shared.sandbox = sandbox.map(Sandbox::enter).transpose()?;
     parts.begin()?;
     if let Some(before) = &mut before {
         runtime.block_on(before.ready()).map_err(system("take over"))?;

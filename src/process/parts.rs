@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::memory::Budget;
+use super::sandbox::Sandbox;
 use super::{StartError, section};
 use crate::config::{self, Config};
 use crate::connection::{Job, Service};
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) is_draining: Arc<AtomicBool>,
     /// What picks were made of; none where none is kept.
     pub(super) journal: Option<Arc<Journal>>,
+    /// What the process has given up.
+    pub(super) sandbox: Option<Arc<Sandbox>>,
 }
 
 impl Shared {
@@ -57,6 +60,7 @@ impl Shared {
             owner,
             is_draining: Arc::default(),
             journal: None,
+            sandbox: None,
         }
     }
 
