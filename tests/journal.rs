@@ -206,21 +206,21 @@ fn where_it_cannot_be_kept_there_is_a_warning_and_traffic() {
     refused(&program, &["journal"], 6);
 }
 
-/// A file system of one megabyte.
+/// A small file system.
 struct SmallDisk {
     place: tempfile::TempDir,
 }
 
 impl SmallDisk {
     /// None where mounting is not possible, which is said.
-    fn mount() -> Option<SmallDisk> {
+    fn mount(options: &std::ffi::CStr) -> Option<SmallDisk> {
         let place = tempfile::tempdir().expect("a folder to mount on");
         if !rustix::process::geteuid().is_root() {
             let _ = writeln!(std::io::stderr(), "skipped: mounting a small disk needs root");
             return None;
         }
         let flags = MountFlags::NOSUID | MountFlags::NODEV;
-        mount("small", place.path(), "tmpfs", flags, c"size=1m,mode=700").expect("mount");
+        mount("small", place.path(), "tmpfs", flags, options).expect("mount");
         Some(SmallDisk { place })
     }
 }
@@ -233,7 +233,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_no_reason_not_to_serve() {
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(c"size=100k,mode=700") else { return };
     let backend = Backend::named("A");
     let (text, folder) = (config(&[backend.address], "", ""), disk.place.path());
     let journal = format!("[log]\njournal = \"{}\"\njournal-size = \"1MiB\"\n", folder.display());
@@ -241,6 +241,21 @@ fn a_full_disk_is_no_reason_not_to_serve() {
     program.until_said("no journal is kept");
     assert_eq!(visit(program.address("public")), "A");
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+}
+
+#[test]
+fn where_there_is_little_room_it_takes_less_than_half_of_it() {
+    let Some(disk) = SmallDisk::mount(c"size=4m,mode=700") else { return };
+    let backend = Backend::named("A");
+    let (text, folder) = (config(&[backend.address], "", ""), disk.place.path());
+    let journal = format!("[log]\njournal = \"{}\"\n", folder.display());
+    let workers = "[process]\nworkers = 2\n";
+    let program = Program::run(&format!("{workers}{journal}{text}"));
+    program.until_said("KiB a worker, as there is little room");
+    assert_eq!(visit(program.address("public")), "A");
+    assert_eq!(rows(&program, &[]).len(), 1);
+    let about = rustix::fs::statvfs(folder).unwrap();
+    assert!(about.f_bfree > about.f_blocks / 2, "{} of {}", about.f_bfree, about.f_blocks);
 }
 
 #[test]

@@ -123,7 +123,7 @@ section! {
         access_skip: Option<AccessSkip> = None,
         /// Where the journal of picks is kept: `"auto"` for a folder on memory (tmpfs), `"off"`, or a folder of your own.
         journal: JournalTo = JournalTo::Auto,
-        /// How much of it is kept for each worker, for the control thread, and for notes of what has changed. It is taken at the start and never grows: the oldest picks are forgotten. 4 MiB hold the last 26,000 requests of a worker.
+        /// How much of it is kept for each worker, and once more for notes of what has changed; less where that is more than half of what is free. It is taken at the start and never grows: the oldest picks are forgotten. 4 MiB hold the last 26,000 requests of a worker.
         journal_size: Bytes = Bytes(4 * 1024 * 1024),
     }
 }

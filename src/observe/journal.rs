@@ -52,17 +52,20 @@ thread_local! {
 }
 
 impl Journal {
-    /// Begins one, with a ring of so many bytes for each of so many threads, below a folder or on memory.
+    /// Begins one, with a ring of so many bytes for each of so many workers, below a folder or on memory.
     pub(crate) fn open(
         folder: Option<&Path>,
         bytes: u64,
-        threads: usize,
+        workers: usize,
     ) -> io::Result<Arc<Journal>> {
         let folder = folder::make(folder)?;
         let path = &folder.path;
+        let bytes = folder.fitting(bytes, workers as u64 + 1);
         let open = || {
             let mut pens = Vec::new();
-            for number in 0..threads {
+            for number in 0..=workers {
+                // The control thread picks only for those who wait.
+                let bytes = if number < workers { bytes } else { bytes / 8 };
                 let ring = Ring::create(&path.join(format!("worker-{number}.ring")), bytes)?;
                 pens.push(Some(Pen::new(u16::try_from(number).unwrap_or(u16::MAX), ring)));
             }

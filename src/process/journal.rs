@@ -17,7 +17,7 @@ pub(super) fn open(config: &Config, workers: usize, is_default: bool) -> Option<
         JournalTo::Auto => None,
         JournalTo::Folder(folder) => Some(folder),
     };
-    match Journal::open(folder, config.log.journal_size.0, workers + 1) {
+    match Journal::open(folder, config.log.journal_size.0, workers) {
         Ok(journal) => Some(journal),
         Err(error) => {
             tracing::warn!("no journal is kept, so nothing can be replayed later: {error}");

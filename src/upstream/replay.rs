@@ -194,3 +194,114 @@ impl Loads for Recorded<'_> {
         Some(self.reads.total.unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use evenkeel_balance::HashOn;
+    use proptest::prelude::*;
+
+    use super::super::tests::{address, upstream};
+    use super::super::{Affinity, BackendAddress, Entry, EntryPlace, Rules, Upstream};
+    use super::*;
+    use crate::observe::journal::Journal;
+
+    fn algorithm() -> impl Strategy<Value = Algorithm> {
+        let on = proptest::sample::select(&[HashOn::Maglev, HashOn::Ring, HashOn::Rendezvous][..]);
+        let bound = proptest::option::of(1.0..3.0);
+        prop_oneof![
+            Just(Algorithm::RoundRobin),
+            Just(Algorithm::Random),
+            Just(Algorithm::LeastConnections),
+            Just(Algorithm::PowerOfTwo),
+            Just(Algorithm::LeastLatency),
+            Just(Algorithm::First),
+            (on, bound).prop_map(|(on, bounded_load)| Algorithm::Hash { on, bounded_load }),
+        ]
+    }
+
+    fn entry() -> impl Strategy<Value = (u32, bool, Option<u32>)> {
+        (0..6_u32, proptest::bool::weighted(0.2), proptest::option::of(1..4_u32))
+    }
+
+    /// What is done in one step: a key to pick with, whether to try again elsewhere, a place to give back, a backend that fails, one
+    /// that answers in so many milliseconds.
+    type Step = (u64, bool, Option<u8>, Option<u8>, Option<(u8, u16)>);
+
+    fn step() -> impl Strategy<Value = Step> {
+        let maybe = |share: f64| proptest::option::weighted(share, any::<u8>());
+        (
+            0..20_u64,
+            proptest::bool::weighted(0.3),
+            maybe(0.4),
+            maybe(0.05),
+            proptest::option::weighted(0.3, (any::<u8>(), 1..2000_u16)),
+        )
+    }
+
+    /// Takes the steps; how many picks were made.
+    fn take(upstream: &std::sync::Arc<Upstream>, steps: &[Step]) -> Result<usize, TestCaseError> {
+        let (mut held, mut count) = (Vec::new(), 0);
+        for (key, again, back, fails, answers) in steps {
+            let affinity = Affinity { key: *key, ..Affinity::default() };
+            let weighed = upstream.weigh(affinity);
+            let foreseen =
+                weighed.picked.map(|index| weighed.backends[index as usize].name.clone());
+            let place = upstream.pick(affinity, &[]);
+            let name = place.as_ref().map(|place| place.backend.name.clone());
+            prop_assert_eq!(name.map_err(|why| *why), foreseen);
+            count += 1;
+            if let Ok(place) = place {
+                if *again {
+                    held.extend(upstream.pick(affinity, std::slice::from_ref(&place.backend)).ok());
+                    count += 1;
+                }
+                held.push(place);
+            }
+            if let Some(at) = back
+                && !held.is_empty()
+            {
+                drop(held.swap_remove(usize::from(*at) % held.len()));
+            }
+            let backends = upstream.backends();
+            let of = |at: u8| &backends[usize::from(at) % backends.len()];
+            if let Some((at, millis)) = answers {
+                of(*at).answered(upstream.now(), Duration::from_millis(u64::from(*millis)));
+            }
+            if let Some(at) = fails {
+                upstream.note_traffic(of(*at), false);
+                upstream.settle();
+            }
+        }
+        Ok(count)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_pick_is_what_was_foreseen_and_comes_out_the_same_when_it_is_made_again(
+            balance in algorithm(),
+            entries in proptest::collection::vec(entry(), 1..9),
+            steps in proptest::collection::vec(step(), 1..80),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let journal = Journal::open(Some(folder.path()), 1 << 20, 1).unwrap();
+            journal.begin_thread(0);
+            let entry = |(number, (weight, backup, connections_max)): (u8, (u32, bool, Option<u32>))| {
+                let place = EntryPlace::At(BackendAddress::Ip(address(number)));
+                Entry { place, weight, backup, connections_max }
+            };
+            let entries = (1..).zip(entries).map(entry).collect();
+            let rules = Rules { balance, entries, ..upstream(Vec::new()).rules.clone() };
+            let upstream = Upstream::new(rules, None, None).unwrap();
+            upstream.keep_journal(&journal);
+            let count = take(&upstream, &steps)?;
+            let chronicle = Chronicle::read(journal.folder()).unwrap();
+            let replayed = again(&chronicle);
+            prop_assert!(replayed.first.is_none(), "{:?}", replayed.first);
+            prop_assert_eq!(replayed.same, count);
+        }
+    }
+}

@@ -28,6 +28,24 @@ pub(crate) struct Folder {
     _lock: File,
 }
 
+/// A ring that is smaller would forget what it is asked for.
+const RING_BYTES_MIN: u64 = 64 << 10;
+
+impl Folder {
+    /// How large each of so many rings can be: as wished for, or less where they would take more than half of what is free there, as
+    /// in a container whose memory for this is small.
+    pub(crate) fn fitting(&self, wanted: u64, count: u64) -> u64 {
+        let about = rustix::fs::statvfs(&self.path);
+        let free = about.map_or(u64::MAX, |about| about.f_bavail.saturating_mul(about.f_frsize));
+        let most = (free / 2 / count.max(1)).max(RING_BYTES_MIN);
+        if most < wanted {
+            let (folder, kib) = (self.path.display(), most >> 10);
+            tracing::info!("journal: {kib} KiB a worker, as there is little room in {folder}");
+        }
+        wanted.min(most)
+    }
+}
+
 /// Makes a folder for this process, and takes away what others have left that are dead, but for the newest.
 pub(crate) fn make(wanted: Option<&Path>) -> io::Result<Folder> {
     let parents = match wanted {
