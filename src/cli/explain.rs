@@ -159,7 +159,7 @@ fn happened(arguments: &Arguments, id: &str) -> Result<(), u8> {
         let route = row.route.map(|route| format!(", route {route}")).unwrap_or_default();
         let client = row.client.as_deref().unwrap_or("unix");
         let (listener, outcome) = (&row.listener, &row.outcome);
-        say(&format!("try {}: {listener}{route}, for {client}: {outcome}", number + 1));
+        say(&format!("decision {}: {listener}{route}, for {client}: {outcome}", number + 1));
         match choice {
             Some(choice) => drawn_choice(choice).iter().for_each(|line| say(line)),
             None => say("the journal has forgotten the backends of then"),
