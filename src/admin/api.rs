@@ -13,16 +13,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::feed::{Content, Feed};
 use super::message::{
-    BackendOrder, Backends, DiffOrder, Kind, ListenerRow, Outcome, Refusal, ReloadOrder, Status,
-    Upgraded,
+    BackendOrder, Backends, DiffOrder, JournalAnswer, Kind, ListenerRow, Outcome, Refusal,
+    ReloadOrder, Status, Upgraded,
 };
 use super::{WaitsUntil, Wish};
 use crate::config::{Config, Problems};
+use crate::observe::reasons::Reasons;
 use crate::process::Remote;
 use crate::upstream::{Said, Saying};
 
 /// The largest weight: tables of weights have 65,536 places.
 const WEIGHT_MAX: u32 = 65_535;
+
+/// Decisions that are given where no number is asked for, and where too large a one is.
+const DECISIONS_DEFAULT: usize = 50;
+const DECISIONS_MAX: usize = 10_000;
 
 /// Everything that answers need.
 #[derive(Debug)]
@@ -169,26 +174,28 @@ impl Desk {
     pub(super) async fn answer(
         &self,
         method: &Method,
-        path: &str,
+        (path, query): (&str, &str),
         body: &[u8],
         peer: Peer,
     ) -> Answer {
         let be = |said| Some(Saying::Be(said));
         match (method, path) {
             (&Method::GET | &Method::HEAD, "/v1/status") => Ok(self.status()).into(),
+            (&Method::GET | &Method::HEAD, "/v1/journal") => self.journal(query).await.into(),
             (&Method::POST, "/v1/reload") => self.reload(body, peer).await.into(),
             (&Method::POST, "/v1/diff") => self.diff(body).await.into(),
+            (&Method::POST, "/v1/explain") => self.explain(body).await.into(),
             (&Method::POST, "/v1/confirm") => self.confirm(peer).await.into(),
             (&Method::POST, "/v1/upgrade") => self.upgrade(peer).await.into(),
             (&Method::POST, "/v1/drain") => self.drain(body, peer).await.into(),
             (&Method::POST, "/v1/ready") => self.say(be(Said::Ready), body, peer).await.into(),
             (&Method::POST, "/v1/down") => self.say(be(Said::Down), body, peer).await.into(),
             (&Method::POST, "/v1/weight") => self.say(None, body, peer).await.into(),
-            (_, "/v1/status") => Answer::only_get(),
+            (_, "/v1/status" | "/v1/journal") => Answer::only_get(),
             (
                 _,
-                "/v1/reload" | "/v1/diff" | "/v1/confirm" | "/v1/upgrade" | "/v1/drain"
-                | "/v1/ready" | "/v1/down" | "/v1/weight",
+                "/v1/reload" | "/v1/diff" | "/v1/explain" | "/v1/confirm" | "/v1/upgrade"
+                | "/v1/drain" | "/v1/ready" | "/v1/down" | "/v1/weight",
             ) => Answer { allow: Some("POST"), ..wrong_method() },
             _ => Answer::not(StatusCode::NOT_FOUND, "there is no such path"),
         }
@@ -236,6 +243,26 @@ impl Desk {
         })?;
         let comparison = self.remote.compare(config).await.ok_or_else(Refusal::stopping)?;
         Ok(Outcome::of(comparison, &Problems::default(), false))
+    }
+
+    async fn journal(&self, query: &str) -> Result<JournalAnswer, Refusal> {
+        let wrong = || Refusal::new(Kind::Order, "write ?last=N, with a number");
+        let last = match query.strip_prefix("last=") {
+            None if query.is_empty() => DECISIONS_DEFAULT,
+            None => return Err(wrong()),
+            Some(number) => number.parse().map_err(|_| wrong())?,
+        };
+        let (remote, last) = (self.remote.clone(), DECISIONS_MAX.min(last));
+        let read = move || JournalAnswer {
+            folder: remote.journal().map(|folder| folder.display().to_string()),
+            decisions: remote.decisions(last),
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::stopping())
+    }
+
+    async fn explain(&self, body: &[u8]) -> Result<Reasons, Refusal> {
+        let reasons = self.remote.explain(read(body)?).await.ok_or_else(Refusal::stopping)?;
+        reasons.map_err(|error| Refusal::new(Kind::Order, &error))
     }
 
     async fn confirm(&self, peer: Peer) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Problems;
 use crate::observe::counts::BackendCounts;
+use crate::observe::journal::DecisionRow;
 use crate::process::{Comparison, NotSaid};
 
 /// `POST /v1/reload`.
@@ -100,6 +101,16 @@ pub(crate) struct Status {
     pub(crate) accepted: u64,
     pub(crate) listeners: Vec<ListenerRow>,
     pub(crate) backends: Vec<BackendRow>,
+}
+
+/// `GET /v1/journal?last=N`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct JournalAnswer {
+    /// Where the whole of it is, for programs of the same user; none if none is kept.
+    pub(crate) folder: Option<String>,
+    /// The latest, the oldest first.
+    pub(crate) decisions: Vec<DecisionRow>,
 }
 
 /// One listener.

@@ -91,7 +91,10 @@ async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
                     return answer;
                 }
                 match whole(body).await {
-                    Ok(body) => desk.answer(&head.method, head.uri.path(), &body, peer).await,
+                    Ok(body) => {
+                        let place = (head.uri.path(), head.uri.query().unwrap_or_default());
+                        desk.answer(&head.method, place, &body, peer).await
+                    }
                     Err(refusal) => refusal,
                 }
             }

@@ -298,7 +298,7 @@ mod tests {
     }
 
     /// Keys whose value is a path, wherever they stand. Whoever adds one adds it to what is needed too.
-    const PATHS: [&str; 17] = [
+    const PATHS: [&str; 18] = [
         "access",
         "ca",
         "certificate",
@@ -309,6 +309,7 @@ mod tests {
         "errors",
         "file",
         "files",
+        "journal",
         "key",
         "key-file",
         "ocsp",
