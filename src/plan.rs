@@ -91,8 +91,7 @@ pub(crate) enum Job {
 impl Plan {
     /// Compiles a verified config for a process that may open `descriptors` files.
     pub(crate) fn compile(config: &Config, descriptors: u64) -> Plan {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = config.process.workers.map_or(cores, |workers| workers as usize);
+        let workers = config.process.worker_count();
         let open_files = open_files(config, descriptors);
         let acme = self::tls::answered_over_http(config);
         let carried = carried_by(descriptors.saturating_sub(open_files));

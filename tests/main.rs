@@ -52,6 +52,8 @@ mod limits;
 mod listeners;
 mod many;
 mod memory;
+mod metrics;
+mod metrics_text;
 mod names;
 mod notify;
 mod packaging;

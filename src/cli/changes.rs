@@ -118,6 +118,7 @@ impl Changes {
                 None => place::of(source.path()),
             },
             ready: self.config.ready.clone(),
+            metrics: self.config.metrics.clone(),
             remote: running.remote(),
             wishes: self.wish.clone(),
             waits_until: self.waits_until.subscribe(),
@@ -315,6 +316,11 @@ impl Changes {
             source.note();
         }
         let loaded = Config::from_file(source.path())
+            .inspect_err(|_| {
+                if !order.dry_run {
+                    running.note_refused_reload()
+                }
+            })
             .map_err(|problems| Refusal::of_config(&problems, order.color))?;
         let remote = running.remote();
         let compared = remote.compare(loaded.config.clone()).await;

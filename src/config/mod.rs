@@ -100,6 +100,14 @@ section! {
     }
 }
 
+impl Process {
+    /// How many workers: one for each core, where nothing is said.
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(cores, |workers| workers as usize)
+    }
+}
+
 section! {
     /// `[log]`: where diagnostics and the access log go.
     pub struct Log {

@@ -106,6 +106,7 @@ impl AccessLog {
             && lines.try_send(record).is_err()
         {
             self.lost.fetch_add(1, Relaxed);
+            self.tally.line_lost();
         }
     }
 

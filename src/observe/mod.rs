@@ -3,9 +3,14 @@
 
 pub(crate) mod access_log;
 pub(crate) mod clock;
+pub(crate) mod count;
 pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;
+pub(crate) mod exposition;
 mod line;
 pub(crate) mod log_file;
+pub(crate) mod meter;
 pub(crate) mod selection;
+pub(crate) mod sheets;
+pub(crate) mod stripes;

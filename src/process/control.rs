@@ -141,6 +141,10 @@ impl Control {
                         Some(workers) => self.reload(*config, workers).await,
                         None => Err(self.not_reloaded()),
                     };
+                    // Where another process has taken over, that one counts it.
+                    if !matches!(outcome, Err(ReloadError::HandedOver)) {
+                        self.shared.tally.reloaded(outcome.is_ok());
+                    }
                     let _ = answer.send(outcome);
                 }
                 Some(Order::HandOver(successor, answer)) => {
@@ -154,6 +158,7 @@ impl Control {
                             return Stop::HandedOver(giving);
                         }
                         Err(error) => {
+                            self.shared.tally.upgraded(false);
                             tracing::error!(
                                 "upgrade failed, everything goes on as before: {error}"
                             );

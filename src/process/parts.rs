@@ -15,6 +15,7 @@ use crate::limits::{self, Door, Places};
 use crate::observe::access_log::{AccessLog, Writer};
 use crate::observe::counts::Tally;
 use crate::observe::log_file::Owner;
+use crate::observe::meter::Meter;
 use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
 use crate::route::Routes;
 use crate::tcp;
@@ -163,7 +164,7 @@ impl Parts {
             tls: None,
             job: Job::Tcp(tcp::Site::closed()),
             log: self.log.clone(),
-            tally: Arc::clone(&shared.tally),
+            meter: Meter::new(&shared.tally),
         })
     }
 
@@ -198,6 +199,9 @@ impl Parts {
         };
         let old = before.and_then(|before| Some((before, before.listener(plan)?)));
         let old_service = old.map(|(before, at)| &before.services[at]);
+        // What is counted of a listener goes on with it.
+        let meter =
+            old_service.map_or_else(|| Meter::new(&shared.tally), |old| Arc::clone(&old.meter));
         let job = match &plan.job {
             plan::Job::Tcp { rules, routes, upstream, plain } => Job::Tcp(tcp::Site {
                 rules: rules.clone(),
@@ -234,14 +238,13 @@ impl Parts {
                         .collect::<io::Result<_>>()?,
                     routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
                     log: self.log.clone(),
-                    tally: Arc::clone(&shared.tally),
+                    meter: Arc::clone(&meter),
                 }))
             }
         };
-        let door = match old_service {
-            Some(old) => old.door.succeed(plan.door.clone()),
-            None => Door::new(plan.door.clone(), Arc::clone(&shared.places)),
-        };
+        let door = old_service.map(|old| old.door.succeed(plan.door.clone()));
+        let fresh = || Door::new(plan.door.clone(), Arc::clone(&shared.places));
+        let door = door.unwrap_or_else(fresh);
         Ok(Arc::new(Service {
             listener: Arc::clone(&plan.name),
             door,
@@ -249,7 +252,7 @@ impl Parts {
             tls,
             job,
             log: self.log.clone(),
-            tally: Arc::clone(&shared.tally),
+            meter,
         }))
     }
 }

@@ -12,14 +12,17 @@ pub(super) fn admin(config: &Config, complaints: &mut Complaints) {
         if let Some(socket) = &socket {
             complaints.socket_path(&["listen"], socket);
         }
-        if let Some(Address::Unix(_)) = &config.admin.ready {
-            let message = "`ready` is for those who ask over a network";
-            complaints.error(&["ready"], message, "write an address, as \"127.0.0.1:9901\"");
+        let [ready, metrics] = [("ready", &config.admin.ready), ("metrics", &config.admin.metrics)];
+        for (key, address) in [ready, metrics] {
+            if let Some(Address::Unix(_)) = address {
+                let message = format!("`{key}` is for those who ask over a network");
+                complaints.error(&[key], message, "write an address, as \"127.0.0.1:9901\"");
+            }
         }
         let listen = config.tcp.values().flat_map(|listener| &listener.listen);
         let listen = listen.chain(config.http.values().flat_map(|listener| &listener.listen));
         let taken: Vec<_> = listen.flat_map(claims).collect();
-        for (key, own) in [("listen", &socket), ("ready", &config.admin.ready)] {
+        for (key, own) in [("listen", &socket), ready, metrics] {
             if own.iter().flat_map(claims).any(|claim| taken.contains(&claim)) {
                 let message = "a listener has this address";
                 complaints.error(&[key], message, "let one of them listen elsewhere");
