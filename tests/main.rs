@@ -7,6 +7,7 @@ mod tidy;
 mod access_format;
 mod access_log;
 mod admin;
+mod admin_connections;
 mod admin_drain;
 mod admin_reload;
 mod backpressure;

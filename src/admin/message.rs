@@ -2,6 +2,7 @@
 //! are a promise to scripts; fields of answers may be added, and readers must not mind. A field of an order that is not known is
 //! refused: an order must never do more than was meant.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Problems;
@@ -9,7 +10,7 @@ use crate::observe::counts::BackendCounts;
 use crate::process::{Comparison, NotSaid};
 
 /// `POST /v1/reload`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ReloadOrder {
     /// Change nothing, only say what would change.
@@ -21,14 +22,14 @@ pub(crate) struct ReloadOrder {
 }
 
 /// `POST /v1/diff`: what would this config change?
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct DiffOrder {
     /// A whole config in TOML, its paths absolute.
     pub(crate) config: String,
 }
 
 /// `POST /v1/drain`, `/v1/ready`, `/v1/down`, `/v1/weight`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct BackendOrder {
     /// Whose backends.
@@ -42,7 +43,7 @@ pub(crate) struct BackendOrder {
 }
 
 /// What a reload has changed, or would.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Outcome {
     /// A line each.
@@ -63,7 +64,7 @@ pub(crate) struct Outcome {
 }
 
 /// What came of `POST /v1/upgrade`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Upgraded {
     /// The process that serves now.
@@ -75,7 +76,7 @@ pub(crate) struct Upgraded {
 }
 
 /// Open connections that are touched.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct TouchedRow {
     /// `tcp.NAME`, `http.NAME` or `UPSTREAM/BACKEND`.
     pub(crate) of: String,
@@ -87,7 +88,7 @@ pub(crate) struct TouchedRow {
 }
 
 /// `GET /v1/status`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Status {
     pub(crate) version: String,
     pub(crate) pid: u32,
@@ -103,7 +104,7 @@ pub(crate) struct Status {
 }
 
 /// One listener.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct ListenerRow {
     /// `tcp.NAME` or `http.NAME`.
     pub(crate) name: String,
@@ -112,7 +113,7 @@ pub(crate) struct ListenerRow {
 }
 
 /// One backend.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct BackendRow {
     pub(crate) upstream: String,
     pub(crate) backend: String,
@@ -127,13 +128,59 @@ pub(crate) struct BackendRow {
 }
 
 /// The backends that an order was for, as they are now.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Backends {
     pub(crate) backends: Vec<BackendRow>,
 }
 
+/// `GET /v1/connections`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Connections {
+    pub(crate) connections: Vec<ConnectionEntry>,
+    /// How many there are altogether to which the filters apply.
+    pub(crate) matching: u64,
+    /// The `cursor` of the next page; none if this is the last.
+    pub(crate) next: Option<String>,
+}
+
+/// One open connection of a client.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct ConnectionEntry {
+    /// By which it can be closed.
+    pub(crate) id: String,
+    /// `tcp.NAME` or `http.NAME`.
+    pub(crate) listener: String,
+    pub(crate) client: String,
+    /// `tcp`, `packets`, `http/1`, `http/2` or `tunnel`.
+    pub(crate) kind: String,
+    /// `connecting`, `relaying`, `waiting` (for a request), `answering` or `closing`.
+    pub(crate) state: String,
+    /// Where it is now: of HTTP/1, the request under way. Of HTTP/2 and of packets there are many at a time, and this is absent.
+    pub(crate) upstream: Option<String>,
+    pub(crate) backend: Option<String>,
+    /// Requests under way.
+    pub(crate) requests_open: u32,
+    /// From the client; of HTTP, bodies of requests that are over. Packets are not counted.
+    pub(crate) bytes_up: u64,
+    /// To the client, likewise.
+    pub(crate) bytes_down: u64,
+    /// When it was accepted, in milliseconds since 1970.
+    pub(crate) since_at_ms: u64,
+    pub(crate) open_ms: u64,
+}
+
+/// What came of `DELETE /v1/connections/ID`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Closed {
+    /// Its id.
+    pub(crate) closed: String,
+}
+
 /// Why an order was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
     /// The order itself is wrong.
@@ -148,10 +195,14 @@ pub(crate) enum Kind {
     Refused,
     /// Another process has taken over.
     Elsewhere,
+    /// The config is not the one any more that the order was meant for.
+    Stale,
+    /// The order does not say which config it is meant for.
+    Unconditional,
 }
 
 /// An order that was refused. Nothing has changed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Refusal {
     pub(crate) kind: Kind,
     pub(crate) error: String,

@@ -2,16 +2,21 @@
 //! whether the process is ready, and its metrics. It has a thread of its own and carries no traffic; that it cannot be opened never keeps
 //! anything from being served.
 
+mod answer;
 mod api;
 mod bind;
+mod connections;
 mod feed;
 pub(crate) mod message;
 mod metrics;
 pub(crate) mod place;
+mod query;
 mod ready;
+mod routes;
 mod serve;
 mod state;
 mod watch;
+mod who;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -3,7 +3,7 @@
 
 use http::{Method, Request, StatusCode};
 
-use super::api::Answer;
+use super::answer::Answer;
 use super::watch;
 use crate::config::Address;
 use crate::listen::{self, Settings};

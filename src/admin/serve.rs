@@ -17,9 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use super::api::{Answer, Desk, Peer};
+use super::answer::Answer;
+use super::api::Desk;
 use super::ready::{self, Serves};
-use super::watch;
+use super::who::Who;
 
 /// Connections of operators at the same time; further ones wait in the kernel's queue.
 const OPERATORS_MAX: usize = 16;
@@ -81,17 +82,14 @@ async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let peer = Peer::of(&stream);
+        let who = Who::of(&stream);
         let desk = Arc::clone(&desk);
         one(stream, place, move |request| {
-            let desk = Arc::clone(&desk);
+            let (desk, who) = (Arc::clone(&desk), who.clone());
             async move {
                 let (head, body) = request.into_parts();
-                if let Some(answer) = watch::answer(&head, &desk) {
-                    return answer;
-                }
                 match whole(body).await {
-                    Ok(body) => desk.answer(&head.method, head.uri.path(), &body, peer).await,
+                    Ok(body) => desk.answer(&head, &body, &who).await,
                     Err(refusal) => refusal,
                 }
             }

@@ -71,7 +71,12 @@ impl Failure {
                 match refusal.kind {
                     Kind::Config => exit::BAD_CONFIG,
                     Kind::Start => exit::NOT_STARTED,
-                    Kind::Order | Kind::Unknown | Kind::Refused | Kind::Elsewhere => exit::REFUSED,
+                    Kind::Order
+                    | Kind::Unknown
+                    | Kind::Refused
+                    | Kind::Elsewhere
+                    | Kind::Stale
+                    | Kind::Unconditional => exit::REFUSED,
                 }
             }
         }
@@ -96,6 +101,11 @@ impl Reach {
         order: &impl Serialize,
     ) -> Result<Answer<T>, Failure> {
         self.ask("POST", path, Some(&serde_json::to_vec(order).unwrap_or_default()))
+    }
+
+    /// Has something removed.
+    pub(super) fn remove<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
+        self.ask("DELETE", path, None)
     }
 
     fn ask<T: DeserializeOwned>(

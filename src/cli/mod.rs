@@ -4,6 +4,7 @@
 mod ask;
 mod changes;
 mod check;
+mod connections;
 mod daemon;
 mod demo;
 mod diff;
@@ -120,6 +121,10 @@ enum Command {
     ///
     /// Example: evenkeel status -c /etc/evenkeel.toml
     Status(status::Arguments),
+    /// List who is connected to the running process, or close one connection.
+    ///
+    /// Example: evenkeel connections --backend 10.0.0.1:8080 --older-than 1h
+    Connections(connections::Arguments),
     /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
     ///
     /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
@@ -185,6 +190,7 @@ pub fn main() -> ExitCode {
         Command::Confirm(arguments) => reloading::confirm(&arguments),
         Command::Upgrade(arguments) => reloading::upgrade(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Connections(arguments) => connections::connections(&arguments),
         Command::Drain(arguments) => draining::drain(&arguments),
         Command::Ready(arguments) => draining::ready(&arguments),
         Command::Down(arguments) => draining::down(&arguments),

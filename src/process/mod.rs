@@ -2,7 +2,9 @@
 //! This is the only room that sees the whole plan; it hands each other room its part.
 
 mod capacity;
+mod connections;
 mod control;
+mod crew;
 mod doors;
 mod errands;
 mod handover;
@@ -20,6 +22,7 @@ mod reload;
 mod remote;
 mod rights;
 pub(crate) mod starter;
+mod stays;
 mod vitals;
 mod worker;
 
@@ -46,6 +49,7 @@ use crate::observe::stripes;
 use crate::plan::{self, ListenerPlan};
 use crate::tls::Acceptor;
 use crate::upstream::Upstream;
+pub(crate) use connections::{Asked, ConnectionRow, Rank, Sort, Which};
 use control::{Control, Order};
 use doors::{Doors, Inherited};
 use errands::Errands;

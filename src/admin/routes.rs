@@ -1,0 +1,143 @@
+//! Every path that can be asked for, in one table: what the server answers, what the description of the API says, and what the docs list
+//! all come from here, so that none of them can know of a path that the others do not.
+
+use http::Method;
+
+/// What a path is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    Status,
+    State,
+    Events,
+    Metrics,
+    Connections,
+    Close,
+    Reload,
+    Diff,
+    Confirm,
+    Upgrade,
+    Drain,
+    Ready,
+    Down,
+    Weight,
+}
+
+/// One method of one path.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route {
+    pub(super) method: &'static str,
+    /// Parts in braces stand for any text without a slash.
+    pub(super) path: &'static str,
+    pub(super) does: Does,
+    /// What it is for, in a line.
+    pub(super) about: &'static str,
+}
+
+const fn route(method: &'static str, path: &'static str, does: Does, about: &'static str) -> Route {
+    Route { method, path, does, about }
+}
+
+/// All of them.
+pub(super) const ROUTES: &[Route] = &[
+    route("GET", "/v1/status", Does::Status, "Listeners and backends, in short."),
+    route("GET", "/v1/state", Does::State, "Everything that can be seen of the process."),
+    route(
+        "GET",
+        "/v1/events",
+        Does::Events,
+        "The state at once and then each second, as server-sent events.",
+    ),
+    route(
+        "GET",
+        "/metrics",
+        Does::Metrics,
+        "Metrics, in the text formats of Prometheus and OpenMetrics.",
+    ),
+    route(
+        "GET",
+        "/v1/connections",
+        Does::Connections,
+        "Connections that are open, a page of them.",
+    ),
+    route("DELETE", "/v1/connections/{id}", Does::Close, "Ends one connection now."),
+    route("POST", "/v1/reload", Does::Reload, "Reads the config file again."),
+    route("POST", "/v1/diff", Does::Diff, "Says what another config would change."),
+    route("POST", "/v1/confirm", Does::Confirm, "Stays with the config of the last reload."),
+    route("POST", "/v1/upgrade", Does::Upgrade, "Goes on in a new process."),
+    route(
+        "POST",
+        "/v1/drain",
+        Does::Drain,
+        "Sends a backend nothing new, or stops the whole process so.",
+    ),
+    route("POST", "/v1/ready", Does::Ready, "Takes back what was said by `drain` or `down`."),
+    route("POST", "/v1/down", Does::Down, "Treats a backend as failed."),
+    route(
+        "POST",
+        "/v1/weight",
+        Does::Weight,
+        "Gives a backend another weight until the next start.",
+    ),
+];
+
+/// A path that was found, with what stands in the place of its parts in braces.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) route: Route,
+    pub(super) parts: Vec<String>,
+}
+
+/// Why none was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Missed {
+    /// There is no such path.
+    Path,
+    /// It is there for these methods.
+    Method(String),
+}
+
+/// Finds what a request is for. What can be had with GET can be with HEAD.
+pub(super) fn find(method: &Method, path: &str) -> Result<Found, Missed> {
+    let wanted = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let mut others: Vec<&str> = Vec::new();
+    for route in ROUTES {
+        let Some(parts) = parts(route.path, path) else { continue };
+        if route.method == wanted {
+            return Ok(Found { route: *route, parts });
+        }
+        others.push(route.method);
+    }
+    if others.is_empty() { Err(Missed::Path) } else { Err(Missed::Method(others.join(", "))) }
+}
+
+fn parts(pattern: &str, path: &str) -> Option<Vec<String>> {
+    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+    let mut parts = Vec::new();
+    loop {
+        match (wanted.next(), given.next()) {
+            (None, None) => return Some(parts),
+            (Some(wanted), Some(given)) if wanted.starts_with('{') => {
+                parts.push(super::query::decoded(given).filter(|part| !part.is_empty())?);
+            }
+            (Some(wanted), Some(given)) if wanted == given => {}
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_found_by_its_method_and_says_which_there_are_else() {
+        let found = find(&Method::DELETE, "/v1/connections/7%2F8").unwrap();
+        assert_eq!((found.route.does, found.parts), (Does::Close, vec!["7/8".to_owned()]));
+        assert_eq!(find(&Method::HEAD, "/v1/status").unwrap().route.does, Does::Status);
+        let missed = find(&Method::PUT, "/v1/status").unwrap_err();
+        assert_eq!(missed, Missed::Method("GET".to_owned()));
+        for path in ["/v1/none", "/v1/connections/", "/v1/connections/%zz", "/v1/status/"] {
+            assert_eq!(find(&Method::DELETE, path).unwrap_err(), Missed::Path, "{path}");
+        }
+    }
+}
