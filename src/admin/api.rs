@@ -7,16 +7,18 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::answer::Answer;
+use super::in_force::InForce;
 use super::message::{
     BackendOrder, Backends, DiffOrder, Kind, ListenerRow, Outcome, Refusal, ReloadOrder, Status,
-    Upgraded,
+    Step, Upgraded,
 };
+use super::openapi;
 use super::routes::{self, Does, Found, Missed};
 use super::who::Who;
-use super::{WaitsUntil, Wish, watch};
+use super::{WaitsUntil, Wish, watch as looks};
 use crate::config::{Config, Problems};
 use crate::process::Remote;
 use crate::upstream::{Said, Saying};
@@ -33,6 +35,9 @@ pub(super) struct Desk {
     pub(super) started: Instant,
     /// Places for those who read events.
     pub(super) readers: Arc<Semaphore>,
+    pub(super) in_force: watch::Receiver<InForce>,
+    /// Names by which it may be asked over TCP.
+    pub(super) hosts: Vec<String>,
 }
 
 impl Desk {
@@ -50,9 +55,16 @@ impl Desk {
         let be = |said| Some(Saying::Be(said));
         match route.does {
             Does::Status => Ok(self.status()).into(),
-            Does::State | Does::Events | Does::Metrics => watch::answer(route.does, head, self),
+            Does::State | Does::Events | Does::Metrics => looks::answer(route.does, head, self),
             Does::Connections => self.connections(query).await.into(),
             Does::Close => self.close(part(0), who).await.into(),
+            Does::Config => self.config(query, who),
+            Does::Configured => self.configured(part(0), None),
+            Does::ConfiguredOne => self.configured(part(0), Some(part(1))),
+            Does::Put => self.change(Step::Put, (part(0), part(1)), (head, body), who).await,
+            Does::Patch => self.change(Step::Patch, (part(0), part(1)), (head, body), who).await,
+            Does::Remove => self.change(Step::Remove, (part(0), part(1)), (head, body), who).await,
+            Does::Batch => self.batch((head, body), who).await,
             Does::Reload => self.reload(body, who).await.into(),
             Does::Diff => self.diff(body).await.into(),
             Does::Confirm => self.confirm(who).await.into(),
@@ -61,6 +73,7 @@ impl Desk {
             Does::Ready => self.say(be(Said::Ready), body, who).await.into(),
             Does::Down => self.say(be(Said::Down), body, who).await.into(),
             Does::Weight => self.say(None, body, who).await.into(),
+            Does::OpenApi => Ok(openapi::description()).into(),
         }
     }
 
@@ -104,8 +117,9 @@ impl Desk {
             let error = format!("the running process cannot use it:\n{}", refusal.error);
             Refusal { error, ..refusal }
         })?;
+        let over_api = self.in_force.borrow().taken_back(&config);
         let comparison = self.remote.compare(config).await.ok_or_else(Refusal::stopping)?;
-        Ok(Outcome::of(comparison, &Problems::default(), false))
+        Ok(Outcome { over_api, ..Outcome::of(comparison, &Problems::default(), false) })
     }
 
     async fn confirm(&self, who: &Who) -> Result<(), Refusal> {

@@ -57,6 +57,8 @@ pub(crate) struct Outcome {
     pub(crate) warnings: Vec<serde_json::Value>,
     /// The same, drawn for people.
     pub(crate) drawn: String,
+    /// What was changed over the admin API, and what becomes of that; a line each.
+    pub(crate) over_api: Vec<String>,
     /// It goes back by itself after so many milliseconds.
     pub(crate) confirm_within_ms: Option<u64>,
     /// The process that was asked; none, if only files were compared.
@@ -73,6 +75,8 @@ pub(crate) struct Upgraded {
     pub(crate) handed_over: u64,
     /// Those that the process before finishes, and ends with.
     pub(crate) left: u64,
+    /// What was changed over the admin API and is not in the file, which the new process goes by; a line each.
+    pub(crate) over_api: Vec<String>,
 }
 
 /// Open connections that are touched.
@@ -179,6 +183,106 @@ pub(crate) struct Closed {
     pub(crate) closed: String,
 }
 
+/// `GET /v1/config`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct ConfigAnswer {
+    /// Of the config in force; the ETag too.
+    pub(crate) mark: String,
+    pub(crate) file: String,
+    /// What the file would have to say for what is in force, without secrets.
+    pub(crate) text: String,
+    pub(crate) problems: Vec<ProblemRow>,
+    /// All files of the config, the main one first.
+    pub(crate) files: Vec<String>,
+    /// Those that differ from what is in force.
+    pub(crate) changed_files: Vec<String>,
+    /// What was changed over this API since the files were read; a line each.
+    pub(crate) changes: Vec<String>,
+}
+
+/// What is wrong in a config, or questionable.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct ProblemRow {
+    /// In `text`, from 1; 0 where it has no place there.
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    /// `error` or `warning`.
+    pub(crate) level: String,
+    pub(crate) text: String,
+    /// What to do about it.
+    pub(crate) advice: Option<String>,
+}
+
+/// `GET /v1/upstreams/U/backends`: as they are configured.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct ConfiguredBackends {
+    /// Of the config in force; the ETag too.
+    pub(crate) mark: String,
+    /// Each with the keys that a file has for it.
+    pub(crate) backends: Vec<serde_json::Value>,
+}
+
+/// `POST /v1/batch`: all of it, or nothing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Batch {
+    /// In this order; up to 1000.
+    pub(crate) changes: Vec<BatchStep>,
+}
+
+/// One change of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BatchStep {
+    pub(crate) r#do: Step,
+    pub(crate) upstream: String,
+    /// Its address, as the config has it.
+    pub(crate) backend: String,
+    /// Keys of a backend, as a file has them.
+    #[serde(default)]
+    pub(crate) set: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What is to become of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Step {
+    /// Be there, which it is not yet.
+    Add,
+    /// Be there so, whether it was or not.
+    Put,
+    /// Have these keys besides; `null` is the default of one.
+    Patch,
+    Remove,
+}
+
+impl Step {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Step::Add => "add",
+            Step::Put => "put",
+            Step::Patch => "set",
+            Step::Remove => "remove",
+        }
+    }
+}
+
+/// What came of changes of backends.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Applied {
+    /// Of the config that is in force now; the ETag too.
+    pub(crate) mark: String,
+    /// A line each.
+    pub(crate) changes: Vec<String>,
+    pub(crate) touched: Vec<TouchedRow>,
+    /// What operators have said of backends, and what becomes of it; a line each.
+    pub(crate) operator: Vec<String>,
+}
+
 /// Why an order was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -271,6 +375,7 @@ impl Outcome {
             operator: comparison.words,
             warnings: listed(warnings),
             drawn: warnings.render(color).trim_end().to_owned(),
+            over_api: Vec::new(),
             confirm_within_ms: None,
             pid: Some(std::process::id()),
         }

@@ -53,7 +53,8 @@ pub(super) fn decoded(text: &str) -> Option<String> {
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
         if *first != b'%' {
-            (bytes.push(*first), rest = after).0;
+            bytes.push(*first);
+            rest = after;
             continue;
         }
         let digits = std::str::from_utf8(after.get(..2)?).ok()?;

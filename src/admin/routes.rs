@@ -12,6 +12,13 @@ pub(super) enum Does {
     Metrics,
     Connections,
     Close,
+    Config,
+    Configured,
+    ConfiguredOne,
+    Put,
+    Patch,
+    Remove,
+    Batch,
     Reload,
     Diff,
     Confirm,
@@ -20,6 +27,14 @@ pub(super) enum Does {
     Ready,
     Down,
     Weight,
+    OpenApi,
+}
+
+impl Does {
+    /// Whether it has to say which config it is meant for.
+    pub(super) fn is_conditional(self) -> bool {
+        matches!(self, Does::Put | Does::Patch | Does::Remove | Does::Batch)
+    }
 }
 
 /// One method of one path.
@@ -60,6 +75,43 @@ pub(super) const ROUTES: &[Route] = &[
         "Connections that are open, a page of them.",
     ),
     route("DELETE", "/v1/connections/{id}", Does::Close, "Ends one connection now."),
+    route(
+        "GET",
+        "/v1/config",
+        Does::Config,
+        "The config in force, with what is wrong with it drawn in.",
+    ),
+    route(
+        "GET",
+        "/v1/upstreams/{upstream}/backends",
+        Does::Configured,
+        "Backends as they are configured.",
+    ),
+    route(
+        "GET",
+        "/v1/upstreams/{upstream}/backends/{backend}",
+        Does::ConfiguredOne,
+        "One backend as it is configured.",
+    ),
+    route(
+        "PUT",
+        "/v1/upstreams/{upstream}/backends/{backend}",
+        Does::Put,
+        "Adds a backend, or replaces its keys.",
+    ),
+    route(
+        "PATCH",
+        "/v1/upstreams/{upstream}/backends/{backend}",
+        Does::Patch,
+        "Changes keys of a backend.",
+    ),
+    route(
+        "DELETE",
+        "/v1/upstreams/{upstream}/backends/{backend}",
+        Does::Remove,
+        "Removes a backend.",
+    ),
+    route("POST", "/v1/batch", Does::Batch, "Several changes of backends: all of them, or none."),
     route("POST", "/v1/reload", Does::Reload, "Reads the config file again."),
     route("POST", "/v1/diff", Does::Diff, "Says what another config would change."),
     route("POST", "/v1/confirm", Does::Confirm, "Stays with the config of the last reload."),
@@ -78,6 +130,7 @@ pub(super) const ROUTES: &[Route] = &[
         Does::Weight,
         "Gives a backend another weight until the next start.",
     ),
+    route("GET", "/v1/openapi.json", Does::OpenApi, "This API, described for programs."),
 ];
 
 /// A path that was found, with what stands in the place of its parts in braces.

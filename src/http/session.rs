@@ -139,7 +139,8 @@ impl<'a> Session<'a> {
             let told = Told { why: self.cut.judged(told.why), ..told };
             let seen = self.cut.seen();
             seen.carried_more((told.up, told.down));
-            (seen.has_under_way(0), seen.has_left());
+            seen.has_under_way(0);
+            seen.has_left();
             publish(self.site, &self.caller, began, &self.request_id, &self.request, told);
         }
         next

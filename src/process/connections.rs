@@ -18,6 +18,9 @@ use crate::tcp::{Kind, Seen};
 /// How long a worker may be busy before the others are listed without it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
+/// An upstream and a backend of it, by their names.
+type Place = (Arc<str>, Arc<str>);
+
 /// Which connections are meant; those for which all that is given holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Which {
@@ -58,7 +61,7 @@ pub(crate) struct Asked {
     /// Not more than so many.
     pub(super) limit: usize,
     /// The upstream and the name of each backend, by its mark.
-    names: Arc<HashMap<usize, (Arc<str>, Arc<str>)>>,
+    names: Arc<HashMap<usize, Place>>,
     worker: usize,
     now: Option<SystemTime>,
 }
@@ -75,7 +78,7 @@ pub(crate) struct ConnectionRow {
     pub(crate) kind: &'static str,
     pub(crate) state: &'static str,
     /// The upstream and the backend that it is at now.
-    pub(crate) place: Option<(Arc<str>, Arc<str>)>,
+    pub(crate) place: Option<Place>,
     /// Requests under way.
     pub(crate) requests: u32,
     pub(crate) bytes_up: u64,

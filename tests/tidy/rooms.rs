@@ -61,7 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("admin", &["config", "listen", "observe", "process", "socket", "upstream"]),
+    ("admin", &["config", "listen", "observe", "process", "socket", "tls", "upstream"]),
     ("lib", &["config", "observe", "plan", "process"]),
     ("cli", &["admin", "config", "lib", "observe", "plan", "process", "upstream"]),
     ("main", &["cli", "lib"]),
