@@ -14,7 +14,7 @@ fn wrong(value: &Value, schema: &Value, all: &Value) -> Option<String> {
         let place = name.strip_prefix('#').expect("within the description");
         return wrong(value, all.pointer(place).expect("it is there"), all);
     }
-    for choices in ["anyOf", "oneOf"].into_iter().filter_map(|key| schema[key].as_array()) {
+    if let Some(choices) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
         let fits = choices.iter().any(|choice| wrong(value, choice, all).is_none());
         return (!fits).then(|| format!("{value} is none of {choices:?}"));
     }
@@ -44,7 +44,7 @@ fn wrong(value: &Value, schema: &Value, all: &Value) -> Option<String> {
     match value {
         Value::Array(items) => items.iter().find_map(|item| wrong(item, &schema["items"], all)),
         Value::Object(fields) => {
-            let Some(known) = schema["properties"].as_object() else { return None };
+            let known = schema["properties"].as_object()?;
             fields.iter().find_map(|(name, field)| match known.get(name) {
                 Some(schema) => wrong(field, schema, all).map(|what| format!("{name}: {what}")),
                 None => Some(format!("{name} is not described")),
@@ -135,7 +135,8 @@ fn whatever_is_described_answers_as_it_says_and_refusals_do_too() {
         let mut ways: Vec<_> = allow.to_ascii_uppercase().split(", ").map(str::to_owned).collect();
         let own = described.iter().filter(|(_, known)| known == path);
         let mut known: Vec<_> = own.map(|(method, _)| method.clone()).collect();
-        (ways.sort(), known.sort());
+        ways.sort();
+        known.sort();
         assert_eq!(ways, known, "{path}");
     }
     // The stream never ends, and is read elsewhere.
