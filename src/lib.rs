@@ -32,6 +32,7 @@ mod descriptors;
 mod discover;
 mod health;
 mod http;
+mod keeper;
 mod limits;
 mod link;
 mod listen;
@@ -70,18 +71,35 @@ impl Proxy {
     ///
     /// Raises the soft limit of open descriptors of this process to its hard limit. With `user` in `[process]`, this thread
     /// and all that it starts from then on become that user, and it is refused where the process has another thread already.
-    /// `[admin]` is for the `evenkeel` binary: whoever embeds a proxy has [`Running`] to speak to it, and no socket is opened for
-    /// others.
+    /// `[admin]` and `sandbox` are for the `evenkeel` binary: whoever embeds a proxy has [`Running`] to speak to it, no socket is
+    /// opened for others, and nothing is taken from the program around it.
     pub fn start(self) -> Result<Running, StartError> {
         process::start(&self.config)
     }
-    /// The same on listening sockets that were passed to this process, where the config has their addresses.
-    pub(crate) fn start_on(self, passed: Vec<OwnedFd>) -> Result<Running, StartError> {
-        process::start_on(&self.config, passed)
+    /// What a process of its own gives up to serve this, unless its config wants it otherwise.
+    pub(crate) fn sandbox(
+        &self,
+        around: &process::sandbox::Surroundings,
+    ) -> Option<process::Sandbox> {
+        process::Sandbox::find(&self.config, around)
+    }
+
+    /// The same in a process of its own, which locks itself in, on listening sockets that were passed to it, where the config
+    /// has their addresses.
+    pub(crate) fn start_on(
+        self,
+        passed: Vec<OwnedFd>,
+        sandbox: Option<process::Sandbox>,
+    ) -> Result<Running, StartError> {
+        process::start_on(&self.config, passed, sandbox)
     }
 
     /// The same in the place of a process that serves already.
-    pub(crate) fn take_over(self, before: &process::Predecessor) -> Result<Running, StartError> {
-        process::take_over(&self.config, before)
+    pub(crate) fn take_over(
+        self,
+        before: &process::Predecessor,
+        sandbox: Option<process::Sandbox>,
+    ) -> Result<Running, StartError> {
+        process::take_over(&self.config, before, sandbox)
     }
 }

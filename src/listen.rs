@@ -15,6 +15,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::Address;
+use crate::keeper;
 use crate::observe::ended::ClientAddress;
 use crate::socket::{OwnLack, SocketOptions, own_lack};
 
@@ -244,14 +245,14 @@ fn bind_ip(
         ip
     } else {
         let probe = ip_socket(ip, settings)?;
-        probe.bind(&ip.into())?;
+        keeper::bind(&probe, ip)?;
         local_ip(&probe)?
     };
     let mut sockets = Vec::with_capacity(workers);
     for _ in 0..workers {
         let socket = ip_socket(ip, settings)?;
         socket.set_reuse_port(true)?;
-        socket.bind(&ip.into())?;
+        keeper::bind(&socket, ip)?;
         sockets.push(socket);
     }
     // All are bound before any listens, so that no connection sees a group that still grows.

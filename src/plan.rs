@@ -6,6 +6,7 @@ mod compress;
 mod gate;
 mod packet;
 mod tls;
+mod traces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(crate) struct Plan {
     pub(crate) drains_removed: bool,
     pub(crate) nameservers: Vec<std::net::SocketAddr>,
     pub(crate) access_log: access_log::Settings,
+    pub(crate) traces: Option<crate::observe::traces::Settings>,
     pub(crate) upstreams: Vec<UpstreamPlan>,
     pub(crate) listeners: Vec<ListenerPlan>,
 }
@@ -112,6 +114,7 @@ impl Plan {
             drains_removed: config.process.removed_backends == value::RemovedBackends::Drain,
             nameservers: config.process.nameservers.clone(),
             access_log: access_log_settings(&config.log),
+            traces: self::traces::settings(&config.log),
             upstreams: config
                 .upstream
                 .iter()

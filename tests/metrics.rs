@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::admin::{refused, told, write};
-use crate::support::backend::{Backend, dead};
+use crate::support::backend::{Backend, dead, echo};
 use crate::support::client::{connect, connect_from, is_served, read_to_last};
-use crate::support::http::{Asked, Client, Recorder, config as http_config, ok};
+use crate::support::http::{Asked, Client, Recorder, config as http_config, ok, read_head};
 use crate::support::metrics::{scrape, until_counted};
 use crate::support::program::Program;
 use crate::support::tls::{Certificates, try_connect};
@@ -84,6 +84,55 @@ fn every_request_is_counted_once_by_class_and_all_sums_agree() {
     assert_eq!(all.sum("evenkeel_backend_connect_duration_seconds_count", &app), made);
     // They are told of each second; all that were made are kept.
     until_counted(&program, "evenkeel_backend_connections_idle", &app, made);
+}
+
+#[test]
+fn a_request_that_is_tried_again_is_one_for_its_listener_and_one_for_each_backend() {
+    let (bad, good) = (Recorder::answering(by_path), Recorder::answering(|_| ok(b"fine")));
+    let rules = "balance = \"first\"\nhealth = \"off\"";
+    let route = "[[http.web.route]]\nupstream = \"app\"\nretry = { times = 1, on = [\"502-503\"] }";
+    let both = [bad.address(), good.address()];
+    let text = http_config(&both, rules, &format!("\n{route}"));
+    // Everything goes by the route.
+    let program =
+        Program::run(&text.replacen("127.0.0.1:0\"\nupstream = \"app\"", "127.0.0.1:0\"", 1));
+    let mut client = Client::connect(program.address("web"));
+    (0..6).for_each(|_| assert_eq!(client.get("/503").status, 200));
+    let requests = "evenkeel_listener_requests_total";
+    until_counted(&program, requests, &[WEB, ("status", "2xx")], 6.0);
+    let all = scrape(&program);
+    assert_eq!(all.sum(requests, &[]), 6.0);
+    assert_eq!(all.sum("evenkeel_upstream_retries_total", &[]), 6.0);
+    assert_eq!(all.sum("evenkeel_backend_requests_total", &[]), 12.0);
+    let answers = |class| all.sum("evenkeel_backend_responses_total", &[("status", class)]);
+    assert_eq!((answers("2xx"), answers("5xx")), (6.0, 6.0));
+}
+
+#[test]
+fn a_tunnel_is_one_request_whose_bytes_are_counted_once() {
+    let backend = Backend::serving(|stream| {
+        let mut stream = std::io::BufReader::new(stream);
+        read_head(&mut stream)?;
+        let switch =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: any\r\n\r\n";
+        stream.get_mut().write_all(switch.as_bytes())?;
+        echo(stream.into_inner())
+    });
+    let program = Program::run(&http_config(&[backend.address], "", ""));
+    let mut client = Client::connect(program.address("web"));
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: any\r\n\r\n");
+    assert_eq!(client.answer().status, 101);
+    client.send([7; 1000]);
+    let mut back = [0; 1000];
+    client.stream.read_exact(&mut back).unwrap();
+    drop(client);
+    until_counted(&program, "evenkeel_listener_requests_total", &[("status", "1xx")], 1.0);
+    let all = scrape(&program);
+    assert_eq!(all.sum("evenkeel_listener_requests_total", &[]), 1.0);
+    assert_eq!(all.sum("evenkeel_backend_responses_total", &[("status", "1xx")]), 1.0);
+    for name in ["evenkeel_listener_traffic_bytes_total", "evenkeel_backend_traffic_bytes_total"] {
+        assert_eq!((all.sum(name, &[UP]), all.sum(name, &[DOWN])), (1000.0, 1000.0), "{name}");
+    }
 }
 
 #[test]
@@ -381,6 +430,16 @@ fn an_upgrade_is_counted_by_the_new_process_with_the_connections_it_has_taken_ov
     let ended = "evenkeel_listener_connections_ended_total";
     until_counted(&program, ended, &[PUBLIC, ("reason", "client-finished")], 1.0);
     assert_eq!(scrape(&program).sum("evenkeel_listener_connections_accepted_total", &[]), 0.0);
+}
+
+#[test]
+fn access_lines_that_no_disk_takes_are_counted() {
+    let backend = Recorder::echoing();
+    let log = "\n[log]\naccess = \"/dev/full\"\n";
+    let program = Program::run(&http_config(&[backend.address()], "", log));
+    (0..7).for_each(|_| assert_eq!(Client::connect(program.address("web")).get("/").status, 200));
+    until_counted(&program, "evenkeel_log_lines_lost_total", &[("log", "access")], 7.0);
+    assert_eq!(scrape(&program).sum("evenkeel_log_lines_lost_total", &[]), 7.0);
 }
 
 #[test]

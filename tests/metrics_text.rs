@@ -8,9 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::admin::{raw, socket};
 use crate::support::backend::dead;
+use crate::support::client::patient;
 use crate::support::http::{Client, Recorder, config};
 use crate::support::metrics::{Scrape, scrape, text, until_counted};
 use crate::support::program::Program;
@@ -99,6 +101,37 @@ fn nothing_that_clients_send_makes_the_text_longer() {
     assert!(after.samples.len() - known.iter().sum::<usize>() <= 40);
 }
 
+#[test]
+fn who_reads_metrics_slowly_takes_one_of_few_places_and_no_memory_without_end() {
+    // So much text that no buffer takes it.
+    let backends = (1..=800).map(|port| format!("\"127.0.0.1:{port}\"")).collect::<Vec<_>>();
+    let program = Program::run(&format!(
+        "[admin]\nmetrics = \"127.0.0.1:0\"\n[upstream.app]\nbackends = [{}]\nhealth = \"off\"\n\
+         [http.web]\nlisten = \"127.0.0.1:0\"\nupstream = \"app\"\n",
+        backends.join(", ")
+    ));
+    let door = address_after(&program, "metrics at http://");
+    let begin = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&door.into()).unwrap();
+        let mut stream = patient(socket.into());
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        (stream, String::from_utf8(status.to_vec()).unwrap())
+    };
+    let mut slow: Vec<_> = (0..8).map(|_| begin()).collect();
+    assert!(slow.iter().all(|(_, status)| status == "HTTP/1.1 200"));
+    assert_eq!(begin().1, "HTTP/1.1 503");
+    // Whoever reads to the end makes room.
+    let (mut reader, _) = slow.pop().unwrap();
+    let mut rest = Vec::new();
+    reader.read_to_end(&mut rest).unwrap();
+    assert!(rest.len() > 4_000_000, "{}", rest.len());
+    until("there is room again", || begin().1 == "HTTP/1.1 200");
+}
+
 /// What is answered at an address, head and body.
 fn asked(door: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(door).unwrap();
@@ -139,7 +172,7 @@ fn an_address_for_metrics_serves_them_and_nothing_else() {
 #[test]
 fn one_address_can_serve_both() {
     let backend = Recorder::echoing();
-    let admin = "[admin]\nmetrics = \"127.0.0.1:0\"\nready = \"127.0.0.1:0\"\n";
+    let admin = "[admin]\nlisten = \"off\"\nmetrics = \"127.0.0.1:0\"\nready = \"127.0.0.1:0\"\n";
     let program = Program::run(&format!("{admin}{}", config(&[backend.address()], "", "")));
     let door = address_after(&program, "metrics at http://");
     assert_eq!(door, address_after(&program, "says whether it is ready at http://"));
@@ -177,6 +210,37 @@ fn every_metric_that_the_dashboard_asks_for_exists() {
     assert!(count > 40, "{count}");
 }
 
+#[test]
+fn prometheus_understands_what_the_dashboard_and_the_page_ask() {
+    let dashboard: Value = serde_json::from_str(include_str!("../contrib/grafana.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let asked = targets.filter_map(|target| target["expr"].as_str()).map(str::to_owned);
+    let page = include_str!("../docs/watching.md").split("what to ask Prometheus").nth(1).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_suffix("` |")?.split_once("| `"));
+    let on_page = rows.map(|(_, expression)| expression.replace("\\|", "|"));
+    let filled = |expression: String| {
+        let expression = expression.replace("$__rate_interval", "5m");
+        ["$instance", "$listener", "$upstream"]
+            .iter()
+            .fold(expression, |it, name| it.replace(name, ".*"))
+    };
+    let rules: Vec<_> = asked
+        .chain(on_page)
+        .enumerate()
+        .map(|(at, it)| serde_json::json!({ "record": format!("r:{at}"), "expr": filled(it) }))
+        .collect();
+    let count = rules.len();
+    assert!(count > 50, "{count}");
+    let groups = serde_json::json!({ "groups": [{ "name": "all", "rules": rules }] });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), groups.to_string()).unwrap();
+    let mut promtool = Command::new(installed("promtool"));
+    let said = promtool.args(["check", "rules"]).arg(file.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(text.contains(&format!("SUCCESS: {count} rules")), "{said:?}");
+}
+
 fn json(answer: &str) -> Value {
     let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -209,6 +273,7 @@ fn the_state_has_what_the_metrics_have_and_the_reasons_in_words() {
     assert_eq!((&good["state"], &good["reason"]), (&"healthy".into(), &Value::Null));
     assert_eq!(good["responses"]["2xx"], 20);
     assert_eq!(good["health"][0]["ok"], true);
+    assert!(good["health"][0]["said"].as_str().unwrap().starts_with("fine after "), "{good}");
     assert!(bad["reason"].as_str().unwrap().contains("refused"), "{bad}");
     assert!(bad["health"].as_array().unwrap().len() <= 20);
     assert_eq!(state["pid"], program.pid());

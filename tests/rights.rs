@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -151,8 +152,9 @@ fn sending_from_the_clients_address_keeps_the_one_right_that_it_takes() {
 }
 
 #[test]
-fn without_user_nothing_is_given_up() {
-    let own = config(&["127.0.0.1:1".parse().unwrap()], "", "");
+fn without_user_and_sandbox_nothing_is_given_up() {
+    let off = "[process]\nsandbox = \"off\"\n";
+    let own = config(&["127.0.0.1:1".parse().unwrap()], "", off);
     let program = Program::run(&own);
     let all = threads(program.pid());
     let ours = fs::read_to_string("/proc/self/status").unwrap();
@@ -209,10 +211,12 @@ fn a_user_that_is_not_there_is_a_problem_of_the_config() {
 }
 
 #[test]
-fn a_reload_that_would_take_more_rights_says_so_and_one_of_another_user_waits() {
-    let Some((user, group)) = nobody() else { return };
+fn a_reload_has_the_rights_of_the_start_for_what_its_config_names_and_another_user_waits() {
+    if nobody().is_none() {
+        return;
+    }
     let certificates = Certificates::new();
-    let folder = folder_of(user, group);
+    let folder = folder_of(0, 0);
     let plain = "[http.web]\nlisten = \"127.0.0.1:0\"\n[[http.web.route]]\nreply = 200\n";
     let rest = format!("[process]\nuser = \"{USER}\"\n");
     let file = folder.path().join("evenkeel.toml");
@@ -220,21 +224,22 @@ fn a_reload_that_would_take_more_rights_says_so_and_one_of_another_user_waits() 
     let mut program = run_in(folder.path());
     program.until_said("listening on ");
     let door = program.address("web");
-    let key = certificates.path("a.key");
+    let key = folder.path().join("own.key");
+    fs::copy(certificates.path("a.key"), &key).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let secure = plain.replace("[[", &format!("tls = {{ {} }}\n[[", certificates.pair()));
-    fs::write(&file, format!("{rest}{secure}")).unwrap();
+    let pair = certificates.pair().replace(certificates.path("a.key").to_str().unwrap(), "own.key");
+    let low = (500..1024).find(|port| TcpListener::bind(("127.0.0.78", *port)).is_ok());
+    let low = SocketAddr::from(([127, 0, 0, 78], low.expect("a port for root")));
+    let secure = format!(
+        "[http.secure]\nlisten = \"{low}\"\ntls = {{ {} }}\n[[http.secure.route]]\nreply = 204\n",
+        pair
+    );
+    // Nobody but root can read it, no more than the key.
+    fs::write(&file, format!("{rest}{plain}{secure}")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     program.signal(Signal::HUP);
-    program.until_said("reload refused, nothing has changed");
-    program.until_said(&format!("the process runs as user {user} and cannot do this"));
-    let lowest = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
-    if lowest.is_ok_and(|lowest| lowest.trim() != "0") {
-        let low = plain.replace("\"127.0.0.1:0\"", "[\"127.0.0.1:0\", \"127.0.0.1:1\"]");
-        fs::write(&file, format!("{rest}{low}")).unwrap();
-        program.signal(Signal::HUP);
-        program.until_said("127.0.0.1:1");
-        program.until_said_times("and cannot do this", 2);
-    }
+    until("the new port is open", || TcpStream::connect(low).is_ok());
+    assert!(threads(program.pid()).iter().all(|(_, status)| of(status, "Uid")[1] != "0"));
     fs::write(&file, format!("[process]\nuser = \"root\"\n{plain}")).unwrap();
     program.signal(Signal::HUP);
     program.until_said("process.user takes effect with the next start only");
@@ -242,4 +247,23 @@ fn a_reload_that_would_take_more_rights_says_so_and_one_of_another_user_waits() 
     assert_eq!(crate::support::http::Client::connect(door).get("/").status, 200);
     program.signal(Signal::TERM);
     program.until_exit(Duration::from_secs(5));
+}
+
+#[test]
+fn whoever_keeps_the_rights_opens_nothing_for_a_config_that_the_user_can_write() {
+    let Some((user, group)) = nobody() else { return };
+    let folder = folder_of(user, group);
+    let plain = "[http.web]\nlisten = \"127.0.0.1:0\"\n[[http.web.route]]\nreply = 200\n";
+    let rest = format!("[process]\nuser = \"{USER}\"\n");
+    let file = folder.path().join("evenkeel.toml");
+    fs::write(&file, format!("{rest}{plain}")).unwrap();
+    let program = run_in(folder.path());
+    program.until_said("listening on ");
+    // As somebody would write it who wants to see what only root may.
+    let asks = plain.replace("reply = 200", "reply = 200\nerrors = { 404 = \"shadow.html\" }");
+    std::os::unix::fs::symlink("/etc/shadow", folder.path().join("shadow.html")).unwrap();
+    fs::write(&file, format!("{rest}{asks}")).unwrap();
+    program.signal(Signal::HUP);
+    program.until_said("Permission denied");
+    program.until_said("reload refused, nothing has changed");
 }

@@ -362,20 +362,26 @@ fn a_hundred_upgrades_leave_one_process_and_nothing_behind() {
         open.iter().for_each(|client| assert_echo(client, &turn.to_be_bytes()));
     }
     assert_eq!(program.descriptors_but_pipes(), descriptors);
-    assert_eq!(children_named(program.pid()), 0, "no process is left that is not the last");
+    let left = children_of(program.pid());
+    assert_eq!(
+        left,
+        ["ek-starter"],
+        "no process is left but the last, and whoever keeps its rights"
+    );
     assert_eq!(backend.accepted(), 8);
     assert_echo(connect(door), b"a new one");
 }
 
-/// Processes that a process has started and not seen off.
-fn children_named(pid: u32) -> usize {
+/// Processes that a process has started and not seen off, by name.
+fn children_of(pid: u32) -> Vec<String> {
     let all = std::fs::read_dir("/proc").expect("/proc").flatten();
     let parent = format!("PPid:\t{pid}\n");
-    let is_child = |entry: &std::fs::DirEntry| {
-        std::fs::read_to_string(entry.path().join("status"))
-            .is_ok_and(|text| text.contains(&parent))
-    };
-    all.filter(is_child).count()
+    let children = all.filter_map(|entry| {
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let name = status.lines().next()?.strip_prefix("Name:\t")?;
+        status.contains(&parent).then(|| name.to_owned())
+    });
+    children.collect()
 }
 
 #[test]

@@ -7,6 +7,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::feed::{Content, Feed};
 use super::message::{Kind, Refusal};
@@ -17,7 +18,11 @@ pub(super) struct Answer {
     content_type: &'static str,
     body: Content,
     headers: Vec<(HeaderName, HeaderValue)>,
+    place: Option<Place>,
 }
+
+/// A place of which there are few.
+pub(super) type Place = OwnedSemaphorePermit;
 
 impl Answer {
     pub(super) fn text(status: StatusCode, text: &str) -> Answer {
@@ -27,14 +32,24 @@ impl Answer {
     /// Something to be read.
     pub(super) fn of(content_type: &'static str, body: impl Into<bytes::Bytes>) -> Answer {
         let body = Content::Whole(Full::new(body.into()));
-        Answer { status: StatusCode::OK, content_type, body, headers: Vec::new() }
+        let headers = Vec::new();
+        Answer { status: StatusCode::OK, content_type, body, headers, place: None }
+    }
+
+    /// The same of something large: it holds a place until its connection has ended.
+    pub(super) fn large(content_type: &'static str, body: String, place: Place) -> Answer {
+        Answer { place: Some(place), ..Answer::of(content_type, body) }
+    }
+
+    /// The place that it holds, for whoever looks after its connection.
+    pub(super) fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
     }
 
     /// Something that goes on.
     pub(super) fn feed(feed: Feed) -> Answer {
         let body = Content::Feed(Box::new(feed));
-        let content_type = "text/event-stream";
-        Answer { status: StatusCode::OK, content_type, body, headers: Vec::new() }
+        Answer { body, ..Answer::of("text/event-stream", "") }
     }
 
     /// Whether it goes on.

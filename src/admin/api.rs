@@ -35,6 +35,8 @@ pub(super) struct Desk {
     pub(super) started: Instant,
     /// Places for those who read events.
     pub(super) readers: Arc<Semaphore>,
+    /// The same for those who scrape.
+    pub(super) scrapers: Arc<Semaphore>,
     pub(super) in_force: watch::Receiver<InForce>,
     /// Names by which it may be asked over TCP.
     pub(super) hosts: Vec<String>,

@@ -22,6 +22,9 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Those who may read at the same time: fewer than operators may come, so that some always find room.
 pub(super) const READERS_MAX: usize = 8;
 
+/// Scrapes that may be read at the same time: each is as large as the config is.
+pub(super) const SCRAPES_MAX: usize = 8;
+
 /// What an answer consists of.
 pub(super) enum Content {
     Whole(Full<Bytes>),

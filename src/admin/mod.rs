@@ -122,6 +122,7 @@ impl Admin {
             readers: Arc::new(Semaphore::new(feed::READERS_MAX)),
             in_force: opening.in_force,
             hosts: opening.config.hosts,
+            scrapers: Arc::new(Semaphore::new(feed::SCRAPES_MAX)),
         });
         let (stop, stopped) = oneshot::channel();
         // Here and not on its thread: whatever it takes of the process is taken when this returns.

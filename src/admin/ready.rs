@@ -4,6 +4,7 @@
 use http::{Method, Request, StatusCode};
 
 use super::answer::Answer;
+use super::api::Desk;
 use super::watch;
 use crate::config::Address;
 use crate::listen::{self, Settings};
@@ -76,13 +77,13 @@ pub(super) fn bind(
 }
 
 /// The answer to a request.
-pub(super) fn answer<B>(request: &Request<B>, serves: Serves, remote: &Remote) -> Answer {
+pub(super) fn answer<B>(request: &Request<B>, serves: Serves, desk: &Desk) -> Answer {
     let (method, path) = (request.method(), request.uri().path());
     let is_get = matches!(*method, Method::GET | Method::HEAD);
     match path {
-        "/metrics" if serves.metrics && is_get => watch::scraped(request.headers(), remote),
+        "/metrics" if serves.metrics && is_get => watch::scraped(request.headers(), desk),
         "/metrics" if serves.metrics => Answer::only_get(),
-        _ if serves.ready => of_ready(method, path, remote),
+        _ if serves.ready => of_ready(method, path, &desk.remote),
         _ => Answer::text(StatusCode::NOT_FOUND, "there is /metrics\n"),
     }
 }

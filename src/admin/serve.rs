@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -201,7 +201,7 @@ async fn askers(
         };
         let desk = Arc::clone(&desk);
         one(stream, place, move |request| {
-            let answer = ready::answer(&request, serves, &desk.remote);
+            let answer = ready::answer(&request, serves, &desk);
             std::future::ready(answer)
         });
     }
@@ -217,10 +217,14 @@ fn one<F>(
 {
     let lasts = Arc::new(AtomicBool::new(false));
     let goes_on = Arc::clone(&lasts);
+    // It is kept for as long as the connection lasts: what is written waits in its buffers.
+    let held = Arc::new(OnceLock::new());
     let service = service_fn(move |request| {
         let (answer, lasts) = (answer(request), Arc::clone(&lasts));
+        let held = Arc::clone(&held);
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            answer.take_place().into_iter().for_each(|place| drop(held.set(place)));
             lasts.store(answer.lasts(), Relaxed);
             Ok::<Response<_>, Infallible>(answer.into_response())
         }

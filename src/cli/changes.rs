@@ -6,14 +6,15 @@ mod over_api;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, geteuid};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reload::Source;
 use crate::admin::in_force::InForce;
 use crate::admin::message::{Kind, Outcome, Refusal, ReloadOrder, Upgraded};
 use crate::admin::{Admin, Opening, Wish, place};
-use crate::config::{self, AdminListen, Config};
+use crate::config::{self, Config};
+use crate::keeper;
 use crate::process::{HandedOver, HandoverError, Notify, Remote, Successor, lacking};
 use crate::upstream::Words;
 use crate::{ReloadError, Running};
@@ -120,11 +121,7 @@ impl Changes {
     pub(super) fn serve_operators(&mut self, running: &Running, takes_over: bool) {
         let (Some(source), Some(in_force)) = (&self.source, &self.in_force) else { return };
         self.admin = Some(Admin::open(Opening {
-            sockets: match AdminListen::socket(&self.config.listen) {
-                Some(AdminListen::Unix(path)) => vec![path.clone()],
-                Some(_) => Vec::new(),
-                None => place::of(source.path()),
-            },
+            sockets: place::sockets(&self.config, source.path(), geteuid().as_raw()),
             config: self.config.clone(),
             remote: running.remote(),
             wishes: self.wish.clone(),
@@ -454,7 +451,7 @@ fn tell(outcome: &Outcome, changes: &[String], file: &str) {
 /// Has another process read its config again.
 fn tell_to_read(process: Pid) {
     tracing::info!("reload: another process has taken over, and is told to");
-    if let Err(error) = kill_process(process, Signal::HUP) {
+    if let Err(error) = keeper::have_read(process) {
         tracing::error!("reload: tell process {}: {error}", process.as_raw_nonzero());
     }
 }

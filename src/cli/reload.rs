@@ -1,18 +1,15 @@
 //! The config file of a running process, and whether it has changed since it was read. It is only looked at here, never put into
 //! force.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::admin::in_force::InForce;
 use crate::config::Loaded;
+use crate::config::stamp::{Stamp, stamp, stamps};
 
 /// How often files are looked at. One that has changed is read when it has stayed the same for as long again.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// What tells one state of a file from another: number, length, time of the last change. None is no file.
-type Stamp = Option<(u64, u64, i64, i64)>;
 
 /// Where a config came from.
 #[derive(Debug)]
@@ -82,6 +79,11 @@ impl Source {
         &self.path
     }
 
+    /// Every file that it was read from, and the folders in which more may come.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
     /// Whether changes are to be noticed from now on.
     pub(super) fn watch(&mut self, is_watched: bool) {
         self.is_watched = is_watched;
@@ -100,13 +102,4 @@ fn watched(loaded: &Loaded) -> Vec<PathBuf> {
     // An empty path stands for the working folder, but cannot be made absolute as such.
     let absolute = |path: &PathBuf| std::path::absolute(Path::new(".").join(path));
     all.map(|path| absolute(path).unwrap_or_else(|_| path.clone())).collect()
-}
-
-fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
-    files.iter().map(|file| stamp(file)).collect()
-}
-
-fn stamp(file: &Path) -> Stamp {
-    let about = std::fs::metadata(file).ok()?;
-    Some((about.ino(), about.size(), about.mtime(), about.mtime_nsec()))
 }

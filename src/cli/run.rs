@@ -11,12 +11,13 @@ use super::daemon::{self, Announcement};
 use super::place::Place;
 use super::reload::Source;
 use super::{ConfigFile, complain, exit, wants_color};
-use crate::admin;
+use crate::admin::place;
 use crate::config::{self, Config, Loaded, LogFormat};
+use crate::keeper;
 use crate::observe::diagnostics::{self, Diagnostics};
 use crate::observe::log_file::Owner;
 use crate::process::starter::Starter;
-use crate::process::{Notify, log_owner, log_panics};
+use crate::process::{Notify, log_owner, log_panics, sandbox};
 use crate::{Proxy, Report, Running};
 
 #[derive(Debug, clap::Args)]
@@ -143,15 +144,21 @@ fn start(
     // Before rights are given up: its socket may be out of reach then.
     let manager = Notify::from_environment().map(Arc::new);
     if let Some((user, group)) = becomes {
-        admin::place::leave_to(user, group);
-        // While this process has the rights that it needs.
-        let starter = Starter::begin(&place.successor);
-        let starter = starter.map_err(|error| format!("keep rights for upgrades: {error}"))?;
-        place.successor.starter = Some(Arc::new(starter));
+        place::leave_to(user, group);
+    }
+    let sandbox = proxy.sandbox(&surroundings(source.as_ref(), &settings_of_admin, becomes));
+    // While this process has the rights that it needs. The first of a machine has no successor.
+    if (becomes.is_some() || sandbox.is_some()) && std::process::id() != 1 {
+        let config = source.as_ref().map(Source::path);
+        let starter = Starter::begin(&place.successor, config, becomes);
+        let starter = starter.map_err(|error| format!("keep rights: {error}"))?;
+        let starter = Arc::new(starter);
+        place.successor.starter = Some(Arc::clone(&starter));
+        keeper::is(Box::new(move |order, fd| starter.ask(order, fd)));
     }
     let running = match &place.before {
-        Some(before) => proxy.take_over(before)?,
-        None => proxy.start_on(place.passed)?,
+        Some(before) => proxy.take_over(before, sandbox)?,
+        None => proxy.start_on(place.passed, sandbox)?,
     };
     let takes_over = place.before.is_some();
     drop(place.before);
@@ -173,6 +180,21 @@ fn start(
     }
     let serving = Some(format!("serving {} listeners", names.len()));
     Ok((orders, running, changes, Surroundings { diagnostics, manager, serving }))
+}
+
+/// What a process needs beside what its config says.
+fn surroundings(
+    source: Option<&Source>,
+    admin: &config::Admin,
+    becomes: Option<Owner>,
+) -> sandbox::Surroundings {
+    let Some(source) = source else { return sandbox::Surroundings::default() };
+    let user = becomes.map_or(rustix::process::geteuid().as_raw(), |(user, _)| user);
+    let sockets = place::sockets(admin, source.path(), user);
+    if becomes.is_none() {
+        place::make_room(&sockets);
+    }
+    sandbox::Surroundings { config: source.files().to_vec(), sockets }
 }
 
 /// The signals that are obeyed, from the moment this exists.

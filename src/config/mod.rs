@@ -18,6 +18,8 @@ mod parse;
 pub mod problem;
 mod read;
 mod reference;
+mod renamed;
+pub(crate) mod stamp;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -93,6 +95,8 @@ section! {
         user: Option<Account> = None,
         /// With `user`: the group to become, by name or number. Default: the user's own.
         group: Option<Account> = None,
+        /// How far the process locks itself in once it serves: files (Landlock) and system calls (seccomp). `"auto"`: as far as the kernel allows; `"strict"`: only what this config names, ports too, and no start where the kernel cannot do all of it; `"off"`: not at all.
+        sandbox: Sandbox = Sandbox::Auto,
         /// A file that has the process number while the process runs.
         pid_file: Option<std::path::PathBuf> = None,
         /// Go into the background once every address is listened on; the same as `evenkeel run --daemon`.
@@ -127,6 +131,10 @@ section! {
         access_sample: Percent = Percent(100),
         /// Requests that have no access line.
         access_skip: Option<AccessSkip> = None,
+        /// A collector of OpenTelemetry that gets spans of HTTP requests, as `"http://HOST:PORT"`: OTLP over HTTP, in JSON. Absent: none.
+        traces: Option<Collector> = None,
+        /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.
+        traces_sample: Percent = Percent(1),
     }
 }
 

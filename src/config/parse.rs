@@ -88,7 +88,7 @@ pub(super) fn file(
     findings: &mut Findings,
 ) -> Option<Config> {
     let mut bytes = Vec::new();
-    let opened = std::fs::File::open(path);
+    let opened = crate::keeper::open(path);
     let limit = LENGTH_MAX as u64 + 1;
     if let Err(error) = opened.and_then(|file| file.take(limit).read_to_end(&mut bytes)) {
         let source = findings.problems.source(path, None);

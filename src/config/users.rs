@@ -25,7 +25,7 @@ impl Users {
     pub fn from_file(path: &Path) -> Result<Users, Vec<String>> {
         let name = shown(&path.display().to_string());
         let failed = |error: std::io::Error| vec![format!("{name}: {error}")];
-        let file = std::fs::File::open(path).map_err(failed)?;
+        let file = crate::keeper::open(path).map_err(failed)?;
         let mut text = String::new();
         file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
         if text.len() as u64 > FILE_BYTES_MAX {

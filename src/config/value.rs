@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod balance;
 mod choice;
+mod collector;
 mod files;
 mod gate;
 mod hash_by;
@@ -38,8 +39,9 @@ pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,
-    SameSite, Secure, SendProxy,
+    SameSite, Sandbox, Secure, SendProxy,
 };
+pub use collector::Collector;
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};

@@ -32,6 +32,7 @@ mod stream;
 mod streams;
 mod subrequest;
 mod switch;
+mod trace;
 mod tunnel;
 mod variables;
 
@@ -50,6 +51,7 @@ use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::ended::ClientAddress;
 use crate::observe::meter::Meter;
+use crate::observe::traces::Tracer;
 use crate::route::Routes;
 use crate::socket::Socket;
 use crate::tcp::{Carrying, Outcome};
@@ -271,4 +273,6 @@ pub(crate) struct Site {
     pub(crate) gates: Vec<Gate>,
     pub(crate) log: AccessLog,
     pub(crate) meter: Arc<Meter>,
+    /// Where spans are left; none where nobody collects them.
+    pub(crate) tracer: Option<Tracer>,
 }

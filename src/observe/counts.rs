@@ -22,6 +22,8 @@ pub(crate) struct Tally {
     reloaded_at: AtomicU64,
     upgrades: AtomicU64,
     upgrades_failed: AtomicU64,
+    spans_sent: AtomicU64,
+    spans_lost: AtomicU64,
 }
 
 /// What one worker has counted.
@@ -62,6 +64,10 @@ pub(crate) struct Events {
     pub(crate) upgrades_failed: u64,
     /// Access lines that could not be written.
     pub(crate) lines_lost: u64,
+    /// Spans that a collector has taken.
+    pub(crate) spans_sent: u64,
+    /// Spans that it has not, or that did not even get so far.
+    pub(crate) spans_lost: u64,
 }
 
 impl Tally {
@@ -99,9 +105,15 @@ impl Tally {
         self.sums.note(|sums| sums.left_out.add(1));
     }
 
-    /// Counts an access line that was wanted, and could not be written.
-    pub(crate) fn line_lost(&self) {
-        self.lines_lost.fetch_add(1, Relaxed);
+    /// Counts access lines that were wanted, and could not be written.
+    pub(crate) fn lines_lost(&self, count: u64) {
+        self.lines_lost.fetch_add(count, Relaxed);
+    }
+
+    /// Counts spans that were sent, and such that were lost.
+    pub(crate) fn spans(&self, sent: u64, lost: u64) {
+        self.spans_sent.fetch_add(sent, Relaxed);
+        self.spans_lost.fetch_add(lost, Relaxed);
     }
 
     /// Counts a connection that goes on in another process.
@@ -153,6 +165,8 @@ impl Tally {
             upgrades: self.upgrades.load(Relaxed),
             upgrades_failed: self.upgrades_failed.load(Relaxed),
             lines_lost: self.lines_lost.load(Relaxed),
+            spans_sent: self.spans_sent.load(Relaxed),
+            spans_lost: self.spans_lost.load(Relaxed),
         }
     }
 

@@ -5,11 +5,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::keeper;
+
 /// Numbers of the user and the group that a new file is given to.
 pub(crate) type Owner = (u32, u32);
 
-/// Opens a log file, and makes it if it is not there.
+/// Opens a log file, and makes it if it is not there; by whoever keeps the rights, where this process may not.
 pub(crate) fn open(path: &Path, owner: Option<Owner>) -> io::Result<File> {
+    keeper::log_file(open_here(path, owner), path)
+}
+
+/// The same with the rights of this process.
+pub(crate) fn open_here(path: &Path, owner: Option<Owner>) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true);
     let Some((user, group)) = owner else {

@@ -47,6 +47,11 @@ impl Meter {
         Arc::new(Meter { all: Arc::clone(all), own: Striped::default() })
     }
 
+    /// The one that there was, so that what is counted of a listener goes on with it; or a new one.
+    pub(crate) fn follow(before: Option<&Arc<Meter>>, all: &Arc<Tally>) -> Arc<Meter> {
+        before.map_or_else(|| Meter::new(all), Arc::clone)
+    }
+
     /// Counts a connection that was accepted.
     pub(crate) fn accepted(&self) {
         self.all.accepted();
@@ -101,5 +106,54 @@ impl Meter {
     /// What has been counted of this listener.
     pub(crate) fn reading(&self) -> ListenerReading {
         ListenerReading::of(&self.own)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::observe::sheets::{BackendSheet, Exchanged};
+    use crate::observe::stripes;
+
+    const REQUESTS: u64 = 5_000_000;
+
+    /// Run with `cargo test --release --lib -- --ignored --nocapture counting_a_request`.
+    #[test]
+    #[ignore = "prints a figure and promises none"]
+    #[expect(clippy::print_stdout, reason = "the figure is what it is run for")]
+    fn counting_a_request_takes_some_thirty_nanoseconds() {
+        stripes::expect_workers(1);
+        stripes::be_worker(0);
+        let (meter, backend) = (Meter::new(&Arc::default()), Striped::<BackendSheet>::default());
+        let began = Instant::now();
+        for number in 0..REQUESTS {
+            let took = Duration::from_nanos(black_box(number) * 997 % 50_000_000);
+            let (up, down) = (5, 7);
+            let begun =
+                Exchanged { status: Some(200), first_byte: Some(took), ..Exchanged::default() };
+            backend.note(|sheet| sheet.exchanged(&begun));
+            let ended = Exchanged { total: Some(took), up, down, ..Exchanged::default() };
+            backend.note(|sheet| sheet.exchanged(&ended));
+            let (why, status, total) = (Why::Answered, Some(200), took);
+            meter.asked(&Asked { why, status, up, down, total });
+        }
+        let each = began.elapsed().as_nanos() as f64 / REQUESTS as f64;
+        println!("{each:.1} ns to count a request with its listener, its backend and the process");
+        assert_eq!(meter.reading().requests[2], REQUESTS);
+    }
+
+    #[test]
+    fn only_what_a_limit_has_refused_counts_as_that() {
+        let meter = Meter::new(&Arc::default());
+        let (up, down, total) = (0, 0, Duration::ZERO);
+        meter.asked(&Asked { why: Why::LimitBody, status: Some(413), up, down, total });
+        let request = meter.reading();
+        assert_eq!(request.limits[Why::LimitBody as usize], 1);
+        assert_eq!(request.limits.iter().sum::<u64>(), 1);
+        meter.asked(&Asked { why: Why::Answered, status: Some(200), up, down, total });
+        assert_eq!(meter.reading().limits, request.limits);
     }
 }

@@ -14,3 +14,4 @@ pub(crate) mod meter;
 pub(crate) mod selection;
 pub(crate) mod sheets;
 pub(crate) mod stripes;
+pub(crate) mod traces;

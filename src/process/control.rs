@@ -121,7 +121,7 @@ impl Control {
         }
         let Control { parts, doors, shared, .. } = self;
         let log_threads = parts.log_threads;
-        drop((parts.log, parts.services, doors));
+        drop((parts.log, parts.tracer, parts.services, doors));
         // A log that nobody reads (a pipe whose reader stopped) must not hold up the stop.
         let until = Instant::now() + LAST_LINES;
         while !log_threads.iter().all(JoinHandle::is_finished) && Instant::now() < until {

@@ -2,6 +2,7 @@
 //! This is the only room that sees the whole plan; it hands each other room its part.
 
 mod capacity;
+mod charter;
 mod connections;
 mod control;
 mod crew;
@@ -10,6 +11,7 @@ mod errands;
 mod handover;
 mod memory;
 mod notify;
+mod out_of_reach;
 mod panics;
 mod parts;
 mod passing;
@@ -21,6 +23,7 @@ mod reading;
 mod reload;
 mod remote;
 mod rights;
+pub(crate) mod sandbox;
 pub(crate) mod starter;
 mod stays;
 mod vitals;
@@ -68,6 +71,7 @@ pub(crate) use reload::after_restart;
 pub(crate) use remote::Remote;
 use rights::Rights;
 pub(crate) use rights::{lacking, log_owner};
+pub(crate) use sandbox::Sandbox;
 
 /// Why a proxy could not start. Nothing is left open.
 #[derive(Debug)]
@@ -198,21 +202,29 @@ pub struct Running {
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
-    begin(config, Vec::new(), None)
+    begin(config, Vec::new(), None, None)
 }
 
-/// The same, listening on sockets that were passed, where the config has their addresses.
-pub(crate) fn start_on(config: &Config, passed: Vec<OwnedFd>) -> Result<Running, StartError> {
+/// The same in a process of its own: on sockets that were passed, where the config has their addresses, and locked in.
+pub(crate) fn start_on(
+    config: &Config,
+    passed: Vec<OwnedFd>,
+    sandbox: Option<Sandbox>,
+) -> Result<Running, StartError> {
     let (section, wanted, is_lent) = (String::new(), None, true);
     let lent = passed.into_iter();
     let lent =
         lent.map(|fd| Inherited { section: section.clone(), wanted: wanted.clone(), is_lent, fd });
-    begin(config, lent.collect(), None)
+    begin(config, lent.collect(), None, sandbox)
 }
 
 /// The same in the place of a process that serves already. When this returns, this one accepts.
-pub(crate) fn take_over(config: &Config, before: &Predecessor) -> Result<Running, StartError> {
-    let begun = begin(config, Vec::new(), Some(before));
+pub(crate) fn take_over(
+    config: &Config,
+    before: &Predecessor,
+    sandbox: Option<Sandbox>,
+) -> Result<Running, StartError> {
+    let begun = begin(config, Vec::new(), Some(before), sandbox);
     begun
         .inspect(|running| running.tally.upgraded(true))
         .inspect_err(|error| before.refuse(&error.to_string()))
@@ -222,6 +234,7 @@ fn begin(
     config: &Config,
     passed: Vec<Inherited>,
     before: Option<&Predecessor>,
+    sandbox: Option<Sandbox>,
 ) -> Result<Running, StartError> {
     let system = |step| move |cause| StartError::System { step, cause };
     let rights = Rights::find(config)?;
@@ -232,7 +245,7 @@ fn begin(
     let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
     let (descriptors, owner) = (descriptors::raise(), rights.owner());
     stripes::expect_workers(config.process.worker_count());
-    let shared = Shared::new(descriptors, pasts.into(), owner);
+    let mut shared = Shared::new(descriptors, pasts.into(), owner);
     let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
     let memory = Arc::clone(&shared.memory);
     let mut parts = Parts::make(config.clone(), &shared, None)?;
@@ -245,6 +258,7 @@ fn begin(
     }
     // Everything is open that takes rights, and there is no other thread yet.
     rights.give_up(config)?;
+    shared.sandbox = sandbox.map(Sandbox::enter).transpose()?;
     parts.begin()?;
     if let Some(before) = &mut before {
         runtime.block_on(before.ready()).map_err(system("take over"))?;

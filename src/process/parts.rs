@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use super::memory::Budget;
+use super::sandbox::Sandbox;
 use super::{StartError, section};
 use crate::config::{self, Config};
 use crate::connection::{Job, Service};
@@ -16,6 +17,7 @@ use crate::observe::access_log::{AccessLog, Writer};
 use crate::observe::counts::Tally;
 use crate::observe::log_file::Owner;
 use crate::observe::meter::Meter;
+use crate::observe::traces::{Exporter, Tracer};
 use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
 use crate::route::Routes;
 use crate::tcp;
@@ -38,6 +40,8 @@ pub(super) struct Shared {
     pub(super) owner: Option<Owner>,
     /// Whether the whole process is on its way out.
     pub(super) is_draining: Arc<AtomicBool>,
+    /// What the process has given up.
+    pub(super) sandbox: Option<Arc<Sandbox>>,
 }
 
 impl Shared {
@@ -54,6 +58,7 @@ impl Shared {
             memory: Arc::default(),
             owner,
             is_draining: Arc::default(),
+            sandbox: None,
         }
     }
 
@@ -70,6 +75,9 @@ pub(super) struct Parts {
     pub(super) log: AccessLog,
     /// What will write it, until its thread begins.
     log_writer: Option<Writer>,
+    /// Where spans are left, and what will send them.
+    pub(super) tracer: Option<Tracer>,
+    exporter: Option<Exporter>,
     /// Those that write it, and those of before that still do.
     pub(super) log_threads: Vec<JoinHandle<()>>,
     /// In the order of the plan, as are those below.
@@ -98,6 +106,14 @@ impl Parts {
             _ => AccessLog::open(&plan.access_log, &shared.tally, shared.owner)
                 .map_err(system("access log"))?,
         };
+        let (tracer, exporter) = match (before, &plan.traces) {
+            (Some(before), wish) if before.plan.traces == *wish => (before.tracer.clone(), None),
+            (_, None) => (None, None),
+            (_, Some(settings)) => {
+                let (tracer, exporter) = Tracer::open(settings, &shared.tally);
+                (Some(tracer), Some(exporter))
+            }
+        };
         let connectors = plan.upstreams.iter();
         let connectors = connectors.map(|plan| connector(plan, &config, before));
         let connectors: Vec<_> = connectors.collect::<Result<_, _>>()?;
@@ -112,6 +128,8 @@ impl Parts {
             plan,
             log,
             log_writer,
+            tracer,
+            exporter,
             log_threads: Vec::new(),
             upstreams,
             connectors,
@@ -132,6 +150,10 @@ impl Parts {
             let begun = writer.begin();
             let cause = |cause| StartError::System { step: "start threads", cause };
             self.log_threads.push(begun.map_err(cause)?);
+        }
+        if let Some(exporter) = self.exporter.take() {
+            let cause = |cause| StartError::System { step: "start threads", cause };
+            self.log_threads.push(exporter.begin().map_err(cause)?);
         }
         Ok(())
     }
@@ -199,9 +221,7 @@ impl Parts {
         };
         let old = before.and_then(|before| Some((before, before.listener(plan)?)));
         let old_service = old.map(|(before, at)| &before.services[at]);
-        // What is counted of a listener goes on with it.
-        let meter =
-            old_service.map_or_else(|| Meter::new(&shared.tally), |old| Arc::clone(&old.meter));
+        let meter = Meter::follow(old_service.map(|old| &old.meter), &shared.tally);
         let job = match &plan.job {
             plan::Job::Tcp { rules, routes, upstream, plain } => Job::Tcp(tcp::Site {
                 rules: rules.clone(),
@@ -239,6 +259,7 @@ impl Parts {
                     routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
                     log: self.log.clone(),
                     meter: Arc::clone(&meter),
+                    tracer: self.tracer.clone(),
                 }))
             }
         };

@@ -112,7 +112,7 @@ impl Control {
     /// Why a reload has changed nothing here; the process that serves instead is told to read its config.
     pub(super) fn not_reloaded(&self) -> ReloadError {
         let Some(successor) = self.successor else { return ReloadError::Stopping };
-        match rustix::process::kill_process(successor, Signal::HUP) {
+        match crate::keeper::have_read(successor) {
             Ok(()) => ReloadError::HandedOver,
             Err(_) => ReloadError::Stopping,
         }

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::control::{Control, Workers};
 use super::parts::Parts;
 use super::worker::Task;
-use super::{ReloadError, Reloaded, Shown};
+use super::{ReloadError, Reloaded, Shown, StartError};
 use crate::config::{Config, changes};
 use crate::upstream::Backend;
 
@@ -22,6 +22,11 @@ impl Control {
         config: Config,
         workers: &Workers,
     ) -> Result<Reloaded, ReloadError> {
+        if let Some(lacks) = self.shared.sandbox.as_ref().and_then(|sandbox| sandbox.lacks(&config))
+        {
+            let cause = std::io::Error::other(lacks);
+            return Err(ReloadError::Start(StartError::System { step: "sandbox", cause }));
+        }
         let changes = changes(&self.parts.config, &config);
         let after_restart = after_restart(&self.parts.config, &config);
         let mut next =
@@ -84,6 +89,7 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("process.compress-max", old.compress_max != new.compress_max),
         ("process.user", old.user != new.user),
         ("process.group", old.group != new.group),
+        ("process.sandbox", old.sandbox != new.sandbox),
         ("process.pid-file", old.pid_file != new.pid_file),
         ("process.daemon", old.daemon != new.daemon),
     ];

@@ -1,22 +1,29 @@
-//! A small process that keeps the rights which the serving one gives up. It does one thing with them: start the program that takes
-//! over in an upgrade, so that it can read keys and open ports as at the first start. It must never take a path or a word of
-//! the command line from the serving process: what is to be started it is told at its own start, and never again.
+//! A small process that keeps the rights which the serving one gives up: it starts the program that takes over in an upgrade, opens
+//! files and ports for a reload, and runs hooks. It speaks to no network, and does nothing that a serving process in the hands
+//! of a stranger could want: what may be opened or run is what the config on disk names, and what takes over is what it was told at its
+//! own start.
 
 use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::{Pid, Signal, kill_process};
-use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::charter::Charter;
 use super::handover::channel::{self, Channel, pair};
 use super::handover::give::{Successor, start};
+use super::out_of_reach;
+use crate::keeper::{Answer, Order};
+use crate::observe::log_file::{self, Owner};
 
 /// The command by which the program becomes a starter; not for people.
 pub(crate) const COMMAND: &str = "starter";
@@ -33,46 +40,33 @@ const ANSWER_MAX: usize = 4096;
 /// How often it looks whether what it has started has ended.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What it is asked for.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Order {
-    /// Start the program with the line that comes with this.
-    Start,
-    /// Say whether it runs.
-    Look(u32),
-    /// End it.
-    End(u32),
-    /// Have it read its config again.
-    Reload(u32),
-    /// Have it stop in order.
-    Stop(u32),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Answer {
-    Started(u32),
-    Runs,
-    Ended(String),
-    Failed(String),
-}
-
 /// The line to it.
 #[derive(Debug)]
 pub(crate) struct Starter {
-    line: OwnedFd,
+    /// For one question after the other.
+    line: Mutex<OwnedFd>,
 }
 
 impl Starter {
-    /// Starts it, with the rights that this process has now.
-    pub(crate) fn begin(successor: &Successor) -> io::Result<Starter> {
+    /// Starts it, with the rights that this process has now, for what this config names, if there is one, and for the user that
+    /// this process becomes.
+    pub(crate) fn begin(
+        successor: &Successor,
+        config: Option<&Path>,
+        serves: Option<Owner>,
+    ) -> io::Result<Starter> {
         let (line, theirs) = pair()?;
         let flags = rustix::fs::fcntl_getfl(&line)?;
         rustix::fs::fcntl_setfl(&line, flags - rustix::fs::OFlags::NONBLOCK)?;
         set_socket_timeout(&line, Timeout::Recv, Some(ANSWERS_WITHIN))?;
         let mut command = Command::new(&successor.program);
         command.arg0(NAME).arg(COMMAND).arg(&successor.program);
+        if let Some(config) = config {
+            command.arg("--config").arg(config);
+        }
+        if let Some((user, group)) = serves {
+            command.arg("--user").arg(user.to_string()).arg("--group").arg(group.to_string());
+        }
         if let Some(folder) = &successor.folder {
             // In the background, nobody reads what it says.
             command.arg("--folder").arg(folder).stdout(Stdio::null()).stderr(Stdio::null());
@@ -80,12 +74,12 @@ impl Starter {
         command.arg("--").args(&successor.arguments).stdin(Stdio::from(theirs));
         command.env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
         command.spawn()?;
-        Ok(Starter { line })
+        Ok(Starter { line: Mutex::new(line) })
     }
 
     /// Has the program started with its end of a line; the number of its process.
     pub(super) fn start(&self, line: OwnedFd) -> io::Result<u32> {
-        match self.ask(&Order::Start, Some(&line))? {
+        match self.ask(&Order::Start, Some(line.as_fd()))?.0 {
             Answer::Started(pid) => Ok(pid),
             Answer::Failed(why) => Err(io::Error::other(why)),
             _ => Err(not_understood()),
@@ -94,7 +88,7 @@ impl Starter {
 
     /// How a process that it has started ended; none while it runs.
     pub(super) fn look(&self, pid: u32) -> io::Result<Option<String>> {
-        match self.ask(&Order::Look(pid), None)? {
+        match self.ask(&Order::Look(pid), None)?.0 {
             Answer::Runs => Ok(None),
             Answer::Ended(how) => Ok(Some(how)),
             _ => Err(not_understood()),
@@ -110,14 +104,20 @@ impl Starter {
         self.ask(&order, None).map(drop)
     }
 
-    fn ask(&self, order: &Order, line: Option<&OwnedFd>) -> io::Result<Answer> {
+    /// Asks, with a descriptor beside it; the answer, and the descriptor that came with it.
+    pub(crate) fn ask(
+        &self,
+        order: &Order,
+        fd: Option<BorrowedFd<'_>>,
+    ) -> io::Result<(Answer, Option<OwnedFd>)> {
         let said = serde_json::to_vec(order)?;
-        let fds: Vec<_> = line.into_iter().map(AsFd::as_fd).collect();
-        channel::send(self.line.as_fd(), &[IoSlice::new(&said)], &fds)?;
+        let fds: Vec<_> = fd.into_iter().collect();
+        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        channel::send(line.as_fd(), &[IoSlice::new(&said)], &fds)?;
         let mut room = vec![0; ANSWER_MAX];
-        match rustix::net::recv(&self.line, &mut room[..], RecvFlags::empty())? {
-            (_, 0) => Err(io::Error::other("the starter has ended")),
-            (_, count) => Ok(serde_json::from_slice(&room[..count])?),
+        match channel::receive(line.as_fd(), &mut room)? {
+            (0, _) => Err(io::Error::other("the starter has ended")),
+            (count, mut fds) => Ok((serde_json::from_slice(&room[..count])?, fds.pop())),
         }
     }
 }
@@ -127,7 +127,11 @@ fn not_understood() -> io::Error {
 }
 
 /// The starter's own life, up to the end of the process that it serves. Its line is at standard input.
-pub(crate) fn serve(successor: &Successor) -> io::Result<()> {
+pub(crate) fn serve(
+    successor: &Successor,
+    config: Option<PathBuf>,
+    serves: Option<Owner>,
+) -> io::Result<()> {
     let _ = std::fs::write("/proc/self/comm", NAME);
     let line = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let nothing = std::fs::File::open("/dev/null")?;
@@ -145,67 +149,144 @@ pub(crate) fn serve(successor: &Successor) -> io::Result<()> {
         ];
         let _held = kinds.map(signal);
         let mut channel = Channel::new(line)?;
-        let mut started = HashMap::new();
+        let mut desk =
+            Desk { successor, charter: Charter::of(config, serves), started: HashMap::new() };
         loop {
             let heard = tokio::select! {
                 heard = channel.receive() => heard?,
-                () = tokio::time::sleep(LOOK), if !started.is_empty() => {
+                () = tokio::time::sleep(LOOK), if !desk.started.is_empty() => {
                     // Seen off, so that no number stays taken.
-                    started.values_mut().for_each(|child: &mut Child| drop(child.try_wait()));
+                    desk.started.values_mut().for_each(|child: &mut Child| drop(child.try_wait()));
                     continue;
                 }
             };
             let Some((said, fds)) = heard else { return Ok(()) };
-            let answer = match serde_json::from_slice(said) {
-                Ok(order) => obey(order, fds, successor, &mut started),
-                Err(error) => Answer::Failed(error.to_string()),
+            let (answer, fd) = match serde_json::from_slice(said) {
+                Ok(order) => desk.obey(order, fds),
+                Err(error) => (Answer::Failed(error.to_string()), None),
             };
             let said = serde_json::to_vec(&answer)?;
-            channel.send(&[IoSlice::new(&said)], &[]).await?;
+            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            channel.send(&[IoSlice::new(&said)], &fds).await?;
         }
     })
 }
 
-fn obey(
-    order: Order,
-    mut fds: Vec<OwnedFd>,
-    successor: &Successor,
-    started: &mut HashMap<u32, Child>,
-) -> Answer {
-    let unknown = || Answer::Failed("no such process".to_owned());
-    match order {
-        Order::Start => match fds.pop().map(|line| start(successor, line)) {
-            Some(Ok(child)) => {
+/// What it does, and with what.
+struct Desk<'s> {
+    successor: &'s Successor,
+    charter: Charter,
+    started: HashMap<u32, Child>,
+}
+
+impl Desk<'_> {
+    fn obey(&mut self, order: Order, mut fds: Vec<OwnedFd>) -> (Answer, Option<OwnedFd>) {
+        let answer = match order {
+            Order::Read(path) if self.charter.may_read(&path) => return opened(self.read(&path)),
+            Order::Append(path) if self.charter.may_append(&path) => {
+                return opened(self.append(&path));
+            }
+            Order::Bind(address) if self.charter.may_bind(address) => match fds.pop() {
+                Some(socket) => match rustix::net::bind(&socket, &address) {
+                    Ok(()) => Answer::Done,
+                    Err(error) => Answer::of(&error.into()),
+                },
+                None => Answer::Failed("an order without a socket".to_owned()),
+            },
+            Order::Hook { program, arguments } if self.charter.may_run(&program) => {
+                self.run_hook(&program, &arguments, fds.pop())
+            }
+            Order::Read(_) | Order::Append(_) | Order::Bind(_) | Order::Hook { .. } => {
+                Answer::NotNamed
+            }
+            Order::Start => match fds.pop().map(|line| start(self.successor, line)) {
+                Some(started) => self.note(started),
+                None => Answer::Failed("an order without a line".to_owned()),
+            },
+            Order::Look(pid) => match self.started.get_mut(&pid).map(Child::try_wait) {
+                Some(Ok(Some(status))) => Answer::Ended(status.to_string()),
+                Some(_) => Answer::Runs,
+                None => unknown(),
+            },
+            Order::End(pid) => match self.started.remove(&pid) {
+                Some(mut child) => {
+                    let _ = child.kill();
+                    match child.wait() {
+                        Ok(status) => Answer::Ended(status.to_string()),
+                        Err(error) => Answer::Failed(error.to_string()),
+                    }
+                }
+                None => unknown(),
+            },
+            Order::Reload(pid) => tell(self.started.get(&pid), Signal::HUP),
+            Order::Stop(pid) => tell(self.started.get(&pid), Signal::TERM),
+        };
+        (answer, None)
+    }
+
+    /// A file to read, which may be a pipe: whoever asked for it looks.
+    fn read(&self, path: &Path) -> io::Result<File> {
+        match self.charter.serves {
+            Some(_) => out_of_reach::open(path),
+            None => {
+                let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+                OpenOptions::new().read(true).custom_flags(flags).open(path)
+            }
+        }
+    }
+
+    fn append(&self, path: &Path) -> io::Result<File> {
+        match self.charter.serves {
+            Some(owner) => log_file::open_here(&out_of_reach::resolved(path)?, Some(owner)),
+            None => log_file::open_here(path, None),
+        }
+    }
+
+    fn run_hook(
+        &mut self,
+        program: &Path,
+        arguments: &[String; 3],
+        complaints: Option<OwnedFd>,
+    ) -> Answer {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(complaints) = complaints {
+            command.stderr(complaints);
+        }
+        // It needs no more rights than whoever asks for it.
+        if let Some((user, group)) = self.charter.serves {
+            command.uid(user).gid(group);
+        }
+        self.note(command.spawn())
+    }
+
+    fn note(&mut self, started: io::Result<Child>) -> Answer {
+        match started {
+            Ok(child) => {
                 let pid = child.id();
-                started.insert(pid, child);
+                self.started.insert(pid, child);
                 Answer::Started(pid)
             }
-            Some(Err(error)) => Answer::Failed(error.to_string()),
-            None => Answer::Failed("an order without a line".to_owned()),
-        },
-        Order::Look(pid) => match started.get_mut(&pid).map(Child::try_wait) {
-            Some(Ok(Some(status))) => Answer::Ended(status.to_string()),
-            Some(_) => Answer::Runs,
-            None => unknown(),
-        },
-        Order::End(pid) => match started.remove(&pid) {
-            Some(mut child) => {
-                let _ = child.kill();
-                match child.wait() {
-                    Ok(status) => Answer::Ended(status.to_string()),
-                    Err(error) => Answer::Failed(error.to_string()),
-                }
-            }
-            None => unknown(),
-        },
-        Order::Reload(pid) => tell(started.get(&pid), Signal::HUP).unwrap_or_else(unknown),
-        Order::Stop(pid) => tell(started.get(&pid), Signal::TERM).unwrap_or_else(unknown),
+            Err(error) => Answer::Failed(error.to_string()),
+        }
     }
 }
 
-fn tell(child: Option<&Child>, signal: Signal) -> Option<Answer> {
-    match kill_process(Pid::from_child(child?), signal) {
-        Ok(()) => Some(Answer::Runs),
-        Err(error) => Some(Answer::Failed(error.to_string())),
+fn opened(opened: io::Result<File>) -> (Answer, Option<OwnedFd>) {
+    match opened {
+        Ok(file) => (Answer::Done, Some(file.into())),
+        Err(error) => (Answer::of(&error), None),
     }
+}
+
+fn tell(child: Option<&Child>, signal: Signal) -> Answer {
+    match child.map(|child| kill_process(Pid::from_child(child), signal)) {
+        Some(Ok(())) => Answer::Runs,
+        Some(Err(error)) => Answer::Failed(error.to_string()),
+        None => unknown(),
+    }
+}
+
+fn unknown() -> Answer {
+    Answer::Failed("no such process".to_owned())
 }

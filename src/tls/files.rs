@@ -2,12 +2,13 @@
 //! A key never stands in what is said.
 
 use std::fmt;
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::keeper;
 
 /// A larger file is no certificate and no key.
 const LENGTH_MAX: u64 = 1024 * 1024;
@@ -68,15 +69,14 @@ pub(super) fn read(path: &Path, part: Part) -> Result<Vec<u8>, Flaw> {
         let message = format!("the {} {} cannot be read: {cause}", part.words(), quoted(path));
         Flaw::new(part, message, "a path is relative to the file that names it")
     };
+    let file = keeper::open(path).map_err(|error| failed(&error))?;
     // Anything else, such as a pipe, might keep us waiting.
-    let is_file = std::fs::metadata(path).map_err(|error| failed(&error))?.is_file();
-    if !is_file {
+    if !file.metadata().map_err(|error| failed(&error))?.is_file() {
         return Err(failed(&"it is not a file"));
     }
     let is_list = matches!(part, Part::ClientCa | Part::ClientCrl | Part::Ca);
     let most = if is_list { LIST_MAX } else { LENGTH_MAX };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| failed(&error))?;
     file.take(most + 1).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     if bytes.len() as u64 > most {
         return Err(failed(&format_args!("it is larger than {} MiB", most / 1024 / 1024)));

@@ -150,7 +150,7 @@ fn beginning<const N: usize>(signature: &[u8]) -> [u8; N] {
 
 fn read_key(path: &Path) -> io::Result<Vec<u8>> {
     let mut key = Vec::new();
-    std::fs::File::open(path)?.take(KEY_MAX + 1).read_to_end(&mut key)?;
+    crate::keeper::open(path)?.take(KEY_MAX + 1).read_to_end(&mut key)?;
     // An editor's newline is not part of it.
     key.truncate(key.trim_ascii_end().len());
     match key.len() {

@@ -48,7 +48,7 @@ struct Seen {
 pub(crate) struct Check {
     pub(crate) at: SystemTime,
     pub(crate) passed: bool,
-    /// What went wrong.
+    /// How long it took, or what went wrong.
     pub(crate) said: String,
 }
 

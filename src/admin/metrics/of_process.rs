@@ -90,6 +90,16 @@ pub(super) const METRICS: &[Metric] = &[
         |reading, out| out.add(&[], reading.process.counts.access_lines_left_out),
     ),
     metric(
+        Counter,
+        "evenkeel_trace_spans_total",
+        "Spans of requests by what became of them: sent to the collector, or lost.",
+        |reading, out| {
+            let events = &reading.process.events;
+            out.add(&[("result", "sent")], events.spans_sent);
+            out.add(&[("result", "lost")], events.spans_lost);
+        },
+    ),
+    metric(
         Gauge,
         "evenkeel_memory_used_bytes",
         "Memory in use, as it is held against the budget.",

@@ -133,6 +133,18 @@ choice! {
 }
 
 choice! {
+    /// How far the process locks itself in once it serves.
+    pub enum Sandbox ("a word of sandbox") {
+        /// As far as the kernel allows it, and the log says how far that is.
+        Auto = "auto",
+        /// Further, ports too; it does not start where the kernel cannot do all of it.
+        Strict = "strict",
+        /// Not at all.
+        Off = "off",
+    }
+}
+
+choice! {
     /// A version of HTTP.
     pub enum HttpVersion ("a version of HTTP") {
         /// HTTP/1.1, and HTTP/1.0 with it.

@@ -1,13 +1,13 @@
 //! A page of a person's own for what goes wrong: a file, read whole when a config is verified and again when it is
 //! compiled, so that no error is ever answered by looking for a file. It is taken apart at its variables once.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use super::choice::choice;
 use super::template::{Template, read_among_braces};
 use crate::config::problem::{Misread, shown};
+use crate::keeper;
 
 choice! {
     /// Something that a page can say of an error.
@@ -59,13 +59,12 @@ impl Page {
             Misread::new(format!("read page {name}: {error}"))
                 .advise("name a file that the user who runs Evenkeel may read")
         };
-        // Opening a pipe would wait for whoever writes it.
-        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        let file = keeper::open(path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
             return Err(Misread::new(format!("{name} is no file")).advise("name a regular file"));
         }
         let mut bytes = Vec::new();
-        let mut file = File::open(path).map_err(failed)?.take(PAGE_BYTES_MAX + 1);
-        file.read_to_end(&mut bytes).map_err(failed)?;
+        file.take(PAGE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
         if bytes.len() as u64 > PAGE_BYTES_MAX {
             return Err(Misread::new(format!("page {name} is larger than 64KiB"))
                 .advise("leave pictures out of it, or link to them"));

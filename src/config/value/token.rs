@@ -16,7 +16,7 @@ const LENGTH_MAX: usize = 1024;
 pub(crate) fn read(file: &Path) -> Result<String, String> {
     let name = shown(&file.display().to_string());
     let mut text = String::new();
-    let opened = std::fs::File::open(file);
+    let opened = crate::keeper::open(file);
     let limit = LENGTH_MAX as u64 + 2;
     opened
         .and_then(|file| file.take(limit).read_to_string(&mut text))

@@ -116,3 +116,23 @@ fn addresses(config: &Config, complaints: &mut Complaints) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Config;
+
+    const REST: &str = "[upstream.app]\nbackends = \"127.0.0.1:1\"\n[tcp.public]\nlisten = \"127.0.0.1:9901\"\nupstream = \"app\"\n";
+
+    fn problems(admin: &str) -> String {
+        let config = Config::parse(&format!("[admin]\n{admin}\n{REST}"));
+        let problems = config.and_then(|config| config.verify_or_problems());
+        problems.map_or_else(|problems| problems.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn an_address_for_metrics_is_of_a_network_and_of_no_listener() {
+        assert!(problems("metrics = \"unix:/a.sock\"").contains("`metrics` is for those who ask"));
+        assert!(problems("metrics = \"127.0.0.1:9901\"").contains("a listener has this address"));
+        assert_eq!(problems("metrics = \"127.0.0.1:9902\"\nready = \"127.0.0.1:9902\""), "");
+    }
+}

@@ -124,7 +124,10 @@ pub(in crate::process) fn send(
 }
 
 /// Receives a datagram; nothing is the end.
-fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub(in crate::process) fn receive(
+    fd: BorrowedFd<'_>,
+    into: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut beside = RecvAncillaryBuffer::new(&mut room);
     let pieces = &mut [IoSliceMut::new(into)];

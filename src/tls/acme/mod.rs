@@ -4,6 +4,7 @@
 
 mod challenge;
 mod due;
+mod hook;
 mod order;
 mod state;
 

@@ -2,7 +2,6 @@
 //! however it ends.
 
 use std::error::Error as StdError;
-use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use instant_acme::{
@@ -11,7 +10,7 @@ use instant_acme::{
 };
 
 use super::due::Held;
-use super::{Failed, Managed, Proof, State, challenge};
+use super::{Failed, Managed, Proof, State, challenge, hook};
 
 /// How long an authority may take to look at what it asked for, and then to issue.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -21,9 +20,6 @@ const PROOF: Duration = Duration::from_secs(3600);
 
 /// How long one exchange with it may take.
 const EXCHANGE: Duration = Duration::from_secs(30);
-
-/// How long the command for a record in DNS may take.
-const HOOK: Duration = Duration::from_secs(120);
 
 /// What it says when it was asked too often (RFC 8555 6.7).
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
@@ -127,7 +123,7 @@ impl Placed {
         match self {
             Placed::File(name) => state.remove_challenge(&name).await,
             Placed::Record { domain, value } => {
-                if let Err(failed) = run_hook(managed, "clear", &domain, &value).await {
+                if let Err(failed) = hook::run(managed, "clear", &domain, &value).await {
                     tracing::warn!("acme: the record for {domain} stays: {failed}");
                 }
             }
@@ -196,7 +192,7 @@ async fn place(
             let value = answer.dns_value();
             // Whatever comes of it, it is taken away again.
             placed.push(Placed::Record { domain: domain.clone(), value: value.clone() });
-            run_hook(managed, "set", &domain, &value).await?;
+            hook::run(managed, "set", &domain, &value).await?;
             tokio::time::sleep(*delay).await;
             return Ok(());
         }
@@ -204,36 +200,6 @@ async fn place(
     state.write_challenge(&name, text).await?;
     placed.push(Placed::File(name));
     Ok(())
-}
-
-/// Has a command make or remove the TXT record `_acme-challenge.DOMAIN`: `HOOK set|clear DOMAIN VALUE`.
-async fn run_hook(
-    managed: &Managed,
-    verb: &'static str,
-    domain: &str,
-    value: &str,
-) -> Result<(), Failed> {
-    let Proof::Dns { hook, .. } = &managed.proof else { return Ok(()) };
-    let mut command = tokio::process::Command::new(hook);
-    command.args([verb, domain, value]).stdin(Stdio::null()).stdout(Stdio::null());
-    command.stderr(Stdio::piped()).kill_on_drop(true);
-    let step = Failed::at("run dns-hook");
-    let run = async {
-        let child = command.spawn()?;
-        child.id().into_iter().for_each(crate::descriptors::give_back);
-        child.wait_with_output().await
-    };
-    let output = match tokio::time::timeout(HOOK, run).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => return Err(step(format!("{}: {error}", hook.display()).into())),
-        Err(_) => return Err(step(format!("it was not done after {HOOK:?}").into())),
-    };
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said: String = said.chars().take(500).collect();
-    Err(step(format!("{}: {}", output.status, said.trim()).into()))
 }
 
 /// What the authority did not like, in its own words.
