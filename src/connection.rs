@@ -32,6 +32,7 @@ use crate::upstream::Upstream;
 use crate::upstream::introduce::Known;
 use greeting::{Greeted, Not};
 pub(crate) use handed::{Adopted, Handed, Parcel};
+pub(crate) use known::Introduced;
 use record::Record;
 
 /// What all connections of one listener share.
@@ -256,6 +257,7 @@ async fn identify(
     match header {
         Ok(Ok(Whose::Client { source, destination })) => {
             (record.client, record.destination) = (ClientAddress::Ip(source), Some(destination));
+            cut.seen().is_of(record.client);
         }
         // Such as its health checks: what is demanded of clients is not for them.
         Ok(Ok(Whose::Own)) => return Ok(()),

@@ -8,6 +8,7 @@ pub(crate) mod accounts;
 mod admin;
 mod balancing;
 mod changes;
+pub(crate) mod edit;
 mod environment;
 mod gate;
 mod http;
@@ -25,10 +26,11 @@ mod tls;
 mod users;
 pub mod value;
 mod verify;
+pub(crate) mod written;
 
 use indexmap::IndexMap;
 
-pub use admin::Admin;
+pub use admin::{Admin, AdminTls};
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use changes::changes;
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};

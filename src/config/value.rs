@@ -23,6 +23,7 @@ mod template;
 mod time;
 mod tls;
 mod toggle;
+pub(crate) mod token;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -34,6 +35,7 @@ use toml::de::DeValue;
 pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use account::Account;
 pub use address::Address;
+pub(crate) use address::is_host_name;
 pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{

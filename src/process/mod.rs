@@ -3,7 +3,9 @@
 
 mod capacity;
 mod charter;
+mod connections;
 mod control;
+mod crew;
 mod doors;
 mod errands;
 mod explaining;
@@ -25,6 +27,7 @@ mod remote;
 mod rights;
 pub(crate) mod sandbox;
 pub(crate) mod starter;
+mod stays;
 mod vitals;
 mod worker;
 
@@ -53,6 +56,7 @@ use crate::observe::stripes;
 use crate::plan::{self, ListenerPlan};
 use crate::tls::Acceptor;
 use crate::upstream::Upstream;
+pub(crate) use connections::{Asked, ConnectionRow, Rank, Sort, Which};
 use control::{Control, Order};
 use doors::{Doors, Inherited};
 use errands::Errands;

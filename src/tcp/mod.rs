@@ -6,6 +6,7 @@ mod cut;
 mod flow;
 pub(crate) mod packets;
 pub(crate) mod relay;
+mod seen;
 mod side;
 
 use std::cell::RefCell;
@@ -26,6 +27,7 @@ pub(crate) use carrying::{CarriedOn, Carrying, Served, Tunnelled};
 pub(crate) use cut::Cut;
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Side, Times};
+pub(crate) use seen::{Kind, Seen};
 
 /// What was configured for one TCP listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -249,6 +251,9 @@ impl Outcome {
 
     /// The same, with the reason for which it was cut, if it was.
     pub(crate) fn judged(mut self, cut: &Cut) -> Outcome {
+        if cut.owes_a_record() {
+            self.spoke = false;
+        }
         self.why = cut.judged(self.why);
         for request in self.request.iter_mut() {
             request.why = cut.judged(request.why);

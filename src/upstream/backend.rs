@@ -204,6 +204,11 @@ impl Backend {
         Arc::ptr_eq(&self.standing, &other.standing)
     }
 
+    /// A number that no other backend has while this one is known: its place in memory.
+    pub(crate) fn mark(&self) -> usize {
+        Arc::as_ptr(&self.standing).addr()
+    }
+
     /// Its name in the config, or its address, without a port; nothing for a Unix socket.
     pub(crate) fn host(&self) -> &str {
         match self.address {
