@@ -58,7 +58,7 @@ use crate::tls::Acceptor;
 use crate::upstream::Upstream;
 pub(crate) use connections::{Asked, ConnectionRow, Rank, Sort, Which};
 use control::{Control, Order};
-use doors::{Doors, Inherited};
+use doors::{Doors, Inherited, Shares};
 use errands::Errands;
 pub(crate) use explaining::explain_offline;
 pub(crate) use handover::give::{HandoverError, Successor};
@@ -252,8 +252,6 @@ fn begin(
     let (descriptors, owner) = (descriptors::raise(), rights.owner());
     stripes::expect_workers(config.process.worker_count());
     let mut shared = Shared::new(descriptors, pasts.into(), owner);
-    let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
-    let memory = Arc::clone(&shared.memory);
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
@@ -273,6 +271,18 @@ fn begin(
     }
     doors.change(new, parts.plan.workers);
     let acceptances = doors.resume(parts.plan.workers).map_err(system("listen"))?;
+    serve((runtime, acceptances), (parts, doors, shared), before, pid_file)
+}
+
+/// Starts the threads that carry what is made and open.
+fn serve(
+    (runtime, acceptances): (Runtime, Shares),
+    (parts, doors, shared): (Parts, Doors, Shared),
+    before: Option<Legacy>,
+    pid_file: Option<Arc<PidFile>>,
+) -> Result<Running, StartError> {
+    let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
+    let memory = Arc::clone(&shared.memory);
     let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors, shared.journal.as_ref())));
     let pulse = Pulse::new(parts.plan.workers);
     let (orders, inbox) = mpsc::unbounded_channel();
@@ -295,10 +305,13 @@ fn begin(
         postponed: VecDeque::new(),
         successor: None,
     };
+    let started = control.start(runtime, acceptances);
+    let step = "start threads";
+    let thread = started.map_err(|cause| StartError::System { step, cause })?;
     Ok(Running {
         orders,
         ended,
-        thread: Some(control.start(runtime, acceptances).map_err(system("start threads"))?),
+        thread: Some(thread),
         tally,
         memory,
         shown,
