@@ -78,6 +78,7 @@ fn a_connection_goes_where_the_running_process_said_it_would_by_every_algorithm(
             let again = live(&program, &["tcp", "--from", &format!("{from}")]);
             assert_eq!(reasons["choice"]["picked"], again["choice"]["picked"], "{balance}");
             assert_eq!(reasons["live"], true);
+            assert_eq!(reasons["addresses"], serde_json::json!([door.to_string()]));
             let client = connect_from(from, door);
             assert_eq!(line(&client), picked(&reasons, &addresses), "{balance}: {reasons:#}");
             held.push(client);
