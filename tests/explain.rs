@@ -273,6 +273,29 @@ fn a_listener_with_tls_says_which_certificate_it_would_show_and_what_it_demands(
 }
 
 #[test]
+fn a_host_that_demands_more_of_clients_is_not_reached_by_another_name() {
+    let mut certificates = Certificates::new();
+    certificates.add("b", &["b.test"]);
+    let path = |file: &str| certificates.path(file).display().to_string();
+    let (a, b) = (
+        format!("certificate = \"{}\", key = \"{}\"", path("a.crt"), path("a.key")),
+        format!("certificate = \"{}\", key = \"{}\"", path("b.crt"), path("b.key")),
+    );
+    let recorder = Recorder::answering(|_| ok(b"A"));
+    let ca = format!("client-auth = \"required\", client-ca = \"{}\"", path("a.crt"));
+    let tls = format!("tls = {{ certificates = [{{ {a} }}, {{ {b}, {ca} }}] }}");
+    let text = http_config(&[recorder.address()], "", &tls);
+    let end = |more: &[&str]| {
+        let said = offline(&text, &[&["http", "https://b.test/"], more].concat());
+        (said["end"].as_str().unwrap().to_owned(), said["tls"]["client_auth"].clone())
+    };
+    assert_eq!(end(&[]), ("goes to upstream app".to_owned(), "required".into()));
+    let (said, demanded) = end(&["--sni", "a.test"]);
+    assert!(said.starts_with("refused with 421"), "{said}");
+    assert_eq!(demanded, "off");
+}
+
+#[test]
 fn a_tcp_route_is_found_by_name_and_says_why_not_otherwise() {
     let (_backends, addresses) = four();
     let text = format!(
