@@ -4,6 +4,8 @@
 mod ask;
 mod changes;
 mod check;
+mod config;
+mod connections;
 mod daemon;
 mod demo;
 mod diff;
@@ -17,6 +19,7 @@ mod reload;
 mod reloading;
 mod replay;
 mod run;
+mod set;
 mod status;
 mod tcp;
 
@@ -139,6 +142,28 @@ enum Command {
     ///
     /// Example: evenkeel replay --config new.toml
     Replay(replay::Arguments),
+    /// List who is connected to the running process, or close one connection.
+    ///
+    /// Example: evenkeel connections --backend 10.0.0.1:8080 --older-than 1h
+    Connections(connections::Arguments),
+    /// Change keys of a backend of the running process, as its config file would.
+    ///
+    /// In force at once, and until the file is read again: `config --write` writes it down.
+    ///
+    /// Example: evenkeel set app/10.0.0.1:8080 weight=3 connections-max=100
+    Set(set::Set),
+    /// Add a backend to an upstream of the running process.
+    ///
+    /// Example: evenkeel add app 10.0.0.3:8080 weight=2
+    Add(set::Add),
+    /// Remove a backend from an upstream of the running process.
+    ///
+    /// Example: evenkeel remove app/10.0.0.1:8080
+    Remove(set::Remove),
+    /// Show the config that the running process has in force, or write it into a file.
+    ///
+    /// Example: evenkeel config -c /etc/evenkeel.toml --write /etc/evenkeel.toml
+    Config(config::Arguments),
     /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
     ///
     /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
@@ -207,6 +232,11 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Journal(arguments) => journal::journal(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Connections(arguments) => connections::connections(&arguments),
+        Command::Set(arguments) => set::set(&arguments),
+        Command::Add(arguments) => set::add(&arguments),
+        Command::Remove(arguments) => set::remove(&arguments),
+        Command::Config(arguments) => config::config(&arguments),
         Command::Drain(arguments) => draining::drain(&arguments),
         Command::Ready(arguments) => draining::ready(&arguments),
         Command::Down(arguments) => draining::down(&arguments),
@@ -234,6 +264,11 @@ struct Starting {
     /// The config that says what else it may do.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// For whom.
+    #[arg(long, requires = "group")]
+    user: Option<u32>,
+    #[arg(long)]
+    group: Option<u32>,
     #[arg(long)]
     folder: Option<PathBuf>,
     #[arg(last = true)]
@@ -242,9 +277,9 @@ struct Starting {
 
 impl Starting {
     fn serve(self) -> u8 {
-        let Starting { program, config, folder, arguments } = self;
+        let Starting { program, config, user, group, folder, arguments } = self;
         let successor = Successor { program, folder, arguments, starter: None };
-        match starter::serve(&successor, config) {
+        match starter::serve(&successor, config, user.zip(group)) {
             Ok(()) => exit::FINE,
             Err(error) => {
                 complain(&format!("evenkeel: start what takes over: {error}"));

@@ -8,6 +8,7 @@ pub(crate) mod accounts;
 mod admin;
 mod balancing;
 mod changes;
+pub(crate) mod edit;
 mod environment;
 mod gate;
 mod http;
@@ -25,10 +26,11 @@ mod tls;
 mod users;
 pub mod value;
 mod verify;
+pub(crate) mod written;
 
 use indexmap::IndexMap;
 
-pub use admin::Admin;
+pub use admin::{Admin, AdminTls};
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use changes::changes;
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
@@ -104,6 +106,14 @@ section! {
     }
 }
 
+impl Process {
+    /// How many workers: one for each core, where nothing is said.
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(cores, |workers| workers as usize)
+    }
+}
+
 section! {
     /// `[log]`: where diagnostics and the access log go.
     pub struct Log {
@@ -121,6 +131,10 @@ section! {
         access_sample: Percent = Percent(100),
         /// Requests that have no access line.
         access_skip: Option<AccessSkip> = None,
+        /// A collector of OpenTelemetry that gets spans of HTTP requests, as `"http://HOST:PORT"`: OTLP over HTTP, in JSON. Absent: none.
+        traces: Option<Collector> = None,
+        /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.
+        traces_sample: Percent = Percent(1),
         /// Where the journal of picks is kept: `"auto"` for a folder on memory (tmpfs), `"off"`, or a folder of your own.
         journal: JournalTo = JournalTo::Auto,
         /// How much of it is kept for each worker, and once more for notes of what has changed; less where that is more than half of what is free. It is taken at the start and never grows: the oldest picks are forgotten. 4 MiB hold the last 26,000 requests of a worker.

@@ -49,6 +49,7 @@ impl Config {
         section::<Log>("`[log]`", &mut page);
         section::<AccessSkip>("`access-skip` of `[log]`", &mut page);
         section::<Admin>("`[admin]`", &mut page);
+        section::<AdminTls>("`tls` of `[admin]`", &mut page);
         section::<Upstream>("`[upstream.NAME]`", &mut page);
         section::<Backend>("`backends` of an upstream", &mut page);
         section::<HashBalance>("`balance` as a table", &mut page);

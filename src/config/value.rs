@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod balance;
 mod choice;
+mod collector;
 mod files;
 mod gate;
 mod hash_by;
@@ -22,6 +23,7 @@ mod template;
 mod time;
 mod tls;
 mod toggle;
+pub(crate) mod token;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -33,12 +35,14 @@ use toml::de::DeValue;
 pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use account::Account;
 pub use address::Address;
+pub(crate) use address::is_host_name;
 pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
     AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,
     SameSite, Sandbox, Secure, SendProxy,
 };
+pub use collector::Collector;
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};

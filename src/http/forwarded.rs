@@ -205,7 +205,7 @@ pub(super) fn ip_of(address: ClientAddress) -> Option<IpAddr> {
     }
 }
 
-fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+pub(super) fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 

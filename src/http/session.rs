@@ -134,11 +134,20 @@ impl<'a> Session<'a> {
         self.carried_before = self.stream.carried();
         self.stream.begin_body(self.request.framing, &self.site.rules.head);
         self.vet();
+        self.cut.seen().has_under_way(1);
+        let trace = self.begin_trace();
         let (next, told) = self.act(began).await;
         (self.pages, self.compress, self.route_number) = (None, None, 0);
+        if let Some(trace) = trace {
+            self.end_trace(trace, began, &told);
+        }
         if !matches!(next, Next::Tunnel { .. }) {
             self.caller.place = None;
             let told = Told { why: self.cut.judged(told.why), ..told };
+            let seen = self.cut.seen();
+            seen.carried_more((told.up, told.down));
+            seen.has_under_way(0);
+            seen.has_left();
             publish(self.site, &self.caller, began, &self.request_id, &self.request, told);
         }
         next

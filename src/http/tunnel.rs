@@ -18,9 +18,10 @@ use super::session::Session;
 use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::Why;
+use crate::observe::sheets::Exchanged;
 use crate::socket::Socket;
 use crate::tcp::relay::{Carried, End, Relay, Times};
-use crate::tcp::{Carrying, Cut, Tunnelled};
+use crate::tcp::{Carrying, Cut, Kind, Tunnelled};
 use crate::upstream::InFlight;
 
 impl Session<'_> {
@@ -28,6 +29,7 @@ impl Session<'_> {
     /// the client's must be `whole`, that is for whoever carries such.
     pub(super) async fn tunnel(mut self, backend: Stream, place: InFlight, whole: bool) -> Tunnel {
         self.cut.stay_at(&place);
+        self.cut.seen().speaks(Kind::Tunnel);
         let began = Instant::now();
         let status = if matches!(self.stream, Stream::H1(_)) { 101 } else { 200 };
         let idle = self.site.rules.tunnel_timeout;
@@ -59,12 +61,14 @@ impl Session<'_> {
                 both.pump(&self.site.rules.head, self.cut, &mut self.alarm).await
             }
         };
+        let (up, down) = (carried.up, carried.down);
+        place.backend.exchanged(&Exchanged { up, down, ..Exchanged::default() });
         let told = Told {
             status: Some(status),
             upstream: Some(Arc::clone(&place.upstream.rules.name)),
             backend: Some(Arc::clone(&place.backend.name)),
-            up: carried.up,
-            down: carried.down,
+            up,
+            down,
             ..Told::new(self.cut.judged(crate::tcp::why(end)))
         };
         let why = told.why;

@@ -76,6 +76,7 @@ impl AccessLog {
             format: settings.format.clone(),
             lost: Arc::clone(&log.lost),
             reopen: Arc::clone(&log.reopen),
+            tally: Arc::clone(tally),
             text: String::new(),
             complained: false,
         };
@@ -106,6 +107,7 @@ impl AccessLog {
             && lines.try_send(record).is_err()
         {
             self.lost.fetch_add(1, Relaxed);
+            self.tally.lines_lost(1);
         }
     }
 
@@ -137,6 +139,7 @@ pub(crate) struct Writer {
     format: AccessFormat,
     lost: Arc<AtomicU64>,
     reopen: Arc<AtomicBool>,
+    tally: Arc<Tally>,
     text: String,
     complained: bool,
 }
@@ -191,6 +194,10 @@ impl Writer {
             return;
         }
         let written = self.sink.write_all(self.text.as_bytes()).and_then(|()| self.sink.flush());
+        if written.is_err() {
+            // Some of it may have got there; nobody can say how much.
+            self.tally.lines_lost(self.text.matches('\n').count() as u64);
+        }
         let failed_before = std::mem::replace(&mut self.complained, written.is_err());
         if let Err(error) = written
             && !failed_before

@@ -24,6 +24,14 @@ const LINES_WAITING: usize = 4_096;
 /// How long the last lines may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
 
+/// Lines that this process has lost so far.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// How many lines of diagnostics could not be written so far.
+pub(crate) fn lost() -> u64 {
+    LOST.load(Relaxed)
+}
+
 /// How diagnostics are written, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -159,6 +167,7 @@ impl Write for &Sink {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.queue.try_send(Message::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Relaxed);
+            LOST.fetch_add(1, Relaxed);
         }
         Ok(line.len())
     }
@@ -222,6 +231,7 @@ impl Writer {
             Message::Line(line) => {
                 if self.target.write(&line).is_err() {
                     self.lost.fetch_add(1, Relaxed);
+                    LOST.fetch_add(1, Relaxed);
                 }
             }
             Message::Wake => {}

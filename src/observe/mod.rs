@@ -3,11 +3,17 @@
 
 pub(crate) mod access_log;
 pub(crate) mod clock;
+pub(crate) mod count;
 pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;
+pub(crate) mod exposition;
 pub(crate) mod journal;
 mod line;
 pub(crate) mod log_file;
+pub(crate) mod meter;
 pub(crate) mod reasons;
 pub(crate) mod selection;
+pub(crate) mod sheets;
+pub(crate) mod stripes;
+pub(crate) mod traces;

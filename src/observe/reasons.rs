@@ -1,10 +1,11 @@
 //! The whole path of one decision, as an explanation tells it: which listener, which route and why, which backend and why. It is
 //! only words and numbers, for people and as JSON; the rooms that decide fill it in by the code that they decide with.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What is to be explained: `POST /v1/explain`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Asked {
     /// The URL of a request; none for a TCP connection.
@@ -23,7 +24,7 @@ pub(crate) struct Asked {
 }
 
 /// The answer.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Reasons {
     /// Whether it is about a running process and its counts.
@@ -49,7 +50,7 @@ pub(crate) struct Reasons {
 }
 
 /// A handshake.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct TlsReasons {
     /// What the client asks for.
@@ -63,7 +64,7 @@ pub(crate) struct TlsReasons {
 }
 
 /// Something on the way that may turn a client away.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct GateRow {
     /// The key in the config.
@@ -75,7 +76,7 @@ pub(crate) struct GateRow {
 }
 
 /// What was made of the request before a route was looked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct RequestRow {
     pub(crate) method: String,
@@ -85,7 +86,7 @@ pub(crate) struct RequestRow {
 }
 
 /// One route.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct RouteRow {
     /// Counted from 1, as they stand in the file.
@@ -96,7 +97,7 @@ pub(crate) struct RouteRow {
 }
 
 /// A pick among backends.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct Choice {
     pub(crate) upstream: String,
@@ -113,7 +114,7 @@ pub(crate) struct Choice {
 }
 
 /// One backend.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct CandidateRow {
     pub(crate) backend: String,
@@ -133,7 +134,7 @@ pub(crate) struct CandidateRow {
 }
 
 /// One limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct LimitRow {
     pub(crate) key: String,

@@ -127,7 +127,7 @@ impl Control {
         }
         let Control { parts, doors, shared, .. } = self;
         let log_threads = parts.log_threads;
-        drop((parts.log, parts.services, doors));
+        drop((parts.log, parts.tracer, parts.services, doors));
         // A log that nobody reads (a pipe whose reader stopped) must not hold up the stop.
         let until = Instant::now() + LAST_LINES;
         while !log_threads.iter().all(JoinHandle::is_finished) && Instant::now() < until {
@@ -147,6 +147,10 @@ impl Control {
                         Some(workers) => self.reload(*config, workers).await,
                         None => Err(self.not_reloaded()),
                     };
+                    // Where another process has taken over, that one counts it.
+                    if !matches!(outcome, Err(ReloadError::HandedOver)) {
+                        self.shared.tally.reloaded(outcome.is_ok());
+                    }
                     let _ = answer.send(outcome);
                 }
                 Some(Order::HandOver(successor, answer)) => {
@@ -160,6 +164,7 @@ impl Control {
                             return Stop::HandedOver(giving);
                         }
                         Err(error) => {
+                            self.shared.tally.upgraded(false);
                             tracing::error!(
                                 "upgrade failed, everything goes on as before: {error}"
                             );

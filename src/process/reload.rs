@@ -76,7 +76,12 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     ];
     let admin = [
         ("admin.listen", old.admin.listen != new.admin.listen),
+        ("admin.token-file", old.admin.token_file != new.admin.token_file),
+        ("admin.tls", old.admin.tls != new.admin.tls),
+        ("admin.public", old.admin.public != new.admin.public),
+        ("admin.hosts", old.admin.hosts != new.admin.hosts),
         ("admin.ready", old.admin.ready != new.admin.ready),
+        ("admin.metrics", old.admin.metrics != new.admin.metrics),
     ];
     let (old, new) = (&old.process, &new.process);
     let process = [

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::relay::{Carried, End, Parked, Relay, Times, Waiting};
-use super::{Cut, Outcome, Scratch, note_end, why};
+use super::{Cut, Kind, Outcome, Scratch, note_end, why};
 use crate::observe::ended::{ClientAddress, Ended, Phases, RequestLine, Why};
+use crate::observe::sheets::Exchanged;
 use crate::socket::Socket;
 use crate::upstream::connect::Efforts;
 use crate::upstream::{BackendAddress, InFlight};
@@ -127,6 +128,10 @@ impl Carrying {
     ) -> impl Future<Output = Served> {
         async move {
             cut.stay_at(&self.place);
+            // Also one that began in another process.
+            if self.request.is_some() {
+                cut.seen().speaks(Kind::Tunnel);
+            }
             cut.can_park(true);
             let end = self.relay.run(scratch, self.keep, &self.times, cut).await;
             match end {
@@ -139,6 +144,9 @@ impl Carrying {
     fn ended(self, end: End) -> Outcome {
         let carried = self.relay.carried();
         if let Some(request) = self.request {
+            // The request itself has been counted at the switch.
+            let (up, down) = (carried.up, carried.down);
+            self.place.backend.exchanged(&Exchanged { up, down, ..Exchanged::default() });
             let request = Some(Box::new(request.ended(why(end), &self.place, carried)));
             return Outcome { spoke: true, request, ..Outcome::without_backend(why(end), None) };
         }

@@ -6,6 +6,7 @@ mod cut;
 mod flow;
 pub(crate) mod packets;
 pub(crate) mod relay;
+mod seen;
 mod side;
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 use crate::link::Link;
 use crate::observe::ended::{Ended, Why};
 use crate::observe::journal::Asker;
+use crate::observe::sheets::Exchanged;
 use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
 use crate::upstream::{Affinity, INSTANT_RESET, InFlight, Upstream};
@@ -25,6 +27,7 @@ pub(crate) use carrying::{CarriedOn, Carrying, Served, Tunnelled};
 pub(crate) use cut::Cut;
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Side, Times};
+pub(crate) use seen::{Kind, Seen};
 
 /// What was configured for one TCP listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -211,7 +214,15 @@ async fn connect(
 /// A backend that resets at once is failing, one that served is not.
 fn note_end(place: &InFlight, end: End, carried: Carried, connected_at: Instant) {
     let silent = carried.up == 0 && carried.down == 0;
-    if end == End::BackendReset && silent && connected_at.elapsed() < INSTANT_RESET {
+    let lasted = connected_at.elapsed();
+    place.backend.exchanged(&Exchanged {
+        status: None,
+        first_byte: carried.first_byte.map(|at| at.saturating_duration_since(connected_at)),
+        total: Some(lasted),
+        up: carried.up,
+        down: carried.down,
+    });
+    if end == End::BackendReset && silent && lasted < INSTANT_RESET {
         place.upstream.note_traffic(&place.backend, false);
     } else if carried.down > 0 || end == End::BackendFinished {
         place.upstream.note_traffic(&place.backend, true);
@@ -240,6 +251,9 @@ impl Outcome {
 
     /// The same, with the reason for which it was cut, if it was.
     pub(crate) fn judged(mut self, cut: &Cut) -> Outcome {
+        if cut.owes_a_record() {
+            self.spoke = false;
+        }
         self.why = cut.judged(self.why);
         for request in self.request.iter_mut() {
             request.why = cut.judged(request.why);

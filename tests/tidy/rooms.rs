@@ -65,7 +65,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
-    ("admin", &["config", "listen", "observe", "process", "socket", "upstream"]),
+    ("admin", &["config", "listen", "observe", "process", "socket", "tls", "upstream"]),
     ("lib", &["config", "observe", "plan", "process"]),
     (
         "cli",

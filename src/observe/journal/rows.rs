@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::notes::{BalanceNote, LineUpNote};
@@ -9,7 +10,7 @@ use super::read::{Chronicle, Entry};
 use super::record::{Pick, RequestKey};
 
 /// One decision.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub(crate) struct DecisionRow {
     /// Milliseconds since 1970.

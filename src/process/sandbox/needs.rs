@@ -5,11 +5,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Surroundings;
-use crate::config::{AccessTo, Acme, Address, Config, HttpListener, Route, Tls, Upstream};
+use crate::config::{
+    AccessTo, Acme, Address, AdminListen, Config, HttpListener, Route, Tls, Upstream,
+};
 
 /// The port of DNS (RFC 1035 4.2.2).
 const DNS: u16 = 53;
-/// The port of HTTPS (RFC 9110 4.2.2).
+/// The ports of HTTP and HTTPS (RFC 9110 4.2).
+const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
 /// Files of the system that are read by what we are made of: look-ups of names, hosts and users, trusted authorities.
@@ -168,6 +171,9 @@ pub(crate) fn named(config: &Config) -> Vec<PathBuf> {
             files.extend(own.into_iter().flatten().chain(clients).cloned());
         }
     }
+    files.extend(config.admin.token_file.iter().cloned());
+    let of_admin = config.admin.tls.iter();
+    files.extend(of_admin.flat_map(|tls| [&tls.certificate, &tls.key]).cloned());
     files.extend(acme(config).flat_map(|acme| acme.directory_ca.iter().cloned()));
     for upstream in config.upstream.values() {
         files.extend(upstream.sticky.iter().flat_map(|sticky| sticky.key_file.iter().cloned()));
@@ -218,17 +224,30 @@ pub(crate) fn acme(config: &Config) -> impl Iterator<Item = &Acme> {
 /// Where it listens.
 pub(crate) fn addresses(config: &Config) -> impl Iterator<Item = &Address> {
     let tcp = config.tcp.values().flat_map(|listener| &listener.listen);
-    tcp.chain(config.http.values().flat_map(|listener| &listener.listen)).chain(&config.admin.ready)
+    tcp.chain(config.http.values().flat_map(|listener| &listener.listen))
+        .chain(&config.admin.ready)
+        .chain(&config.admin.metrics)
+}
+
+/// Where it listens to operators over TCP.
+pub(crate) fn of_operators(config: &Config) -> impl Iterator<Item = Address> {
+    config.admin.listen.iter().filter_map(|listen| match listen {
+        AdminListen::Tcp(address) => Some(Address::Ip(*address)),
+        AdminListen::Unix(_) | AdminListen::Off => None,
+    })
 }
 
 fn ports(config: &Config) -> Ports {
     // A port of the system's choice, with an address of ours to connect from.
     let mut listen = BTreeSet::from([0]);
     listen.extend(addresses(config).filter_map(Address::port));
+    listen.extend(of_operators(config).filter_map(|address| address.port()));
     let backends = config.upstream.values().flat_map(|upstream: &Upstream| &upstream.backends);
     let mut connect = BTreeSet::from([DNS]);
     connect.extend(backends.filter_map(|backend| backend.address.port()));
     connect.extend(config.process.nameservers.iter().map(std::net::SocketAddr::port));
+    let collector = config.log.traces.iter();
+    connect.extend(collector.map(|collector| port_of(&format!("http://{}", collector.authority))));
     connect.extend(acme(config).map(|acme| port_of(&acme.directory)));
     Ports { listen, connect }
 }
@@ -236,7 +255,8 @@ fn ports(config: &Config) -> Ports {
 /// The port of a URL.
 fn port_of(url: &str) -> u16 {
     let parsed = url.parse::<http::Uri>().ok();
-    parsed.and_then(|url| url.port_u16()).unwrap_or(HTTPS)
+    let usual = if url.starts_with("http:") { HTTP } else { HTTPS };
+    parsed.and_then(|url| url.port_u16()).unwrap_or(usual)
 }
 
 #[cfg(test)]
@@ -292,7 +312,7 @@ mod tests {
     }
 
     /// Keys whose value is a path, wherever they stand. Whoever adds one adds it to what is needed too.
-    const PATHS: [&str; 18] = [
+    const PATHS: [&str; 19] = [
         "access",
         "ca",
         "certificate",
@@ -310,6 +330,7 @@ mod tests {
         "pid-file",
         "state",
         "ticket-keys",
+        "token-file",
         "users-file",
     ];
 
