@@ -50,6 +50,8 @@ mod http_smuggling;
 mod http_trust;
 mod limits;
 mod listeners;
+mod log_rotation;
+mod log_targets;
 mod many;
 mod memory;
 mod names;

@@ -11,6 +11,7 @@ mod files;
 mod gate;
 mod hash_by;
 mod health;
+mod log_to;
 mod network;
 mod packet;
 mod page;
@@ -35,14 +36,15 @@ pub use address::Address;
 pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
-    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,
-    SameSite, Sandbox, Secure, SendProxy,
+    HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends, SameSite,
+    Sandbox, Secure, SendProxy,
 };
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};
 pub(crate) use health::from_hex;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
+pub use log_to::{AccessTo, Facility, LogTo, SyslogAt};
 pub use packet::{
     BalancePer, PacketLength, PacketProtocol, PacketRetry, PrologueVariable, Replies,
 };

@@ -7,6 +7,7 @@ mod compress;
 mod dead_routes;
 mod gate;
 mod http;
+mod log;
 mod packet;
 mod rights;
 mod tcp;
@@ -37,7 +38,7 @@ pub struct Complaint {
 pub fn verify(config: &Config) -> Vec<Complaint> {
     let mut complaints = Complaints::default();
     process(config, &mut complaints);
-    log(config, &mut complaints);
+    log::verify(config, &mut complaints);
     rights::verify(config, &mut complaints);
     admin::admin(config, &mut complaints);
     let used = used(config);
@@ -180,16 +181,6 @@ fn process(config: &Config, complaints: &mut Complaints) {
             }
         }
     });
-}
-
-fn log(config: &Config, complaints: &mut Complaints) {
-    if let Some(skip) = &config.log.access_skip
-        && skip.path.is_empty()
-        && skip.status.is_empty()
-    {
-        let advice = "name a path or a status; access = \"off\" is for no lines at all";
-        complaints.error(&["log", "access-skip"], "this would skip every request", advice);
-    }
 }
 
 /// What every listener has, whatever is spoken on it.

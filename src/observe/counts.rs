@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::diagnostics;
 use super::ended::{Ended, Why};
 
 /// What happened so far, over all workers; every number only grows, except `open`.
@@ -15,6 +16,7 @@ pub(crate) struct Tally {
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
     left_out: AtomicU64,
+    lines_lost: AtomicU64,
     handed_over: AtomicU64,
     taken_over: AtomicU64,
     stalls: AtomicU64,
@@ -29,6 +31,7 @@ impl Default for Tally {
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
             left_out: AtomicU64::new(0),
+            lines_lost: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             taken_over: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
@@ -58,6 +61,11 @@ impl Tally {
     /// Counts an access line that the config does not want.
     pub(crate) fn left_out(&self) {
         self.left_out.fetch_add(1, Relaxed);
+    }
+
+    /// Counts access lines that their target did not take.
+    pub(crate) fn access_lines_lost(&self, lines: u64) {
+        self.lines_lost.fetch_add(lines, Relaxed);
     }
 
     /// Counts a connection that goes on in another process.
@@ -92,6 +100,8 @@ impl Tally {
             bytes_up: self.bytes_up.load(Relaxed),
             bytes_down: self.bytes_down.load(Relaxed),
             access_lines_left_out: self.left_out.load(Relaxed),
+            access_lines_lost: self.lines_lost.load(Relaxed),
+            diagnostics_lost: diagnostics::lost(),
             stalls: self.stalls.load(Relaxed),
         }
     }
@@ -118,6 +128,10 @@ pub struct Counts {
     pub bytes_down: u64,
     /// Access lines that were not written because of `access-sample` and `access-skip`.
     pub access_lines_left_out: u64,
+    /// Access lines that were lost, because what they go to did not take them, or not fast enough.
+    pub access_lines_lost: u64,
+    /// Lines of diagnostics that were lost in the same way, in this process as a whole.
+    pub diagnostics_lost: u64,
     /// How often a worker made no progress for a second; the log says what it was doing.
     pub stalls: u64,
 }

@@ -1,11 +1,17 @@
-//! Log files: opened to be appended to, and given to the user that the process will become, who has to be able to open them
+//! Log files: opened to be appended to, moved away when they are full, and given to the user that the process will become, who has to be able to open them
 //! anew. Only a file that is made here changes hands: one that was there could be anybody's, by a link as well.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::keeper;
+
+/// The most files that are kept.
+const KEEP_MAX: u32 = 999;
 
 /// Numbers of the user and the group that a new file is given to.
 pub(crate) type Owner = (u32, u32);
@@ -17,8 +23,17 @@ pub(crate) fn open(path: &Path, owner: Option<Owner>) -> io::Result<File> {
 
 /// The same with the rights of this process.
 pub(crate) fn open_here(path: &Path, owner: Option<Owner>) -> io::Result<File> {
+    open_with(path, owner, OFlags::empty())
+}
+
+/// The same for another process, which may have put a link in the place of the file: that is not followed.
+pub(crate) fn open_for(path: &Path, owner: Option<Owner>) -> io::Result<File> {
+    open_with(path, owner, OFlags::NOFOLLOW)
+}
+
+fn open_with(path: &Path, owner: Option<Owner>, flags: OFlags) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true);
+    options.append(true).custom_flags(flags.bits() as i32);
     let Some((user, group)) = owner else {
         return options.create(true).open(path);
     };
@@ -31,6 +46,34 @@ pub(crate) fn open_here(path: &Path, owner: Option<Owner>) -> io::Result<File> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => options.open(path),
         Err(error) => Err(error),
     }
+}
+
+/// Moves a log file away and opens a new one in its place, by whoever keeps the rights where this process may not: `a.log` becomes
+/// `a.log.1`, and of these `keep` are left.
+pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
+    keeper::rotated_log(rotate_here(path, keep, None), path, keep)
+}
+
+/// The same with the rights of this process.
+pub(crate) fn rotate_here(path: &Path, keep: u32, owner: Option<Owner>) -> io::Result<File> {
+    let aside = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{number}"));
+        PathBuf::from(name)
+    };
+    // Up to the first gap, so that a second try after one that failed half way moves nothing twice.
+    let free = (1..keep).find(|number| !aside(*number).exists()).unwrap_or(keep);
+    for number in (1..free).rev() {
+        std::fs::rename(aside(number), aside(number + 1))?;
+    }
+    match std::fs::rename(path, aside(1)) {
+        // Made anew, also when a try before this one came no further.
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Those of a time when more were kept.
+    (keep + 1..=KEEP_MAX).take_while(|number| std::fs::remove_file(aside(*number)).is_ok()).count();
+    open_for(path, owner)
 }
 
 #[cfg(test)]
@@ -56,5 +99,45 @@ mod tests {
         let owners = |path: &Path| path.metadata().map(|about| (about.uid(), about.gid())).unwrap();
         assert_eq!(owners(&new), owner);
         assert_eq!(owners(&old), (ours.uid(), ours.gid()));
+    }
+    #[test]
+    fn older_files_move_on_by_one_and_so_many_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        let all = || {
+            let files = std::fs::read_dir(folder.path()).unwrap().flatten();
+            let files = files.map(|file| {
+                let name = file.file_name().into_string().unwrap();
+                (name, std::fs::read_to_string(file.path()).unwrap())
+            });
+            let mut files: Vec<_> = files.collect();
+            files.sort();
+            files.into_iter().map(|(name, text)| format!("{name}={text}")).collect::<Vec<_>>()
+        };
+        for number in 1..=5 {
+            std::fs::write(&path, number.to_string()).unwrap();
+            rotate(&path, 3).unwrap();
+        }
+        assert_eq!(all(), ["a.log=", "a.log.1=5", "a.log.2=4", "a.log.3=3"]);
+        // One that has failed half way has left a gap, and what is behind it stays.
+        std::fs::write(&path, "6").unwrap();
+        std::fs::remove_file(folder.path().join("a.log.1")).unwrap();
+        rotate(&path, 3).unwrap();
+        assert_eq!(all(), ["a.log=", "a.log.1=6", "a.log.2=4", "a.log.3=3"]);
+        std::fs::write(&path, "7").unwrap();
+        rotate(&path, 1).unwrap();
+        assert_eq!(all(), ["a.log=", "a.log.1=7"]);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_log_is_not_followed_for_somebody_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (secret, link) = (folder.path().join("secret"), folder.path().join("a.log"));
+        std::fs::write(&secret, "").unwrap();
+        std::os::unix::fs::symlink(&secret, &link).unwrap();
+        assert!(open_for(&link, None).is_err());
+        assert!(open_here(&link, None).is_ok());
+        let ours = secret.metadata().unwrap();
+        assert!(open_for(&link, Some((ours.uid(), ours.gid()))).is_err());
     }
 }

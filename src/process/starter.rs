@@ -170,7 +170,10 @@ impl Desk<'_> {
         let answer = match order {
             Order::Read(path) if self.charter.may_read(&path) => return opened(read(&path)),
             Order::Append(path) if self.charter.may_append(&path) => {
-                return opened(log_file::open_here(&path, self.charter.owner));
+                return opened(log_file::open_for(&path, self.charter.owner));
+            }
+            Order::Rotate(path, keep) if self.charter.may_append(&path) => {
+                return opened(log_file::rotate_here(&path, keep.max(1), self.charter.owner));
             }
             Order::Bind(address) if self.charter.may_bind(address) => match fds.pop() {
                 Some(socket) => match rustix::net::bind(&socket, &address) {
@@ -182,9 +185,11 @@ impl Desk<'_> {
             Order::Hook { program, arguments } if self.charter.may_run(&program) => {
                 self.run_hook(&program, &arguments, fds.pop())
             }
-            Order::Read(_) | Order::Append(_) | Order::Bind(_) | Order::Hook { .. } => {
-                Answer::NotNamed
-            }
+            Order::Read(_)
+            | Order::Append(_)
+            | Order::Rotate(..)
+            | Order::Bind(_)
+            | Order::Hook { .. } => Answer::NotNamed,
             Order::Start => match fds.pop().map(|line| start(self.successor, line)) {
                 Some(started) => self.note(started),
                 None => Answer::Failed("an order without a line".to_owned()),

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::Surroundings;
-use crate::config::{AccessTo, Acme, Address, Config, HttpListener, Route, Tls, Upstream};
+use crate::config::{
+    AccessTo, Acme, Address, Config, HttpListener, LogTo, Route, SyslogAt, Tls, Upstream,
+};
 
 /// The port of DNS (RFC 1035 4.2.2).
 const DNS: u16 = 53;
@@ -198,7 +200,7 @@ fn roots(config: &Config) -> impl Iterator<Item = &Path> {
 pub(crate) fn logs(config: &Config) -> impl Iterator<Item = &Path> {
     let access = match &config.log.access {
         AccessTo::File(path) => Some(path.as_path()),
-        AccessTo::Stdout | AccessTo::Stderr | AccessTo::Off => None,
+        _ => None,
     };
     config.log.file.as_deref().into_iter().chain(access)
 }
@@ -230,6 +232,12 @@ fn ports(config: &Config) -> Ports {
     connect.extend(backends.filter_map(|backend| backend.address.port()));
     connect.extend(config.process.nameservers.iter().map(std::net::SocketAddr::port));
     connect.extend(acme(config).map(|acme| port_of(&acme.directory)));
+    if let AccessTo::Syslog(SyslogAt::Tcp(address)) = &config.log.access {
+        connect.insert(address.port());
+    }
+    if let LogTo::Syslog(SyslogAt::Tcp(address)) = &config.log.to {
+        connect.insert(address.port());
+    }
     Ports { listen, connect }
 }
 
