@@ -20,8 +20,8 @@ use crate::http;
 use crate::limits::{Admitted, Door};
 use crate::link::Link;
 use crate::observe::access_log::AccessLog;
-use crate::observe::counts::Tally;
 use crate::observe::ended::{ClientAddress, Why};
+use crate::observe::meter::Meter;
 use crate::proxied::{self, Whose};
 use crate::socket::Socket;
 use crate::tcp::packets::Framed;
@@ -44,7 +44,7 @@ pub(crate) struct Service {
     pub(crate) tls: Option<Arc<Acceptor>>,
     pub(crate) job: Job,
     pub(crate) log: AccessLog,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) meter: Arc<Meter>,
 }
 
 /// What is served at an address at this moment; replaced whole by each new config.
@@ -115,6 +115,28 @@ pub(crate) enum Job {
     Http(Arc<http::Site>),
 }
 
+impl Job {
+    /// The names of the upstreams that it leads to, each once.
+    pub(crate) fn upstreams(&self) -> Vec<Arc<str>> {
+        let all: Vec<_> = match self {
+            Job::Tcp(site) => {
+                let routed = site.routes.iter().map(|(_, upstream)| upstream);
+                routed.chain(&site.upstream).chain(&site.plain).collect()
+            }
+            Job::Http(site) => {
+                site.actions.iter().flat_map(|action| action.target.upstreams()).collect()
+            }
+        };
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for upstream in all {
+            if !names.contains(&upstream.rules.name) {
+                names.push(Arc::clone(&upstream.rules.name));
+            }
+        }
+        names
+    }
+}
+
 /// What all connections of one worker share.
 #[derive(Debug)]
 pub(crate) struct Desk {
@@ -138,7 +160,7 @@ pub(crate) struct Guest {
 impl Service {
     /// Lets an accepted client in, or leaves a record of why not.
     fn admit(self: &Arc<Self>, client: ClientAddress) -> Option<(Record, Admitted)> {
-        self.tally.accepted();
+        self.meter.accepted();
         let record = Record::begin(self, client);
         let admitted = match &self.proxied {
             None => self.door.admit(ip(client), std::time::Instant::now()),
@@ -284,7 +306,7 @@ async fn lead<'s>(
         // Boxed, so that the room for it is given back when it is done.
         let greeted = async {
             match &tls {
-                Some(tls) => greeting::secure(tls, socket, desk, cut).await,
+                Some(tls) => greeting::secure(tls, socket, &record.service.meter, desk, cut).await,
                 None => greeting::look(socket, site.rules.hello_timeout, cut).await,
             }
         };
@@ -375,10 +397,11 @@ async fn serve_http(
         let before = None;
         http::Client { link, address, local, scheme, agreed, before }
     };
+    let meter = Arc::clone(&record.service.meter);
     let client = match record.service.tls.clone() {
         None => client(Link::Plain(socket), scheme, None),
         // Boxed, so that the room for a handshake is given back when it is done.
-        Some(tls) => match Box::pin(greeting::secure(&tls, socket, desk, cut)).await {
+        Some(tls) => match Box::pin(greeting::secure(&tls, socket, &meter, desk, cut)).await {
             Ok(greeted) => {
                 record.note(&greeted);
                 let Greeted { link, agreed, .. } = greeted;

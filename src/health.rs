@@ -79,6 +79,7 @@ impl Drop for Running {
 async fn check_for_ever(upstream: Arc<Upstream>, backend: Arc<Backend>, probe: Arc<Probe>) {
     let mut round = 0_u64;
     loop {
+        let began = tokio::time::Instant::now();
         let outcome = match tokio::time::timeout(
             probe.timeout,
             probe.try_once(&backend, upstream.tls.as_deref()),
@@ -89,7 +90,10 @@ async fn check_for_ever(upstream: Arc<Upstream>, backend: Arc<Backend>, probe: A
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")),
         };
         match outcome {
-            Ok(()) => upstream.note_probe(&backend, true, ""),
+            Ok(()) => {
+                let millis = began.elapsed().as_secs_f64() * 1000.0;
+                upstream.note_probe(&backend, true, &format!("fine after {millis:.1} ms"));
+            }
             Err(error) if own_lack(&error).is_some() => {
                 tracing::error!(upstream = %upstream.rules.name, backend = %backend.name, "could not check: {error}");
             }

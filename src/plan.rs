@@ -6,6 +6,7 @@ mod compress;
 mod gate;
 mod packet;
 mod tls;
+mod traces;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) struct Plan {
     pub(crate) drains_removed: bool,
     pub(crate) nameservers: Vec<std::net::SocketAddr>,
     pub(crate) access_log: access_log::Settings,
+    pub(crate) traces: Option<crate::observe::traces::Settings>,
     pub(crate) upstreams: Vec<UpstreamPlan>,
     pub(crate) listeners: Vec<ListenerPlan>,
 }
@@ -92,8 +94,7 @@ pub(crate) enum Job {
 impl Plan {
     /// Compiles a verified config for a process that may open `descriptors` files.
     pub(crate) fn compile(config: &Config, descriptors: u64) -> Plan {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = config.process.workers.map_or(cores, |workers| workers as usize);
+        let workers = config.process.worker_count();
         let open_files = open_files(config, descriptors);
         let acme = self::tls::answered_over_http(config);
         let carried = carried_by(descriptors.saturating_sub(open_files));
@@ -114,6 +115,7 @@ impl Plan {
             drains_removed: config.process.removed_backends == value::RemovedBackends::Drain,
             nameservers: config.process.nameservers.clone(),
             access_log: access_log_settings(&config.log),
+            traces: self::traces::settings(&config.log),
             upstreams: config
                 .upstream
                 .iter()

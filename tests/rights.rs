@@ -212,9 +212,11 @@ fn a_user_that_is_not_there_is_a_problem_of_the_config() {
 
 #[test]
 fn a_reload_has_the_rights_of_the_start_for_what_its_config_names_and_another_user_waits() {
-    let Some((user, group)) = nobody() else { return };
+    if nobody().is_none() {
+        return;
+    }
     let certificates = Certificates::new();
-    let folder = folder_of(user, group);
+    let folder = folder_of(0, 0);
     let plain = "[http.web]\nlisten = \"127.0.0.1:0\"\n[[http.web.route]]\nreply = 200\n";
     let rest = format!("[process]\nuser = \"{USER}\"\n");
     let file = folder.path().join("evenkeel.toml");
@@ -222,13 +224,15 @@ fn a_reload_has_the_rights_of_the_start_for_what_its_config_names_and_another_us
     let mut program = run_in(folder.path());
     program.until_said("listening on ");
     let door = program.address("web");
-    let key = certificates.path("a.key");
+    let key = folder.path().join("own.key");
+    fs::copy(certificates.path("a.key"), &key).unwrap();
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let pair = certificates.pair().replace(certificates.path("a.key").to_str().unwrap(), "own.key");
     let low = (500..1024).find(|port| TcpListener::bind(("127.0.0.78", *port)).is_ok());
     let low = SocketAddr::from(([127, 0, 0, 78], low.expect("a port for root")));
     let secure = format!(
         "[http.secure]\nlisten = \"{low}\"\ntls = {{ {} }}\n[[http.secure.route]]\nreply = 204\n",
-        certificates.pair()
+        pair
     );
     // Nobody but root can read it, no more than the key.
     fs::write(&file, format!("{rest}{plain}{secure}")).unwrap();
@@ -243,4 +247,23 @@ fn a_reload_has_the_rights_of_the_start_for_what_its_config_names_and_another_us
     assert_eq!(crate::support::http::Client::connect(door).get("/").status, 200);
     program.signal(Signal::TERM);
     program.until_exit(Duration::from_secs(5));
+}
+
+#[test]
+fn whoever_keeps_the_rights_opens_nothing_for_a_config_that_the_user_can_write() {
+    let Some((user, group)) = nobody() else { return };
+    let folder = folder_of(user, group);
+    let plain = "[http.web]\nlisten = \"127.0.0.1:0\"\n[[http.web.route]]\nreply = 200\n";
+    let rest = format!("[process]\nuser = \"{USER}\"\n");
+    let file = folder.path().join("evenkeel.toml");
+    fs::write(&file, format!("{rest}{plain}")).unwrap();
+    let program = run_in(folder.path());
+    program.until_said("listening on ");
+    // As somebody would write it who wants to see what only root may.
+    let asks = plain.replace("reply = 200", "reply = 200\nerrors = { 404 = \"shadow.html\" }");
+    std::os::unix::fs::symlink("/etc/shadow", folder.path().join("shadow.html")).unwrap();
+    fs::write(&file, format!("{rest}{asks}")).unwrap();
+    program.signal(Signal::HUP);
+    program.until_said("Permission denied");
+    program.until_said("reload refused, nothing has changed");
 }

@@ -146,7 +146,7 @@ fn the_service_manager_is_told_whom_to_watch_once_that_process_serves() {
     let mut command = Command::new(BINARY);
     command.args(["run", "-c"]).arg(&file);
     command.env("NOTIFY_SOCKET", folder.path().join("notify"));
-    command.env("RUNTIME_DIRECTORY", folder.path());
+    command.env("RUNTIME_DIRECTORY", folder.path().join("run"));
     let mut program = Program::spawn(command, folder);
     let ready = |pid: u32| format!("READY=1\nMAINPID={pid}\nSTATUS=serving 1 listeners");
     assert_eq!(hear(), ready(program.pid()));

@@ -1,16 +1,17 @@
 //! What can be asked over the admin socket, and who answers. Every order that changes something leaves a line in the log with
 //! the process that gave it; an order that cannot be carried out says why, and has changed nothing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::feed::{Content, Feed};
 use super::message::{
     BackendOrder, Backends, DiffOrder, Kind, ListenerRow, Outcome, Refusal, ReloadOrder, Status,
     Upgraded,
@@ -30,7 +31,14 @@ pub(super) struct Desk {
     pub(super) wishes: mpsc::Sender<Wish>,
     pub(super) waits_until: WaitsUntil,
     pub(super) started: Instant,
+    /// Places for those who read events.
+    pub(super) readers: Arc<Semaphore>,
+    /// The same for those who scrape.
+    pub(super) scrapers: Arc<Semaphore>,
 }
+
+/// A place of which there are few.
+pub(super) type Place = OwnedSemaphorePermit;
 
 /// Who is asking, by what the kernel says.
 #[derive(Debug, Clone, Copy)]
@@ -57,24 +65,55 @@ impl Peer {
 }
 
 /// What is answered.
-#[derive(Debug)]
 pub(super) struct Answer {
     status: StatusCode,
     content_type: &'static str,
-    body: Vec<u8>,
+    body: Content,
     /// Of a path that is asked for in another way only.
     allow: Option<&'static str>,
+    place: Option<Place>,
 }
 
 impl Answer {
     pub(super) fn text(status: StatusCode, text: &str) -> Answer {
-        let body = text.as_bytes().to_vec();
-        Answer { status, content_type: "text/plain; charset=utf-8", body, allow: None }
+        Answer { status, ..Answer::of("text/plain; charset=utf-8", text.as_bytes().to_vec()) }
     }
 
-    fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    /// Something to be read.
+    pub(super) fn of(content_type: &'static str, body: Vec<u8>) -> Answer {
+        let body = Content::Whole(Full::from(body));
+        Answer { status: StatusCode::OK, content_type, body, allow: None, place: None }
+    }
+
+    /// The same of something large: it holds a place until its connection has ended.
+    pub(super) fn large(content_type: &'static str, body: String, place: Place) -> Answer {
+        Answer { place: Some(place), ..Answer::of(content_type, body.into_bytes()) }
+    }
+
+    /// The place that it holds, for whoever looks after its connection.
+    pub(super) fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
+    }
+
+    /// Something that goes on.
+    pub(super) fn feed(feed: Feed) -> Answer {
+        let body = Content::Feed(Box::new(feed));
+        Answer { body, ..Answer::of("text/event-stream", Vec::new()) }
+    }
+
+    /// Whether it goes on.
+    pub(super) fn lasts(&self) -> bool {
+        matches!(self.body, Content::Feed(_))
+    }
+
+    /// To whoever would change what can only be looked at.
+    pub(super) fn only_get() -> Answer {
+        Answer { allow: Some("GET"), ..wrong_method() }
+    }
+
+    pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
         let body = serde_json::to_vec(value).unwrap_or_default();
-        Answer { status, content_type: "application/json", body, allow: None }
+        Answer { status, ..Answer::of("application/json", body) }
     }
 
     fn refused(refusal: &Refusal) -> Answer {
@@ -87,7 +126,7 @@ impl Answer {
         Answer::json(status, refusal)
     }
 
-    fn not(status: StatusCode, error: &str) -> Answer {
+    pub(super) fn not(status: StatusCode, error: &str) -> Answer {
         Answer { status, ..Answer::refused(&Refusal::new(Kind::Order, error)) }
     }
 
@@ -103,8 +142,8 @@ impl Answer {
         Answer::not(StatusCode::BAD_REQUEST, "the body could not be read")
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::from(self.body));
+    pub(super) fn into_response(self) -> Response<Content> {
+        let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(self.content_type));
@@ -145,7 +184,7 @@ impl Desk {
             (&Method::POST, "/v1/ready") => self.say(be(Said::Ready), body, peer).await.into(),
             (&Method::POST, "/v1/down") => self.say(be(Said::Down), body, peer).await.into(),
             (&Method::POST, "/v1/weight") => self.say(None, body, peer).await.into(),
-            (_, "/v1/status") => Answer { allow: Some("GET"), ..wrong_method() },
+            (_, "/v1/status") => Answer::only_get(),
             (
                 _,
                 "/v1/reload" | "/v1/diff" | "/v1/confirm" | "/v1/upgrade" | "/v1/drain"

@@ -1,20 +1,24 @@
-//! Where an operator speaks to the running process: HTTP with JSON on a Unix socket, for one user alone, and a listener that says
-//! whether the process is ready. It has a thread of its own and carries no traffic; that it cannot be opened never keeps
+//! Where an operator speaks to the running process: HTTP with JSON on a Unix socket, for one user alone, listeners that say
+//! whether the process is ready, and its metrics. It has a thread of its own and carries no traffic; that it cannot be opened never keeps
 //! anything from being served.
 
 mod api;
 mod bind;
+mod feed;
 pub(crate) mod message;
+mod metrics;
 pub(crate) mod place;
 mod ready;
 mod serve;
+mod state;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::Address;
 use crate::listen::BoundAddress;
@@ -36,7 +40,7 @@ pub(crate) enum Wish {
 }
 
 /// Until when a config waits to be confirmed, if one does.
-pub(crate) type WaitsUntil = watch::Receiver<Option<Instant>>;
+pub(crate) type WaitsUntil = tokio::sync::watch::Receiver<Option<Instant>>;
 
 /// What is to be opened.
 #[derive(Debug)]
@@ -44,6 +48,7 @@ pub(crate) struct Opening {
     /// Where the socket may be: the first that can be had is taken. None: nowhere.
     pub(crate) sockets: Vec<PathBuf>,
     pub(crate) ready: Option<Address>,
+    pub(crate) metrics: Option<Address>,
     pub(crate) remote: Remote,
     pub(crate) wishes: mpsc::Sender<Wish>,
     pub(crate) waits_until: WaitsUntil,
@@ -65,15 +70,16 @@ impl Admin {
     pub(crate) fn open(opening: Opening) -> Admin {
         let takes_over = opening.takes_over;
         let socket = bind::first(&opening.sockets, takes_over);
-        let ready = opening.ready.as_ref();
-        let ready = ready.map_or(Vec::new(), |address| ready::bind(address, takes_over));
+        let asked = ready::openings(opening.ready.as_ref(), opening.metrics.as_ref());
+        let asked = asked.into_iter().flat_map(|opening| ready::bind(opening, takes_over));
+        let asked: Vec<_> = asked.collect();
         let address = socket.as_ref().map(|(address, _)| address.clone());
         if let Some(address) = &address {
             tracing::info!("admin socket at {address}");
         }
         let mut admin = Admin { address, stop: None, thread: None };
         let socket = socket.map(|(_, socket)| socket);
-        if socket.is_none() && ready.is_empty() {
+        if socket.is_none() && asked.is_empty() {
             return admin;
         }
         let desk = Arc::new(Desk {
@@ -81,12 +87,14 @@ impl Admin {
             wishes: opening.wishes,
             waits_until: opening.waits_until,
             started: Instant::now(),
+            readers: Arc::new(Semaphore::new(feed::READERS_MAX)),
+            scrapers: Arc::new(Semaphore::new(feed::SCRAPES_MAX)),
         });
         let (stop, stopped) = oneshot::channel();
         // Here and not on its thread: whatever it takes of the process is taken when this returns.
         let runtime = serve::runtime();
         let thread = runtime.and_then(|runtime| {
-            let body = move || serve::run(runtime, socket, ready, &desk, stopped);
+            let body = move || serve::run(runtime, socket, asked, &desk, stopped);
             std::thread::Builder::new().name("admin".into()).spawn(body)
         });
         match thread {

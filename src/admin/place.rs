@@ -17,16 +17,20 @@ const STEM_MAX: usize = 24;
 ///
 /// A process takes the first that it can have. A command looks at all: systemd tells `RUNTIME_DIRECTORY` to the service alone.
 pub(crate) fn of(config_file: &Path) -> Vec<PathBuf> {
-    let name = name(config_file);
-    folders().into_iter().map(|folder| folder.join(&name)).collect()
+    of_user(config_file, rustix::process::geteuid().as_raw())
 }
 
-/// The sockets that a process of this config may open, the likeliest first.
-pub(crate) fn sockets(admin: &Admin, config_file: &Path) -> Vec<PathBuf> {
+fn of_user(config_file: &Path, user: u32) -> Vec<PathBuf> {
+    let name = name(config_file);
+    folders(user).into_iter().map(|folder| folder.join(&name)).collect()
+}
+
+/// The sockets that a process of this config may open which is this user, or will be; the likeliest first.
+pub(crate) fn sockets(admin: &Admin, config_file: &Path, user: u32) -> Vec<PathBuf> {
     match &admin.listen {
         Some(AdminListen::Off) => Vec::new(),
         Some(AdminListen::Unix(path)) => vec![path.clone()],
-        None => of(config_file),
+        None => of_user(config_file, user),
     }
 }
 
@@ -59,7 +63,7 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-fn folders() -> Vec<PathBuf> {
+fn folders(user: u32) -> Vec<PathBuf> {
     let named = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
     let mut all = Vec::new();
     // systemd separates several by a colon.
@@ -72,12 +76,15 @@ fn folders() -> Vec<PathBuf> {
         all.push(PathBuf::from(user).join("evenkeel"));
     }
     all.push(PathBuf::from("/run/evenkeel"));
-    all.push(in_temp());
+    all.push(in_temp_of(user));
     all
 }
 
 fn in_temp() -> PathBuf {
-    let user = rustix::process::geteuid().as_raw();
+    in_temp_of(rustix::process::geteuid().as_raw())
+}
+
+fn in_temp_of(user: u32) -> PathBuf {
     std::env::temp_dir().join(format!("evenkeel-{user}"))
 }
 
@@ -104,7 +111,13 @@ pub(crate) fn leave_to(user: u32, group: u32) {
         None => PathBuf::from("/run/evenkeel"),
     };
     let is_made = DirBuilder::new().mode(0o700).create(&folder).is_ok();
-    if (is_made || service.is_some())
+    let mut left = (is_made || service.is_some()).then_some(folder.clone());
+    if left.is_none() && std::fs::metadata(&folder).map_or(true, |about| about.uid() != user) {
+        // It is somebody else's: the next place is in the temp folder, where it cannot be made later.
+        let own = in_temp_of(user);
+        left = DirBuilder::new().mode(0o700).create(&own).is_ok().then_some(own);
+    }
+    if let Some(folder) = left
         && let Err(error) = std::os::unix::fs::chown(&folder, Some(user), Some(group))
     {
         tracing::warn!("{} cannot be left to user {user}: {error}", folder.display());

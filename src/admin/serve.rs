@@ -3,7 +3,8 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
@@ -17,7 +18,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::api::{Answer, Desk, Peer};
-use super::ready;
+use super::ready::{self, Serves};
+use super::watch;
 
 /// Connections of operators at the same time; further ones wait in the kernel's queue.
 const OPERATORS_MAX: usize = 16;
@@ -33,6 +35,8 @@ const HEAD_MAX: usize = 16 * 1024;
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// How long everything may take, with a reload that loads much, and an answer that is read slowly.
 const DONE_WITHIN: Duration = Duration::from_secs(120);
+/// The same for one that goes on; then its reader comes again, or has left without a word.
+const FEED_WITHIN: Duration = Duration::from_secs(3600);
 /// The pause when accepting has failed, for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -46,7 +50,7 @@ pub(super) fn runtime() -> io::Result<Runtime> {
 pub(super) fn run(
     runtime: Runtime,
     socket: Option<std::os::unix::net::UnixListener>,
-    ready: Vec<std::net::TcpListener>,
+    asked: Vec<(std::net::TcpListener, Serves)>,
     desk: &Arc<Desk>,
     stopped: oneshot::Receiver<()>,
 ) {
@@ -56,9 +60,9 @@ pub(super) fn run(
             tokio::spawn(operators(socket, Arc::clone(desk)));
         }
         let places = Arc::new(Semaphore::new(ASKERS_MAX));
-        for listener in ready {
+        for (listener, serves) in asked {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            tokio::spawn(askers(listener, Arc::clone(desk), Arc::clone(&places)));
+            tokio::spawn(askers((listener, serves), Arc::clone(desk), Arc::clone(&places)));
         }
         let _ = stopped.await;
         Ok(())
@@ -83,6 +87,9 @@ async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
             let desk = Arc::clone(&desk);
             async move {
                 let (head, body) = request.into_parts();
+                if let Some(answer) = watch::answer(&head, &desk) {
+                    return answer;
+                }
                 match whole(body).await {
                     Ok(body) => desk.answer(&head.method, head.uri.path(), &body, peer).await,
                     Err(refusal) => refusal,
@@ -92,7 +99,11 @@ async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
     }
 }
 
-async fn askers(listener: tokio::net::TcpListener, desk: Arc<Desk>, places: Arc<Semaphore>) {
+async fn askers(
+    (listener, serves): (tokio::net::TcpListener, Serves),
+    desk: Arc<Desk>,
+    places: Arc<Semaphore>,
+) {
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
@@ -100,7 +111,7 @@ async fn askers(listener: tokio::net::TcpListener, desk: Arc<Desk>, places: Arc<
         };
         let desk = Arc::clone(&desk);
         one(stream, place, move |request| {
-            let answer = ready::answer(request.method(), request.uri().path(), &desk.remote);
+            let answer = ready::answer(&request, serves, &desk);
             std::future::ready(answer)
         });
     }
@@ -114,9 +125,19 @@ fn one<F>(
 ) where
     F: Future<Output = Answer> + Send + 'static,
 {
+    let lasts = Arc::new(AtomicBool::new(false));
+    let goes_on = Arc::clone(&lasts);
+    // It is kept for as long as the connection lasts: what is written waits in its buffers.
+    let held = Arc::new(OnceLock::new());
     let service = service_fn(move |request| {
-        let answer = answer(request);
-        async move { Ok::<Response<_>, Infallible>(answer.await.into_response()) }
+        let (answer, lasts) = (answer(request), Arc::clone(&lasts));
+        let held = Arc::clone(&held);
+        async move {
+            let mut answer = answer.await;
+            answer.take_place().into_iter().for_each(|place| drop(held.set(place)));
+            lasts.store(answer.lasts(), Relaxed);
+            Ok::<Response<_>, Infallible>(answer.into_response())
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -126,7 +147,11 @@ fn one<F>(
         .serve_connection(TokioIo::new(stream), service);
     tokio::spawn(async move {
         // Whoever has left or sent nonsense has got an answer, or needs none.
-        let _ = tokio::time::timeout(DONE_WITHIN, connection).await;
+        let mut connection = std::pin::pin!(connection);
+        let done = tokio::time::timeout(DONE_WITHIN, &mut connection).await;
+        if done.is_err() && goes_on.load(Relaxed) {
+            let _ = tokio::time::timeout(FEED_WITHIN, connection).await;
+        }
         drop(place);
     });
 }

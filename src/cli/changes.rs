@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, geteuid};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reload::Source;
@@ -113,8 +113,9 @@ impl Changes {
     pub(super) fn serve_operators(&mut self, running: &Running, takes_over: bool) {
         let Some(source) = &self.source else { return };
         self.admin = Some(Admin::open(Opening {
-            sockets: place::sockets(&self.config, source.path()),
+            sockets: place::sockets(&self.config, source.path(), geteuid().as_raw()),
             ready: self.config.ready.clone(),
+            metrics: self.config.metrics.clone(),
             remote: running.remote(),
             wishes: self.wish.clone(),
             waits_until: self.waits_until.subscribe(),
@@ -312,6 +313,11 @@ impl Changes {
             source.note();
         }
         let loaded = Config::from_file(source.path())
+            .inspect_err(|_| {
+                if !order.dry_run {
+                    running.note_refused_reload()
+                }
+            })
             .map_err(|problems| Refusal::of_config(&problems, order.color))?;
         let remote = running.remote();
         let compared = remote.compare(loaded.config.clone()).await;

@@ -212,6 +212,11 @@ struct Starting {
     /// The config that says what else it may do.
     #[arg(long)]
     config: Option<PathBuf>,
+    /// For whom.
+    #[arg(long, requires = "group")]
+    user: Option<u32>,
+    #[arg(long)]
+    group: Option<u32>,
     #[arg(long)]
     folder: Option<PathBuf>,
     #[arg(last = true)]
@@ -220,9 +225,9 @@ struct Starting {
 
 impl Starting {
     fn serve(self) -> u8 {
-        let Starting { program, config, folder, arguments } = self;
+        let Starting { program, config, user, group, folder, arguments } = self;
         let successor = Successor { program, folder, arguments, starter: None };
-        match starter::serve(&successor, config) {
+        match starter::serve(&successor, config, user.zip(group)) {
             Ok(()) => exit::FINE,
             Err(error) => {
                 complain(&format!("evenkeel: start what takes over: {error}"));

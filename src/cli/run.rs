@@ -151,7 +151,7 @@ fn start(
     // While this process has the rights that it needs. The first of a machine has no successor.
     if (becomes.is_some() || sandbox.is_some()) && std::process::id() != 1 {
         let config = source.as_ref().map(Source::path);
-        let starter = Starter::begin(&place.successor, config);
+        let starter = Starter::begin(&place.successor, config, becomes);
         let starter = starter.map_err(|error| format!("keep rights: {error}"))?;
         let starter = Arc::new(starter);
         place.successor.starter = Some(Arc::clone(&starter));
@@ -190,7 +190,8 @@ fn surroundings(
     becomes: Option<Owner>,
 ) -> sandbox::Surroundings {
     let Some(source) = source else { return sandbox::Surroundings::default() };
-    let sockets = place::sockets(admin, source.path());
+    let user = becomes.map_or(rustix::process::geteuid().as_raw(), |(user, _)| user);
+    let sockets = place::sockets(admin, source.path(), user);
     if becomes.is_none() {
         place::make_room(&sockets);
     }

@@ -10,5 +10,7 @@ section! {
         listen: Option<AdminListen> = None,
         /// An address that answers `GET /ready` over HTTP: 200, or 503 from the moment the process begins to stop; and `GET /live`: 200. For balancers in front; nothing else can be asked there. Absent: none.
         ready: Option<Address> = None,
+        /// An address that answers `GET /metrics` over HTTP, for Prometheus and others that scrape: no token, nothing can be changed there, and nothing else be asked. May be the one of `ready`. Absent: only on the socket.
+        metrics: Option<Address> = None,
     }
 }

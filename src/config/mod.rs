@@ -18,6 +18,7 @@ mod parse;
 pub mod problem;
 mod read;
 mod reference;
+mod renamed;
 pub(crate) mod secrets;
 pub(crate) mod stamp;
 #[cfg(test)]
@@ -106,6 +107,14 @@ section! {
     }
 }
 
+impl Process {
+    /// How many workers: one for each core, where nothing is said.
+    pub(crate) fn worker_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(cores, |workers| workers as usize)
+    }
+}
+
 section! {
     /// `[log]`: where diagnostics and the access log go.
     pub struct Log {
@@ -131,6 +140,10 @@ section! {
         rotate: Option<Rotation> = None,
         /// What messages to a syslog say of where they come from.
         syslog: Syslog = Syslog::default(),
+        /// A collector of OpenTelemetry that gets spans of HTTP requests, as `"http://HOST:PORT"`: OTLP over HTTP, in JSON. Absent: none.
+        traces: Option<Collector> = None,
+        /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.
+        traces_sample: Percent = Percent(1),
     }
 }
 

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::environment::{self, Environment};
 use super::problem::{Misread, Problems, Severity, nearest, shown};
+use super::renamed::{self, Renamed};
 
 /// A TOML value and where it stands.
 pub(crate) type Node<'a> = Spanned<DeValue<'a>>;
@@ -74,6 +75,20 @@ impl Reader<'_> {
             return self.mismatch(node, words);
         };
         for key in table.keys().filter(|key| !known.iter().any(|name| name == key.get_ref())) {
+            let now = renamed::at(&self.path).find(|renamed| renamed.old == key.get_ref());
+            if let Some(Renamed { old, new, .. }) = now {
+                let (severity, said) = match table.contains_key(*new) {
+                    true => (
+                        Severity::Error,
+                        format!("\"{old}\" is the old name of \"{new}\", which is here too"),
+                    ),
+                    false => (Severity::Warning, format!("\"{old}\" is called \"{new}\" now")),
+                };
+                let misread = Misread::new(said)
+                    .advise(format!("write {new}: the next release does not know the old name"));
+                self.findings.problems.add(self.source, key.span(), severity, misread);
+                continue;
+            }
             let (name, known) = (key.get_ref(), known.iter().map(String::as_str));
             let misread = match nearest(name, known.clone()) {
                 Some(near) => Misread::new(format!(
@@ -91,7 +106,7 @@ impl Reader<'_> {
     /// The value of a key that may be absent.
     pub(crate) fn optional<T: Value>(&mut self, table: &DeTable<'_>, field: &str) -> Option<T> {
         let key = super::section::key(field);
-        let node = table.get(key.as_str())?;
+        let node = table.get(self.written(table, &key))?;
         self.below(key, node.span(), |reader| T::read(node, reader))
     }
 
@@ -103,13 +118,22 @@ impl Reader<'_> {
         field: &str,
     ) -> Option<T> {
         let key = super::section::key(field);
-        if table.contains_key(key.as_str()) {
+        if table.contains_key(self.written(table, &key)) {
             return self.optional(table, field).or_else(T::blank);
         }
         let misread = Misread::new(format!("\"{key}\" is missing"))
             .advise(format!("add {key} = ... ({})", T::words()));
         self.below(key, node.span(), |reader| reader.report(node.span(), misread));
         T::blank()
+    }
+
+    /// A key as the file has it, which may be by its old name.
+    fn written<'k>(&self, table: &DeTable<'_>, key: &'k str) -> &'k str {
+        let mut old = renamed::at(&self.path).filter(|renamed| renamed.new == key);
+        match table.contains_key(key) {
+            true => key,
+            false => old.find_map(|it| table.contains_key(it.old).then_some(it.old)).unwrap_or(key),
+        }
     }
 
     /// Reports what is wrong at this place, and remembers that its value cannot be judged further.

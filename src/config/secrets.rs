@@ -206,6 +206,68 @@ fn shown(text: &str, key: &str, is_header: bool) -> Option<String> {
     if is_secret { Some(HIDDEN.to_owned()) } else { without_password(text) }
 }
 
+/// A line of a config file in which each letter of a secret is a star: as long as it was, so that places in it stay.
+pub(super) fn veiled(line: &str) -> String {
+    let mut veiled = String::with_capacity(line.len());
+    let mut key = String::new();
+    let mut hides = false;
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let (taken, is_text) = match first {
+            '"' | '\'' => (literal(rest, first), true),
+            _ if is_of_key(first) => (rest.split(|c| !is_of_key(c)).next().unwrap_or(rest), false),
+            _ => (&rest[..first.len_utf8()], false),
+        };
+        rest = &rest[taken.len()..];
+        let is_key = rest.trim_start().starts_with('=') && !rest.trim_start().starts_with("==");
+        if is_key && (is_text || is_of_key(first)) {
+            key = taken.trim_matches(['"', '\'']).to_owned();
+            hides = is_secret_place(&key);
+            veiled.push_str(taken);
+        } else if is_text && (hides || (key == "send" && lets_in(taken))) {
+            veiled.extend(
+                taken
+                    .chars()
+                    .map(|c| if c == first { c.to_string() } else { "*".repeat(c.len_utf8()) }),
+            );
+        } else if is_text && let Some(plain) = without_password(taken) {
+            // The password is what is missing from both ends.
+            let end = plain.len() - plain.find(HIDDEN).map_or(0, |at| at + HIDDEN.len());
+            let begin = plain.find(HIDDEN).unwrap_or(0);
+            veiled.push_str(&taken[..begin]);
+            veiled.push_str(&"*".repeat(taken.len().saturating_sub(begin + end)));
+            veiled.push_str(&taken[taken.len() - end..]);
+        } else {
+            veiled.push_str(taken);
+        }
+        if first == '#' && !is_text {
+            veiled.push_str(rest);
+            break;
+        }
+    }
+    veiled
+}
+
+/// A string from its quote to the next one that is not escaped, or to the end where there is none.
+fn literal(rest: &str, quote: char) -> &str {
+    let mut is_escaped = false;
+    let end = rest.char_indices().skip(1).find(|(_, c)| {
+        let ends = *c == quote && !is_escaped;
+        is_escaped = *c == '\\' && quote == '"' && !is_escaped;
+        ends
+    });
+    end.map_or(rest, |(at, c)| &rest[..at + c.len_utf8()])
+}
+
+fn is_of_key(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_')
+}
+
+/// Whether a key of a config file is one of a secret, wherever it stands. `cookie` in small letters names one, and has none.
+fn is_secret_place(key: &str) -> bool {
+    key != "cookie" && is_secret_header(key) && !key.ends_with("-file")
+}
+
 /// Whether words of a protocol have a password in them, as `AUTH` of Redis or `PASS` of POP3.
 fn lets_in(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
@@ -245,6 +307,28 @@ mod tests {
         }
         // Whatever a client sends, this ends, and soon.
         assert_eq!(without_password(&"://:@ ".repeat(20_000)).unwrap().len(), 20_000 * 9);
+    }
+
+    #[test]
+    fn a_line_that_is_drawn_has_stars_in_the_place_of_secrets_and_keeps_its_length() {
+        for (line, shown) in [
+            (r#"Authorization = "Bearer one""#, r#"Authorization = "**********""#),
+            (
+                r#"set = { "X-Api-Key" = "é", Host = "a" }"#,
+                r#"set = { "X-Api-Key" = "**", Host = "a" }"#,
+            ),
+            (
+                r#"add = { Cookie = ["a\"b", 'c'], X = "d" }"#,
+                r#"add = { Cookie = ["**"*", '*'], X = "d" }"#,
+            ),
+            (r#"X-Token = "never closed"#, r#"X-Token = "************"#),
+            (r#"send = "AUTH a", expect = "+OK""#, r#"send = "******", expect = "+OK""#),
+            (r#"url = "http://a:bcd@e/f" # x"#, r#"url = "http://a:***@e/f" # x"#),
+            (r#"cookie = "at", key-file = "b""#, r#"cookie = "at", key-file = "b""#),
+        ] {
+            assert_eq!(veiled(line), shown);
+            assert_eq!(shown.len(), line.len());
+        }
     }
 
     #[test]

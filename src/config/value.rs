@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod balance;
 mod choice;
+mod collector;
 mod files;
 mod gate;
 mod hash_by;
@@ -39,6 +40,7 @@ pub use choice::{
     HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends, SameSite,
     Sandbox, Secure, SendProxy,
 };
+pub use collector::Collector;
 pub use files::{Coding, TryUpstream};
 pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};

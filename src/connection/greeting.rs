@@ -12,9 +12,10 @@ use evenkeel_wire::{
 use super::Desk;
 use crate::link::Link;
 use crate::observe::ended::Why;
+use crate::observe::meter::Meter;
 use crate::socket::Socket;
 use crate::tcp::{Cut, Outcome};
-use crate::tls::{Accepted, Acceptor, Agreed, Failed, UNRECOGNIZED_NAME};
+use crate::tls::{Accepted, Acceptor, Agreed, Failed, HandshakeFlaw, UNRECOGNIZED_NAME};
 
 /// A client that has said what it wants.
 pub(super) struct Greeted {
@@ -45,6 +46,7 @@ impl Not {
 pub(super) async fn secure(
     tls: &Acceptor,
     socket: Socket,
+    meter: &Meter,
     desk: &Desk,
     cut: &Cut,
 ) -> Result<Greeted, Not> {
@@ -52,6 +54,13 @@ pub(super) async fn secure(
         accepted = tls.accept(socket, &desk.pace) => accepted,
         () = cut.asked() => return Err(Not::alive(Why::DrainCut, None)),
     };
+    match &accepted {
+        Ok(_) => meter.shaken_hands(Ok(())),
+        Err(Failed::Plain(_)) if tls.allows_plain() => {}
+        Err(failed) => {
+            HandshakeFlaw::of(failed).into_iter().for_each(|flaw| meter.shaken_hands(Err(flaw)));
+        }
+    }
     match accepted {
         Ok(Accepted { link, agreed }) => {
             let protocols = link.protocol().map(<[u8]>::to_vec).into_iter().collect();

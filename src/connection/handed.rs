@@ -233,7 +233,7 @@ impl Adopted {
         service: &Arc<Service>,
         work: Work,
     ) -> Adopted {
-        service.tally.taken_over();
+        service.meter.taken_over();
         let record = Record::resumed(service, handed);
         let admitted = service.door.take_over(ip(handed.client));
         Adopted { client, waiting, record, admitted, work }

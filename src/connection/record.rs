@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::greeting::Greeted;
 use super::{Job, Service, ip};
 use crate::observe::ended::{ClientAddress, Ended, Phases, Why};
+use crate::observe::meter::Asked;
 use crate::route::StreamAsk;
 use crate::tcp::Outcome;
 use crate::tls::Shown;
@@ -81,7 +82,7 @@ impl Record {
     /// The connection goes on in another process, and its record with it.
     pub(super) fn leave(mut self) {
         self.ended = true;
-        self.service.tally.handed_over();
+        self.service.meter.handed_over();
     }
 
     fn publish(&self, outcome: Outcome) {
@@ -110,9 +111,9 @@ impl Record {
             certificate: self.certificate.clone(),
             request: None,
         };
-        self.service.tally.ended(&record);
         // On HTTP, each request has left a line of its own.
         let told_already = matches!(self.service.job, Job::Http(_)) && spoke;
+        self.service.meter.ended(&record, told_already);
         if !told_already && self.service.log.takes(record.why, None, None) {
             self.service.log.write(record);
         }
@@ -122,10 +123,10 @@ impl Record {
 impl Record {
     /// The record of a request that became a tunnel.
     fn publish_request(&self, ended: Ended) {
-        let (tally, log) = (&self.service.tally, &self.service.log);
+        let log = &self.service.log;
+        self.service.meter.asked(&Asked::of(&ended));
         let line = ended.request.as_deref();
         let status = line.and_then(|line| line.status);
-        tally.requested(status, ended.bytes_up, ended.bytes_down);
         if log.takes(ended.why, status, line.map(|line| line.target.as_bytes())) {
             log.write(ended);
         }
@@ -148,6 +149,8 @@ mod tests {
     use crate::limits::Door;
     use crate::limits::{Places, Rules};
     use crate::observe::access_log::AccessLog;
+    use crate::observe::meter::Meter;
+    use crate::observe::sheets::ListenerReading;
     use crate::plan::{self, Plan};
     use crate::tcp;
     use crate::upstream::Upstream;
@@ -174,14 +177,18 @@ mod tests {
                 plain: None,
             }),
             log,
-            tally: Arc::default(),
+            meter: Meter::new(&Arc::default()),
         })
+    }
+
+    fn counts(service: &Service) -> ListenerReading {
+        service.meter.reading()
     }
 
     #[test]
     fn a_panic_in_one_connection_is_recorded_as_our_fault_and_counted_once() {
         let service = service();
-        service.tally.accepted();
+        service.meter.accepted();
         let panics = {
             let service = Arc::clone(&service);
             std::thread::spawn(move || {
@@ -190,17 +197,17 @@ mod tests {
             })
         };
         assert!(panics.join().is_err());
-        let counts = service.tally.counts();
-        assert_eq!((counts.ended_by(Why::InternalError), counts.open), (1, 0));
+        let counts = counts(&service);
+        assert_eq!(counts.ended[Why::InternalError as usize], 1);
+        assert_eq!((counts.ended.iter().sum::<u64>(), counts.accepted), (1, 1));
     }
 
     #[test]
     fn an_end_that_was_told_is_recorded_once() {
         let service = service();
-        service.tally.accepted();
+        service.meter.accepted();
         Record::begin(&service, ClientAddress::Unix)
             .end(Outcome::without_backend(Why::Denied, None));
-        let ended: u64 = service.tally.counts().ended.iter().map(|(_, count)| count).sum();
-        assert_eq!(ended, 1);
+        assert_eq!(counts(&service).ended.iter().sum::<u64>(), 1);
     }
 }

@@ -28,6 +28,13 @@ pub(crate) struct Split<U> {
     cookie: Option<Cookie>,
 }
 
+impl<U> Split<U> {
+    /// Whom it leads to.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &U> {
+        self.shares.iter().map(|share| &share.to)
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Share<U> {
     to: U,

@@ -22,6 +22,7 @@ use super::rewrite::Rewrite;
 use super::session::{Next, Session};
 use super::stream::Stream;
 use crate::observe::ended::Why;
+use crate::observe::sheets::Exchanged;
 use crate::tcp::Cut;
 use crate::tls::Agreed;
 use crate::upstream::connect::{ConnectFailed, Efforts};
@@ -124,8 +125,12 @@ impl Session<'_> {
             match self.try_at(order, reached, place, attempt, &mut course).await {
                 Some(over) => return over,
                 // Somebody else, if there is anybody.
-                None if course.is_elsewhere(tried.len(), order.upstream) => tried.push(backend),
-                None => {}
+                None => {
+                    order.upstream.note_retry();
+                    if course.is_elsewhere(tried.len(), order.upstream) {
+                        tried.push(backend);
+                    }
+                }
             }
         }
     }
@@ -154,8 +159,9 @@ impl Session<'_> {
             Err(fault) => Err(fault),
         };
         if let Err(fault) = asked {
-            let untouched = self.stream.carried() == self.carried_before;
-            if course.was_unread(&fault, carried, untouched) {
+            let up = self.stream.carried() - self.carried_before;
+            note(&place, sent.elapsed(), (up, 0));
+            if course.was_unread(&fault, carried, up == 0) {
                 return None;
             }
             return self.not_answered(fault, order, &place, (carried, efforts), course);
@@ -185,10 +191,11 @@ impl Session<'_> {
             down: self.stream.sent() - sent_before,
             ..self.told_of(order, &place, efforts)
         };
+        let now = Instant::now();
+        note(&place, now - sent, (told.up, told.down));
         if let Err(fault) = answered {
             return Some(self.failed(fault, told, true));
         }
-        let now = Instant::now();
         self.ended_at = Some(now);
         if up_is_done && let Stream::H1(backend) = backend {
             keep(self.local, backend, &self.response, (carried + 1, now), &place);
@@ -340,6 +347,12 @@ impl Session<'_> {
             _ => (Next::Abort(why), told),
         }
     }
+}
+
+/// Counts the end of a request at a backend, and the bytes of its bodies.
+fn note(place: &InFlight, took: Duration, (up, down): (u64, u64)) {
+    let total = Some(took);
+    place.backend.exchanged(&Exchanged { total, up, down, ..Exchanged::default() });
 }
 
 /// Why no backend was reached.

@@ -188,7 +188,7 @@ pub(super) fn port_of(address: SocketAddr) -> Rc<str> {
     address.port().to_string().into()
 }
 
-fn ip_of(address: ClientAddress) -> Option<IpAddr> {
+pub(super) fn ip_of(address: ClientAddress) -> Option<IpAddr> {
     match address {
         ClientAddress::Ip(address) => Some(address.ip().to_canonical()),
         ClientAddress::Told(address) => Some(address),
@@ -196,7 +196,7 @@ fn ip_of(address: ClientAddress) -> Option<IpAddr> {
     }
 }
 
-fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
+pub(super) fn is_in(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 

@@ -32,6 +32,7 @@ mod stream;
 mod streams;
 mod subrequest;
 mod switch;
+mod trace;
 mod tunnel;
 mod variables;
 
@@ -48,8 +49,9 @@ use tokio::time::Instant;
 use crate::config::Template;
 use crate::link::Link;
 use crate::observe::access_log::AccessLog;
-use crate::observe::counts::Tally;
 use crate::observe::ended::ClientAddress;
+use crate::observe::meter::Meter;
+use crate::observe::traces::Tracer;
 use crate::route::Routes;
 use crate::socket::Socket;
 use crate::tcp::{Carrying, Outcome};
@@ -191,6 +193,19 @@ pub(crate) enum Target<U> {
     },
 }
 
+impl<U> Target<U> {
+    /// Whom it leads to.
+    pub(crate) fn upstreams(&self) -> Vec<&U> {
+        match self {
+            Target::Upstream(upstream) | Target::Files { or: Some(upstream), .. } => vec![upstream],
+            Target::Split(split) => split.targets().collect(),
+            Target::Files { or: None, .. } | Target::Redirect { .. } | Target::Reply { .. } => {
+                Vec::new()
+            }
+        }
+    }
+}
+
 impl<U> Action<U> {
     pub(crate) fn new(target: Target<U>) -> Action<U> {
         Action {
@@ -257,5 +272,7 @@ pub(crate) struct Site {
     /// By the number of the route.
     pub(crate) gates: Vec<Gate>,
     pub(crate) log: AccessLog,
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) meter: Arc<Meter>,
+    /// Where spans are left; none where nobody collects them.
+    pub(crate) tracer: Option<Tracer>,
 }

@@ -232,6 +232,14 @@ struct Connections {
     /// How long one may be idle.
     idle: Duration,
     list: Vec<Rc<multiplexed::Shared>>,
+    /// How many of them were idle by what was said last.
+    told: u32,
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.channel.note_idle(self.told, 0);
+    }
 }
 
 impl SharedConnections {
@@ -245,8 +253,12 @@ impl SharedConnections {
     /// A connection that is about to be opened; whoever comes meanwhile waits for it.
     fn open(&mut self, backend: &Arc<Backend>, idle: Duration) -> Opening {
         let (opening, shared) = Opening::begin();
-        let fresh =
-            || Connections { channel: Arc::clone(backend.channel()), idle, list: Vec::new() };
+        let fresh = || Connections {
+            channel: Arc::clone(backend.channel()),
+            idle,
+            list: Vec::new(),
+            told: 0,
+        };
         self.by_backend
             .entry(Arc::as_ptr(backend.channel()))
             .or_insert_with(fresh)
@@ -268,6 +280,9 @@ impl SharedConnections {
                 }
                 !shared.is_over()
             });
+            let idle = connections.list.iter().filter(|shared| shared.idle_since().is_some());
+            let idle = idle.count() as u32;
+            connections.channel.note_idle(std::mem::replace(&mut connections.told, idle), idle);
             !connections.list.is_empty()
         });
     }

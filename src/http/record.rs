@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::Site;
 use super::forwarded::Caller;
 use crate::observe::ended::{Ended, Phases, RequestLine, Why};
+use crate::observe::meter::Asked;
 use crate::upstream::connect::Efforts;
 
 /// How one request ended.
@@ -55,11 +56,12 @@ pub(super) fn publish(
     request: &Request,
     told: Told,
 ) {
-    site.tally.requested(told.status, told.up, told.down);
+    let total = began.elapsed();
+    let Told { why, status, up, down, .. } = told;
+    site.meter.asked(&Asked { why, status, up, down, total });
     if !site.log.takes(told.why, told.status, Some(&request.target)) {
         return;
     }
-    let total = began.elapsed();
     site.log.write(Ended {
         at: SystemTime::now() - total,
         client: caller.address,

@@ -131,8 +131,12 @@ impl<'a> Session<'a> {
         self.carried_before = self.stream.carried();
         self.stream.begin_body(self.request.framing, &self.site.rules.head);
         self.vet();
+        let trace = self.begin_trace();
         let (next, told) = self.act(began).await;
         (self.pages, self.compress) = (None, None);
+        if let Some(trace) = trace {
+            self.end_trace(trace, began, &told);
+        }
         if !matches!(next, Next::Tunnel { .. }) {
             self.caller.place = None;
             let told = Told { why: self.cut.judged(told.why), ..told };

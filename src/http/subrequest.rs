@@ -14,6 +14,7 @@ use super::headers::Heading;
 use super::local::Local;
 use super::reach::{Reach, Reached, keep};
 use super::stream::Stream;
+use crate::observe::sheets::Exchanged;
 use crate::upstream::connect::{ConnectFailed, Efforts};
 use crate::upstream::introduce::SendProxy;
 use crate::upstream::{Affinity, Upstream};
@@ -82,6 +83,8 @@ impl Subrequest<'_> {
                 Ok(()) => self.exchange(&mut stream).await,
                 Err(failed) => Err(no_answer(failed)),
             };
+            let total = Some(sent.elapsed());
+            place.backend.exchanged(&Exchanged { total, ..Exchanged::default() });
             match asked {
                 Ok(Some(answer)) => {
                     let status = answer.response.status;

@@ -18,6 +18,7 @@ use super::session::Session;
 use super::stream::Stream;
 use crate::link::Link;
 use crate::observe::ended::Why;
+use crate::observe::sheets::Exchanged;
 use crate::socket::Socket;
 use crate::tcp::relay::{Carried, End, Relay, Times};
 use crate::tcp::{Carrying, Cut, Tunnelled};
@@ -59,12 +60,14 @@ impl Session<'_> {
                 both.pump(&self.site.rules.head, self.cut, &mut self.alarm).await
             }
         };
+        let (up, down) = (carried.up, carried.down);
+        place.backend.exchanged(&Exchanged { up, down, ..Exchanged::default() });
         let told = Told {
             status: Some(status),
             upstream: Some(Arc::clone(&place.upstream.rules.name)),
             backend: Some(Arc::clone(&place.backend.name)),
-            up: carried.up,
-            down: carried.down,
+            up,
+            down,
             ..Told::new(self.cut.judged(crate::tcp::why(end)))
         };
         let why = told.why;

@@ -124,7 +124,7 @@ impl AccessLog {
         if !has_room || lines.try_send(record).is_err() {
             self.load.bytes.fetch_sub(size, Relaxed);
             self.load.lost.fetch_add(1, Relaxed);
-            self.tally.access_lines_lost(1);
+            self.tally.lines_lost(1);
         }
     }
 
@@ -214,7 +214,7 @@ impl Writer {
                 Ok(()) => self.is_failing = false,
                 Err(Loss { lines, cause }) => {
                     self.load.lost.fetch_add(lines, Relaxed);
-                    self.tally.access_lines_lost(lines);
+                    self.tally.lines_lost(lines);
                     if !std::mem::replace(&mut self.is_failing, true) {
                         let to = self.to.words();
                         tracing::error!("write access log to {to}: {cause}; lines are being lost");

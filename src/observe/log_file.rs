@@ -3,10 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::OFlags;
 
 use crate::keeper;
 
@@ -23,17 +20,8 @@ pub(crate) fn open(path: &Path, owner: Option<Owner>) -> io::Result<File> {
 
 /// The same with the rights of this process.
 pub(crate) fn open_here(path: &Path, owner: Option<Owner>) -> io::Result<File> {
-    open_with(path, owner, OFlags::empty())
-}
-
-/// The same for another process, which may have put a link in the place of the file: that is not followed.
-pub(crate) fn open_for(path: &Path, owner: Option<Owner>) -> io::Result<File> {
-    open_with(path, owner, OFlags::NOFOLLOW)
-}
-
-fn open_with(path: &Path, owner: Option<Owner>, flags: OFlags) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).custom_flags(flags.bits() as i32);
+    options.append(true);
     let Some((user, group)) = owner else {
         return options.create(true).open(path);
     };
@@ -56,6 +44,9 @@ pub(crate) fn rotate(path: &Path, keep: u32) -> io::Result<File> {
 
 /// The same with the rights of this process.
 pub(crate) fn rotate_here(path: &Path, keep: u32, owner: Option<Owner>) -> io::Result<File> {
+    // Where a link leads is what is moved, and not the link.
+    let there = path.canonicalize();
+    let path = there.as_deref().unwrap_or(path);
     let aside = |number: u32| {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".{number}"));
@@ -73,7 +64,7 @@ pub(crate) fn rotate_here(path: &Path, keep: u32, owner: Option<Owner>) -> io::R
     }
     // Those of a time when more were kept.
     (keep + 1..=KEEP_MAX).take_while(|number| std::fs::remove_file(aside(*number)).is_ok()).count();
-    open_for(path, owner)
+    open_here(path, owner)
 }
 
 #[cfg(test)]
@@ -130,14 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_a_log_is_not_followed_for_somebody_else() {
+    fn what_a_link_leads_to_is_moved_and_the_link_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let (secret, link) = (folder.path().join("secret"), folder.path().join("a.log"));
-        std::fs::write(&secret, "").unwrap();
-        std::os::unix::fs::symlink(&secret, &link).unwrap();
-        assert!(open_for(&link, None).is_err());
-        assert!(open_here(&link, None).is_ok());
-        let ours = secret.metadata().unwrap();
-        assert!(open_for(&link, Some((ours.uid(), ours.gid()))).is_err());
+        let (there, link) = (folder.path().join("there.log"), folder.path().join("link.log"));
+        std::fs::write(&there, "1").unwrap();
+        std::os::unix::fs::symlink(&there, &link).unwrap();
+        rotate(&link, 3).unwrap();
+        assert_eq!(std::fs::read_to_string(folder.path().join("there.log.1")).unwrap(), "1");
+        assert!(link.is_symlink() && std::fs::read_to_string(&link).unwrap().is_empty());
     }
 }

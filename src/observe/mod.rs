@@ -3,14 +3,20 @@
 
 pub(crate) mod access_log;
 pub(crate) mod clock;
+pub(crate) mod count;
 pub(crate) mod counts;
 pub(crate) mod diagnostics;
 pub(crate) mod ended;
 mod escape;
+pub(crate) mod exposition;
 mod journald;
 mod line;
 pub(crate) mod log_file;
+pub(crate) mod meter;
 mod rotation;
 pub(crate) mod selection;
+pub(crate) mod sheets;
+pub(crate) mod stripes;
 mod syslog;
 pub(crate) mod target;
+pub(crate) mod traces;

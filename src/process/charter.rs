@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use super::out_of_reach;
 use super::sandbox::needs;
 use crate::config::stamp::{Stamp, stamp, stamps};
 use crate::config::{Address, Config};
@@ -20,20 +21,21 @@ pub(super) struct Charter {
     read: Vec<Stamp>,
     files_to_read: HashSet<PathBuf>,
     logs: HashSet<PathBuf>,
-    /// Whose log files are that are made.
-    pub(super) owner: Option<Owner>,
+    /// The user it is for, who has fewer rights. Whatever that one could change is no word of the operator's.
+    pub(super) serves: Option<Owner>,
     addresses: Vec<Address>,
     hooks: HashSet<PathBuf>,
 }
 
 impl Charter {
-    pub(super) fn of(config: Option<PathBuf>) -> Charter {
+    pub(super) fn of(config: Option<PathBuf>, serves: Option<Owner>) -> Charter {
         let config = config.and_then(|file| std::path::absolute(file).ok());
-        Charter { config, ..Charter::default() }
+        Charter { config, serves, ..Charter::default() }
     }
 
     pub(super) fn may_read(&mut self, path: &Path) -> bool {
         self.read_anew();
+        // The config itself also while it is wrong, so that it can be said what is.
         self.files_to_read.contains(path) || self.config.as_deref() == Some(path)
     }
 
@@ -69,18 +71,28 @@ impl Charter {
             self.read = now;
             return;
         };
+        if self.serves.is_some() && !loaded.files.iter().all(|file| is_the_operators(file)) {
+            *self =
+                Charter { config: self.config.take(), serves: self.serves, ..Charter::default() };
+            return;
+        }
         let config = &loaded.config;
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         let files = needs::named(config);
         self.files_to_read = files.iter().chain(&loaded.files).map(absolute).collect();
         self.logs = needs::logs(config).map(Path::to_owned).collect();
-        self.owner = super::log_owner(config);
         self.addresses = needs::addresses(config).cloned().collect();
         self.hooks = needs::acme(config).filter_map(|acme| acme.dns_hook.clone()).collect();
         self.files = loaded.files.iter().chain(&loaded.folders).map(absolute).collect();
         // What is written meanwhile is read next time.
         self.read = if stamp(file) == before { stamps(&self.files) } else { Vec::new() };
     }
+}
+
+/// Whether nobody else can have written a file.
+fn is_the_operators(file: &Path) -> bool {
+    let resolved = std::path::absolute(file).and_then(|file| out_of_reach::resolved(&file));
+    resolved.is_ok_and(|file| out_of_reach::is_closed(&file).is_ok())
 }
 
 #[cfg(test)]
@@ -101,7 +113,7 @@ mod tests {
             std::fs::write(&config, text).unwrap();
         };
         write("a.key", 80, "stdout");
-        let mut charter = Charter::of(Some(config.clone()));
+        let mut charter = Charter::of(Some(config.clone()), None);
         for named in ["evenkeel.toml", "a.key"] {
             assert!(charter.may_read(&at(named)), "{named}");
         }
@@ -121,6 +133,12 @@ mod tests {
         std::fs::write(&config, "nonsense").unwrap();
         assert!(charter.may_read(&config) && charter.may_read(&at("longer.key")));
         assert!(!charter.may_read(&at("b.key")));
-        assert!(!Charter::of(None).may_read(&config));
+        // For somebody else, a config that everybody can write is nobody's word.
+        std::fs::set_permissions(&config, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .unwrap();
+        let mut careful = Charter::of(Some(config.clone()), Some((54321, 54321)));
+        write("a.key", 80, "stdout");
+        assert!(!careful.may_read(&at("a.key")) && !may_bind(&mut careful, "127.0.0.1:80"));
+        assert!(!Charter::of(None, None).may_read(&config));
     }
 }

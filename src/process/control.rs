@@ -121,7 +121,7 @@ impl Control {
         }
         let Control { parts, doors, shared, .. } = self;
         let log_threads = parts.log_threads;
-        drop((parts.log, parts.services, doors));
+        drop((parts.log, parts.tracer, parts.services, doors));
         // A log that nobody reads (a pipe whose reader stopped) must not hold up the stop.
         let until = Instant::now() + LAST_LINES;
         while !log_threads.iter().all(JoinHandle::is_finished) && Instant::now() < until {
@@ -141,6 +141,10 @@ impl Control {
                         Some(workers) => self.reload(*config, workers).await,
                         None => Err(self.not_reloaded()),
                     };
+                    // Where another process has taken over, that one counts it.
+                    if !matches!(outcome, Err(ReloadError::HandedOver)) {
+                        self.shared.tally.reloaded(outcome.is_ok());
+                    }
                     let _ = answer.send(outcome);
                 }
                 Some(Order::HandOver(successor, answer)) => {
@@ -154,6 +158,7 @@ impl Control {
                             return Stop::HandedOver(giving);
                         }
                         Err(error) => {
+                            self.shared.tally.upgraded(false);
                             tracing::error!(
                                 "upgrade failed, everything goes on as before: {error}"
                             );

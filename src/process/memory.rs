@@ -37,6 +37,20 @@ impl Budget {
         self.0.store(max.unwrap_or(0), Relaxed);
     }
 
+    /// How much is in use now, and of what.
+    pub(super) fn state(&self) -> MemoryState {
+        let (wish, group) = (Some(self.0.load(Relaxed)).filter(|max| *max > 0), Group::find());
+        let Use { used, budget } = in_use(wish, group.as_ref());
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mut by = vec![
+            ("heap", lines_in(&status, &["RssAnon:"])),
+            ("shared", lines_in(&status, &["RssShmem:"])),
+            ("program", lines_in(&status, &["RssFile:"])),
+        ];
+        by.extend(group.and_then(|group| group.sockets()).map(|bytes| ("kernel-buffers", bytes)));
+        MemoryState { used, budget: Some(budget).filter(|budget| *budget != u64::MAX), by }
+    }
+
     /// Looks after memory for as long as it runs. Runs on the control thread.
     pub(super) async fn keep(self: Arc<Self>, crew: Arc<Crew>, places: Arc<Places>) {
         let group = Group::find();
@@ -58,6 +72,17 @@ impl Budget {
             }
         }
     }
+}
+
+/// A reading of memory, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MemoryState {
+    /// Of the budget.
+    pub(crate) used: u64,
+    /// None if there is none.
+    pub(crate) budget: Option<u64>,
+    /// Whose it is, as far as that is known.
+    pub(crate) by: Vec<(&'static str, u64)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,8 +168,13 @@ fn own_pages() -> u64 {
 }
 
 fn pages_in(status: &str) -> u64 {
+    lines_in(status, &["RssAnon:", "RssShmem:"])
+}
+
+/// What these lines of /proc/self/status come to, in bytes.
+fn lines_in(status: &str, keys: &[&str]) -> u64 {
     let kib = |line: &str| line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-    let is_meant = |line: &&str| line.starts_with("RssAnon:") || line.starts_with("RssShmem:");
+    let is_meant = |line: &&str| keys.iter().any(|key| line.starts_with(key));
     status.lines().filter(is_meant).filter_map(kib).sum::<u64>() * 1024
 }
 
@@ -193,6 +223,13 @@ impl Group {
             let folder = folders.find(|folder| limit_in(folder, version).is_some())?;
             Some(Group { folder, version })
         })
+    }
+
+    /// Buffers of sockets, where nobody else's are among them.
+    fn sockets(&self) -> Option<u64> {
+        let charge = self.measure().filter(|charge| charge.is_ours_alone);
+        let stat = fs::read_to_string(self.folder.join("memory.stat")).ok()?;
+        charge.filter(|_| self.version == Version::Two).map(|_| of(&stat, "sock"))
     }
 
     fn measure(&self) -> Option<Charge> {

@@ -9,6 +9,7 @@ mod errands;
 mod handover;
 mod memory;
 mod notify;
+mod out_of_reach;
 mod panics;
 mod parts;
 mod passing;
@@ -16,11 +17,13 @@ mod pid_file;
 pub(crate) mod program;
 mod pulse;
 mod questions;
+mod reading;
 mod reload;
 mod remote;
 mod rights;
 pub(crate) mod sandbox;
 pub(crate) mod starter;
+mod vitals;
 mod worker;
 
 use std::collections::VecDeque;
@@ -32,6 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
@@ -40,7 +44,10 @@ use crate::descriptors;
 use crate::limits::Places;
 use crate::listen::BoundAddress;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
+use crate::observe::meter::Meter;
+use crate::observe::stripes;
 use crate::plan::{self, ListenerPlan};
+use crate::tls::Acceptor;
 use crate::upstream::Upstream;
 use control::{Control, Order};
 use doors::{Doors, Inherited};
@@ -48,12 +55,14 @@ use errands::Errands;
 pub(crate) use handover::give::{HandoverError, Successor};
 use handover::take::Legacy;
 pub(crate) use handover::take::Predecessor;
+use memory::Budget;
 pub(crate) use notify::Notify;
 pub(crate) use panics::log_panics;
 use parts::{Parts, Shared};
 use pid_file::PidFile;
 use pulse::Pulse;
 pub(crate) use questions::{Comparison, NotSaid};
+pub(crate) use reading::{ListenerState, ProcessState, Reading};
 pub(crate) use reload::after_restart;
 pub(crate) use remote::Remote;
 use rights::Rights;
@@ -177,6 +186,7 @@ pub struct Running {
     ended: watch::Receiver<Option<Report>>,
     thread: Option<JoinHandle<()>>,
     tally: Arc<Tally>,
+    memory: Arc<Budget>,
     shown: Arc<Mutex<Shown>>,
     pulse: Arc<Pulse>,
     is_draining: Arc<AtomicBool>,
@@ -211,7 +221,9 @@ pub(crate) fn take_over(
     sandbox: Option<Sandbox>,
 ) -> Result<Running, StartError> {
     let begun = begin(config, Vec::new(), Some(before), sandbox);
-    begun.inspect_err(|error| before.refuse(&error.to_string()))
+    begun
+        .inspect(|running| running.tally.upgraded(true))
+        .inspect_err(|error| before.refuse(&error.to_string()))
 }
 
 fn begin(
@@ -224,17 +236,14 @@ fn begin(
     let rights = Rights::find(config)?;
     let pid_file = PidFile::find(config.process.pid_file.as_deref(), before.is_some());
     let pid_file = pid_file.map_err(system("pid file"))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(system("start threads"))?;
-    let mut before = before
-        .map(|before| runtime.block_on(before.listen()))
-        .transpose()
-        .map_err(system("take over"))?;
+    let (runtime, mut before) = begin_to_hear(before)?;
     let (listeners, pasts) = before.as_mut().map_or((passed, Vec::new()), Legacy::take);
     let mut doors = Doors::inherited(listeners).map_err(system("sockets that were passed"))?;
     let (descriptors, owner) = (descriptors::raise(), rights.owner());
+    stripes::expect_workers(config.process.worker_count());
     let mut shared = Shared::new(descriptors, pasts.into(), owner);
     let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
+    let memory = Arc::clone(&shared.memory);
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
@@ -275,8 +284,27 @@ fn begin(
         successor: None,
     };
     let thread = Some(control.start(runtime, acceptances).map_err(system("start threads"))?);
-    let _pid_file = pid_file;
-    Ok(Running { orders, ended, thread, tally, shown, pulse, is_draining, is_settled, _pid_file })
+    Ok(Running {
+        orders,
+        ended,
+        thread,
+        tally,
+        memory,
+        shown,
+        pulse,
+        is_draining,
+        is_settled,
+        _pid_file: pid_file,
+    })
+}
+
+/// The loop of the control thread, and who speaks on it for a process that is to be followed.
+fn begin_to_hear(before: Option<&Predecessor>) -> Result<(Runtime, Option<Legacy>), StartError> {
+    let system = |step| move |cause| StartError::System { step, cause };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("start threads"))?;
+    let before = before.map(|before| runtime.block_on(before.listen())).transpose();
+    Ok((runtime, before.map_err(system("take over"))?))
 }
 
 /// What can be seen of a running proxy from outside.
@@ -284,14 +312,30 @@ fn begin(
 struct Shown {
     upstreams: Vec<Arc<Upstream>>,
     addresses: Vec<(Arc<str>, BoundAddress)>,
-    /// By section and name, with the places that are taken. Not the services: those keep the access log open.
-    listeners: Vec<(String, Arc<str>, Arc<Places>)>,
+    listeners: Vec<ShownListener>,
+}
+
+/// What can be seen of a listener. Not its service: that keeps the access log open.
+#[derive(Debug, Clone)]
+struct ShownListener {
+    section: String,
+    name: Arc<str>,
+    places: Arc<Places>,
+    meter: Arc<Meter>,
+    tls: Option<Arc<Acceptor>>,
+    upstreams: Vec<Arc<str>>,
 }
 
 impl Shown {
     fn of(parts: &Parts, doors: &Doors) -> Shown {
-        let listeners = parts.plan.listeners.iter().zip(&parts.services).map(|(plan, service)| {
-            (section(plan), Arc::clone(&plan.name), Arc::clone(service.door.places()))
+        let listeners = parts.plan.listeners.iter().zip(&parts.services);
+        let listeners = listeners.map(|(plan, service)| ShownListener {
+            section: section(plan),
+            name: Arc::clone(&plan.name),
+            places: Arc::clone(service.door.places()),
+            meter: Arc::clone(&service.meter),
+            tls: service.tls.clone(),
+            upstreams: service.job.upstreams(),
         });
         Shown {
             upstreams: parts.upstreams.clone(),
@@ -337,12 +381,20 @@ impl Running {
     /// connections, and connections in progress go on as they began. Requests, packets and connections that begin later go by
     /// the new config. What takes a restart is named in the answer.
     pub fn reload(&self, config: Config) -> Result<Reloaded, ReloadError> {
-        config.verify_or_problems().map_err(ReloadError::Config)?;
+        config.verify_or_problems().map_err(|problems| {
+            self.note_refused_reload();
+            ReloadError::Config(problems)
+        })?;
         let (answer, answered) = std::sync::mpsc::channel();
         let stopping = |_| ReloadError::Stopping;
         let order = Order::Reload(Box::new(config), answer);
         self.orders.send(order).map_err(|_| ReloadError::Stopping)?;
         answered.recv().map_err(stopping)?
+    }
+
+    /// Counts a reload that came to nothing before it was asked for.
+    pub(crate) fn note_refused_reload(&self) {
+        self.tally.reloaded(false);
     }
 
     /// Goes on in a process that is started for that, and then stops; or goes on here and says why. Returns at once.

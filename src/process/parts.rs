@@ -16,6 +16,8 @@ use crate::limits::{self, Door, Places};
 use crate::observe::access_log::{AccessLog, Writer};
 use crate::observe::counts::Tally;
 use crate::observe::log_file::Owner;
+use crate::observe::meter::Meter;
+use crate::observe::traces::{Exporter, Tracer};
 use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
 use crate::route::Routes;
 use crate::tcp;
@@ -73,6 +75,9 @@ pub(super) struct Parts {
     pub(super) log: AccessLog,
     /// What will write it, until its thread begins.
     log_writer: Option<Writer>,
+    /// Where spans are left, and what will send them.
+    pub(super) tracer: Option<Tracer>,
+    exporter: Option<Exporter>,
     /// Those that write it, and those of before that still do.
     pub(super) log_threads: Vec<JoinHandle<()>>,
     /// In the order of the plan, as are those below.
@@ -101,6 +106,14 @@ impl Parts {
             _ => AccessLog::open(&plan.access_log, &shared.tally, shared.owner)
                 .map_err(system("access log"))?,
         };
+        let (tracer, exporter) = match (before, &plan.traces) {
+            (Some(before), wish) if before.plan.traces == *wish => (before.tracer.clone(), None),
+            (_, None) => (None, None),
+            (_, Some(settings)) => {
+                let (tracer, exporter) = Tracer::open(settings, &shared.tally);
+                (Some(tracer), Some(exporter))
+            }
+        };
         let connectors = plan.upstreams.iter();
         let connectors = connectors.map(|plan| connector(plan, &config, before));
         let connectors: Vec<_> = connectors.collect::<Result<_, _>>()?;
@@ -115,6 +128,8 @@ impl Parts {
             plan,
             log,
             log_writer,
+            tracer,
+            exporter,
             log_threads: Vec::new(),
             upstreams,
             connectors,
@@ -135,6 +150,10 @@ impl Parts {
             let begun = writer.begin();
             let cause = |cause| StartError::System { step: "start threads", cause };
             self.log_threads.push(begun.map_err(cause)?);
+        }
+        if let Some(exporter) = self.exporter.take() {
+            let cause = |cause| StartError::System { step: "start threads", cause };
+            self.log_threads.push(exporter.begin().map_err(cause)?);
         }
         Ok(())
     }
@@ -167,7 +186,7 @@ impl Parts {
             tls: None,
             job: Job::Tcp(tcp::Site::closed()),
             log: self.log.clone(),
-            tally: Arc::clone(&shared.tally),
+            meter: Meter::new(&shared.tally),
         })
     }
 
@@ -202,6 +221,7 @@ impl Parts {
         };
         let old = before.and_then(|before| Some((before, before.listener(plan)?)));
         let old_service = old.map(|(before, at)| &before.services[at]);
+        let meter = Meter::follow(old_service.map(|old| &old.meter), &shared.tally);
         let job = match &plan.job {
             plan::Job::Tcp { rules, routes, upstream, plain } => Job::Tcp(tcp::Site {
                 rules: rules.clone(),
@@ -238,14 +258,14 @@ impl Parts {
                         .collect::<io::Result<_>>()?,
                     routes: Routes::compile(routes.iter().map(|(when, _)| when.clone()).collect()),
                     log: self.log.clone(),
-                    tally: Arc::clone(&shared.tally),
+                    meter: Arc::clone(&meter),
+                    tracer: self.tracer.clone(),
                 }))
             }
         };
-        let door = match old_service {
-            Some(old) => old.door.succeed(plan.door.clone()),
-            None => Door::new(plan.door.clone(), Arc::clone(&shared.places)),
-        };
+        let door = old_service.map(|old| old.door.succeed(plan.door.clone()));
+        let fresh = || Door::new(plan.door.clone(), Arc::clone(&shared.places));
+        let door = door.unwrap_or_else(fresh);
         Ok(Arc::new(Service {
             listener: Arc::clone(&plan.name),
             door,
@@ -253,7 +273,7 @@ impl Parts {
             tls,
             job,
             log: self.log.clone(),
-            tally: Arc::clone(&shared.tally),
+            meter,
         }))
     }
 }

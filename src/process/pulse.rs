@@ -7,14 +7,15 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::notify::Notify;
-use super::worker::{Crew, Task};
+use super::vitals::{Looked, Vitals, WorkerState};
+use super::worker::{Crew, LEFT, Task};
 use crate::observe::counts::Tally;
 use crate::observe::ended::ClientAddress;
 use crate::tcp::Cut;
@@ -31,6 +32,9 @@ pub(super) struct Pulse {
     beats: Vec<Arc<Beat>>,
     /// Who wants to hear that they go on.
     watchdog: OnceLock<Arc<Notify>>,
+    /// Whose they are, once they run.
+    crew: OnceLock<Weak<Crew>>,
+    began: SystemTime,
 }
 
 /// One worker's sign of life.
@@ -41,6 +45,7 @@ pub(super) struct Beat {
     turns: AtomicU64,
     doing: [AtomicU64; 3],
     names: Arc<Names>,
+    vitals: Vitals,
 }
 
 /// Names of listeners by number: an atomic has no room for a name. There are as many as different ones ever were in a config.
@@ -51,15 +56,33 @@ impl Pulse {
     pub(super) fn new(workers: usize) -> Arc<Pulse> {
         let names = Arc::<Names>::default();
         let beat = |_| {
-            let (answered, turns, doing) = Default::default();
-            Arc::new(Beat { answered, turns, doing, names: Arc::clone(&names) })
+            let (answered, turns, doing, vitals) = Default::default();
+            Arc::new(Beat { answered, turns, doing, names: Arc::clone(&names), vitals })
         };
-        Arc::new(Pulse { beats: (0..workers).map(beat).collect(), watchdog: OnceLock::new() })
+        let (watchdog, crew) = Default::default();
+        let (beats, began) = ((0..workers).map(beat).collect(), SystemTime::now());
+        Arc::new(Pulse { beats, watchdog, crew, began })
     }
 
     /// The one that a worker is to give.
     pub(super) fn beat(&self, worker: usize) -> Arc<Beat> {
         Arc::clone(&self.beats[worker])
+    }
+
+    /// When the workers began.
+    pub(super) fn began(&self) -> SystemTime {
+        self.began
+    }
+
+    /// How each worker is.
+    pub(super) fn states(&self) -> Vec<WorkerState> {
+        let crew = self.crew.get().and_then(Weak::upgrade);
+        let load = |number: usize| {
+            let load = crew.as_ref().map_or(LEFT, |crew| crew.loads[number].load(Relaxed));
+            if load == LEFT { 0 } else { load as u64 }
+        };
+        let beats = self.beats.iter().enumerate();
+        beats.map(|(number, beat)| beat.vitals.state(load(number))).collect()
     }
 
     /// Has somebody hear of progress.
@@ -69,7 +92,9 @@ impl Pulse {
 
     /// Asks the workers and reports who does not answer, for as long as it runs. Runs on the control thread.
     pub(super) async fn watch(self: Arc<Self>, crew: Arc<Crew>, tally: Arc<Tally>) {
+        let _ = self.crew.set(Arc::downgrade(&crew));
         let now = Instant::now();
+        let mut looks = vec![Looked::at(now); self.beats.len()];
         let mut asked: Vec<Asked> = self.beats.iter().map(|_| Asked::at(now)).collect();
         let (mut looked, mut told) = (now, now);
         loop {
@@ -82,6 +107,7 @@ impl Pulse {
             looked = now;
             for (number, (beat, asked)) in self.beats.iter().zip(&mut asked).enumerate() {
                 asked.since += absent;
+                beat.vitals.look(&mut looks[number], now);
                 // It has ended, as each does when its last connection has.
                 if crew.tasks[number].is_closed() {
                     asked.is_reported = false;
@@ -99,7 +125,7 @@ impl Pulse {
                     if asked.is_reported || now.duration_since(asked.since) >= ASK {
                         let question = asked.question + 1;
                         *asked = Asked { question, since: now, turns, is_reported: false };
-                        let _ = crew.tasks[number].send(Task::Answer(asked.question));
+                        let _ = crew.tasks[number].send(Task::Answer(asked.question, now));
                     }
                 } else if has_moved {
                     asked.since = now;
@@ -155,7 +181,14 @@ impl Beat {
         OWN.with(|own| drop(own.set(Arc::clone(beat))));
     }
 
-    pub(super) fn answer(&self, question: u64) {
+    /// The event loop of this thread is the worker's, and has begun.
+    pub(super) fn begin(&self) {
+        self.vitals.belong_here();
+    }
+
+    /// The worker says that it goes on; it was asked at this moment.
+    pub(super) fn answer(&self, question: u64, asked: Instant) {
+        self.vitals.answered(asked);
         self.answered.store(question, Relaxed);
     }
 

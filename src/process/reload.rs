@@ -77,6 +77,7 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
     let admin = [
         ("admin.listen", old.admin.listen != new.admin.listen),
         ("admin.ready", old.admin.ready != new.admin.ready),
+        ("admin.metrics", old.admin.metrics != new.admin.metrics),
     ];
     let (old, new) = (&old.process, &new.process);
     let process = [

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::control::Order;
+use super::memory::Budget;
+use super::pulse::Pulse;
 use super::questions::{Comparison, NotSaid, Question};
 use super::{Running, Shown};
 use crate::config::Config;
@@ -18,6 +20,8 @@ use crate::upstream::{Saying, Words};
 pub(crate) struct Remote {
     orders: mpsc::UnboundedSender<Order>,
     tally: Arc<Tally>,
+    memory: Arc<Budget>,
+    pulse: Arc<Pulse>,
     shown: Arc<Mutex<Shown>>,
     is_draining: Arc<AtomicBool>,
 }
@@ -39,6 +43,8 @@ impl Running {
         Remote {
             orders: self.orders.clone(),
             tally: Arc::clone(&self.tally),
+            memory: Arc::clone(&self.memory),
+            pulse: Arc::clone(&self.pulse),
             shown: Arc::clone(&self.shown),
             is_draining: Arc::clone(&self.is_draining),
         }
@@ -68,15 +74,27 @@ impl Remote {
             let own = shown.addresses.iter().filter(|(listener, _)| **listener == *name);
             own.map(|(_, address)| address.to_string()).collect()
         };
-        let all = shown.listeners.iter().map(|(section, name, places)| ListenerCounts {
-            section: section.clone(),
-            addresses: at(name),
-            open: places.taken(),
+        let all = shown.listeners.iter().map(|listener| ListenerCounts {
+            section: listener.section.clone(),
+            addresses: at(&listener.name),
+            open: listener.places.taken(),
         });
         all.collect()
     }
 
-    fn shown(&self) -> MutexGuard<'_, Shown> {
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.memory
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    pub(super) fn shown(&self) -> MutexGuard<'_, Shown> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

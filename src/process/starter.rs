@@ -21,8 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::charter::Charter;
 use super::handover::channel::{self, Channel, pair};
 use super::handover::give::{Successor, start};
+use super::out_of_reach;
 use crate::keeper::{Answer, Order};
-use crate::observe::log_file;
+use crate::observe::log_file::{self, Owner};
 
 /// The command by which the program becomes a starter; not for people.
 pub(crate) const COMMAND: &str = "starter";
@@ -47,8 +48,13 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Starts it, with the rights that this process has now, and for what this config names, if there is one.
-    pub(crate) fn begin(successor: &Successor, config: Option<&Path>) -> io::Result<Starter> {
+    /// Starts it, with the rights that this process has now, for what this config names, if there is one, and for the user that
+    /// this process becomes.
+    pub(crate) fn begin(
+        successor: &Successor,
+        config: Option<&Path>,
+        serves: Option<Owner>,
+    ) -> io::Result<Starter> {
         let (line, theirs) = pair()?;
         let flags = rustix::fs::fcntl_getfl(&line)?;
         rustix::fs::fcntl_setfl(&line, flags - rustix::fs::OFlags::NONBLOCK)?;
@@ -57,6 +63,9 @@ impl Starter {
         command.arg0(NAME).arg(COMMAND).arg(&successor.program);
         if let Some(config) = config {
             command.arg("--config").arg(config);
+        }
+        if let Some((user, group)) = serves {
+            command.arg("--user").arg(user.to_string()).arg("--group").arg(group.to_string());
         }
         if let Some(folder) = &successor.folder {
             // In the background, nobody reads what it says.
@@ -118,7 +127,11 @@ fn not_understood() -> io::Error {
 }
 
 /// The starter's own life, up to the end of the process that it serves. Its line is at standard input.
-pub(crate) fn serve(successor: &Successor, config: Option<PathBuf>) -> io::Result<()> {
+pub(crate) fn serve(
+    successor: &Successor,
+    config: Option<PathBuf>,
+    serves: Option<Owner>,
+) -> io::Result<()> {
     let _ = std::fs::write("/proc/self/comm", NAME);
     let line = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     let nothing = std::fs::File::open("/dev/null")?;
@@ -136,7 +149,8 @@ pub(crate) fn serve(successor: &Successor, config: Option<PathBuf>) -> io::Resul
         ];
         let _held = kinds.map(signal);
         let mut channel = Channel::new(line)?;
-        let mut desk = Desk { successor, charter: Charter::of(config), started: HashMap::new() };
+        let mut desk =
+            Desk { successor, charter: Charter::of(config, serves), started: HashMap::new() };
         loop {
             let heard = tokio::select! {
                 heard = channel.receive() => heard?,
@@ -168,12 +182,12 @@ struct Desk<'s> {
 impl Desk<'_> {
     fn obey(&mut self, order: Order, mut fds: Vec<OwnedFd>) -> (Answer, Option<OwnedFd>) {
         let answer = match order {
-            Order::Read(path) if self.charter.may_read(&path) => return opened(read(&path)),
+            Order::Read(path) if self.charter.may_read(&path) => return opened(self.read(&path)),
             Order::Append(path) if self.charter.may_append(&path) => {
-                return opened(log_file::open_for(&path, self.charter.owner));
+                return opened(self.append(&path));
             }
             Order::Rotate(path, keep) if self.charter.may_append(&path) => {
-                return opened(log_file::rotate_here(&path, keep.max(1), self.charter.owner));
+                return opened(self.rotate(&path, keep.max(1)));
             }
             Order::Bind(address) if self.charter.may_bind(address) => match fds.pop() {
                 Some(socket) => match rustix::net::bind(&socket, &address) {
@@ -215,6 +229,31 @@ impl Desk<'_> {
         (answer, None)
     }
 
+    /// A file to read, which may be a pipe: whoever asked for it looks.
+    fn read(&self, path: &Path) -> io::Result<File> {
+        match self.charter.serves {
+            Some(_) => out_of_reach::open(path),
+            None => {
+                let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+                OpenOptions::new().read(true).custom_flags(flags).open(path)
+            }
+        }
+    }
+
+    fn append(&self, path: &Path) -> io::Result<File> {
+        match self.charter.serves {
+            Some(owner) => log_file::open_here(&out_of_reach::resolved(path)?, Some(owner)),
+            None => log_file::open_here(path, None),
+        }
+    }
+
+    fn rotate(&self, path: &Path, keep: u32) -> io::Result<File> {
+        match self.charter.serves {
+            Some(owner) => log_file::rotate_here(&out_of_reach::resolved(path)?, keep, Some(owner)),
+            None => log_file::rotate_here(path, keep, None),
+        }
+    }
+
     fn run_hook(
         &mut self,
         program: &Path,
@@ -225,6 +264,10 @@ impl Desk<'_> {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
         if let Some(complaints) = complaints {
             command.stderr(complaints);
+        }
+        // It needs no more rights than whoever asks for it.
+        if let Some((user, group)) = self.charter.serves {
+            command.uid(user).gid(group);
         }
         self.note(command.spawn())
     }
@@ -239,12 +282,6 @@ impl Desk<'_> {
             Err(error) => Answer::Failed(error.to_string()),
         }
     }
-}
-
-/// A file to read, which may be a pipe: whoever asked for it looks.
-fn read(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)
 }
 
 fn opened(opened: io::Result<File>) -> (Answer, Option<OwnedFd>) {

@@ -16,11 +16,13 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
 
 use super::pulse::{self, Beat, Doing};
 use crate::connection::{Adopted, Desk, Guest, Job, Parcel, Slot};
 use crate::http;
 use crate::listen::Acceptor;
+use crate::observe::stripes;
 use crate::plan::Share;
 use crate::tcp::packets::PacketPool;
 use crate::tcp::{Cut, Scratch};
@@ -30,7 +32,7 @@ use crate::upstream::Backend;
 const DRIFT_MIN: usize = 8;
 
 /// In place of the load of a worker that takes no more: it has ended.
-const LEFT: usize = usize::MAX;
+pub(super) const LEFT: usize = usize::MAX;
 
 /// Threads of a worker that may wait for files.
 const FILE_THREADS: usize = 4;
@@ -98,7 +100,7 @@ pub(super) enum Task {
         must_be: bool,
     },
     /// Say that you make progress, by the number of this question.
-    Answer(u64),
+    Answer(u64, Instant),
     /// Do something that a test wants to see done, as if it were a part of this.
     #[cfg(test)]
     Do(Doing, Fault),
@@ -190,6 +192,7 @@ pub(super) fn run(
         .max_blocking_threads(FILE_THREADS)
         .build_local(LocalOptions::default())?;
     Beat::belongs_here(&beat);
+    stripes::be_worker(number);
     let worker = Rc::new(Worker {
         number,
         beat,
@@ -213,6 +216,7 @@ pub(super) fn run(
         accepting: accepting.clone(),
     });
     runtime.block_on(async {
+        worker.beat.begin();
         acceptances.into_iter().for_each(|acceptance| worker.begin_to_accept(acceptance));
         let follow = Rc::clone(&worker).follow(tasks);
         let follow = pulse::during(&worker.beat, Doing::FOLLOWING, follow);
@@ -423,7 +427,7 @@ impl Worker {
                     }
                 }
                 Task::MakeRoom { must_be } => self.make_room(must_be),
-                Task::Answer(question) => self.beat.answer(question),
+                Task::Answer(question, asked) => self.beat.answer(question, asked),
                 #[cfg(test)]
                 Task::Do(doing, fault) => {
                     let does = pulse::during(&self.beat, doing, async move { (fault.0)() });

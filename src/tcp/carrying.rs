@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::relay::{Carried, End, Parked, Relay, Times, Waiting};
 use super::{Cut, Outcome, Scratch, note_end, why};
 use crate::observe::ended::{ClientAddress, Ended, Phases, RequestLine, Why};
+use crate::observe::sheets::Exchanged;
 use crate::socket::Socket;
 use crate::upstream::connect::Efforts;
 use crate::upstream::{BackendAddress, InFlight};
@@ -139,6 +140,9 @@ impl Carrying {
     fn ended(self, end: End) -> Outcome {
         let carried = self.relay.carried();
         if let Some(request) = self.request {
+            // The request itself has been counted at the switch.
+            let (up, down) = (carried.up, carried.down);
+            self.place.backend.exchanged(&Exchanged { up, down, ..Exchanged::default() });
             let request = Some(Box::new(request.ended(why(end), &self.place, carried)));
             return Outcome { spoke: true, request, ..Outcome::without_backend(why(end), None) };
         }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::link::Link;
 use crate::observe::ended::{Ended, Why};
+use crate::observe::sheets::Exchanged;
 use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
 use crate::upstream::{Affinity, INSTANT_RESET, InFlight, Upstream};
@@ -196,7 +197,15 @@ async fn connect(
 /// A backend that resets at once is failing, one that served is not.
 fn note_end(place: &InFlight, end: End, carried: Carried, connected_at: Instant) {
     let silent = carried.up == 0 && carried.down == 0;
-    if end == End::BackendReset && silent && connected_at.elapsed() < INSTANT_RESET {
+    let lasted = connected_at.elapsed();
+    place.backend.exchanged(&Exchanged {
+        status: None,
+        first_byte: carried.first_byte.map(|at| at.saturating_duration_since(connected_at)),
+        total: Some(lasted),
+        up: carried.up,
+        down: carried.down,
+    });
+    if end == End::BackendReset && silent && lasted < INSTANT_RESET {
         place.upstream.note_traffic(&place.backend, false);
     } else if carried.down > 0 || end == End::BackendFinished {
         place.upstream.note_traffic(&place.backend, true);

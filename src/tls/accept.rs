@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::acme;
+use super::expiry::Expiry;
 use super::files::Flaw;
 use super::offer::{Made, Offer};
 use super::pace::{Pace, Paced};
@@ -99,6 +100,11 @@ impl Acceptor {
     /// Whether clients in clear are served too.
     pub(crate) fn allows_plain(&self) -> bool {
         self.settings.allow_plain
+    }
+
+    /// What it shows its clients now, and until when.
+    pub(crate) fn certificates(&self) -> Arc<[Expiry]> {
+        self.offer.load().expiries()
     }
 
     pub(super) fn settings(&self) -> &Settings {

@@ -11,6 +11,7 @@ use rustls::version::{TLS12, TLS13};
 
 use super::certificate;
 use super::clients::{Auth, Clients, Demand};
+use super::expiry::Expiry;
 use super::files::{Flaw, Part};
 use super::names::ByName;
 use super::tickets::{TicketKeys, Tickets};
@@ -25,6 +26,8 @@ pub(crate) struct Offer {
     /// By the numbers of the terms.
     demands: Vec<Demand>,
     refuse_unknown: bool,
+    /// What clients are shown.
+    expiries: Arc<[Expiry]>,
     /// Whether some certificate only stands in for another one.
     stands_in: bool,
     /// When it is no longer what it should be, without a file having changed.
@@ -51,7 +54,7 @@ impl Offer {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut demands = Vec::new();
         let (mut named, mut out_of_date, mut until) = (Vec::new(), Vec::new(), None);
-        let mut stands_in = false;
+        let (mut stands_in, mut expiries) = (false, Vec::new());
         for (source, demand) in &settings.identities {
             let identity = certificate::load(source)?;
             let number = demands.iter().position(|known| *known == demand).unwrap_or_else(|| {
@@ -59,6 +62,7 @@ impl Offer {
                 demands.len() - 1
             });
             stands_in |= identity.stands_in;
+            expiries.extend(Expiry::of(&identity));
             until = [until, identity.until].into_iter().flatten().min();
             out_of_date.extend(identity.out_of_date);
             named.push((identity.certified, identity.names, number));
@@ -76,8 +80,14 @@ impl Offer {
         }
         let refuse_unknown = settings.refuse_unknown_names;
         let demands = demands.into_iter().cloned().collect();
-        let offer = Offer { names, terms, demands, refuse_unknown, stands_in, until };
+        let expiries = expiries.into();
+        let offer = Offer { names, terms, demands, refuse_unknown, expiries, stands_in, until };
         Ok(Made { offer, out_of_date })
+    }
+
+    /// Until when each certificate is valid.
+    pub(super) fn expiries(&self) -> Arc<[Expiry]> {
+        Arc::clone(&self.expiries)
     }
 
     /// Whether this may take the place of another one. What is not there any more must not open a name to clients that it

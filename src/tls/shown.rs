@@ -97,7 +97,7 @@ fn cn(name: &X509Name<'_>) -> Option<String> {
 }
 
 /// A name of X.509 as RFC 4514 writes it: the last part first.
-fn distinguished(name: &X509Name<'_>) -> String {
+pub(super) fn distinguished(name: &X509Name<'_>) -> String {
     let mut text = String::new();
     let parts: Vec<_> = name.iter().collect();
     for (index, part) in parts.into_iter().rev().enumerate() {

@@ -16,10 +16,12 @@ use evenkeel_balance::health::{State, Verdict, VerdictParts};
 use serde::{Deserialize, Serialize};
 
 use super::cookie::Identity;
+use super::counted::Counted;
 use super::handed::StandingPast;
 use super::outliers::Answers;
 use super::{Entry, EntryPlace, Said, Upstream, Word};
 use crate::observe::counts::BackendCounts;
+use crate::observe::ended::Why;
 
 /// How long a latency peak takes to fade to a third: long enough to matter to the next connections, short
 /// enough to forgive (Finagle's default for peak EWMA).
@@ -84,11 +86,28 @@ pub(super) struct Standing {
     latency_stamp: AtomicU64,
     latency_value: AtomicU64,
     verdict: Mutex<Verdict>,
+    counted: Counted,
 }
 
-/// Stands for a way to a backend; a byte, so that each has a place in memory of its own.
+/// Stands for a way to a backend. It is known by its place in memory.
 #[derive(Debug, Default)]
-pub(crate) struct Channel(#[expect(dead_code, reason = "only its place matters")] u8);
+pub(crate) struct Channel {
+    /// Connections that workers keep, as they have said last.
+    idle: AtomicU32,
+}
+
+impl Channel {
+    /// How many connections are kept, as of a second ago.
+    pub(super) fn idle(&self) -> u64 {
+        self.idle.load(Relaxed).into()
+    }
+
+    /// A worker keeps so many now, and has said another number before.
+    pub(crate) fn note_idle(&self, before: u32, now: u32) {
+        // Two's complement: what is taken away wraps around.
+        self.idle.fetch_add(now.wrapping_sub(before), Relaxed);
+    }
+}
 
 impl Standing {
     /// Of one that nothing is known of.
@@ -104,6 +123,7 @@ impl Standing {
             latency_stamp: AtomicU64::new(0),
             latency_value: AtomicU64::new(0),
             verdict: Mutex::new(verdict),
+            counted: Counted::default(),
         })
     }
 
@@ -120,6 +140,7 @@ impl Standing {
             latency_stamp: AtomicU64::new(past.latency_stamp),
             latency_value: AtomicU64::new(past.latency.to_bits()),
             verdict: Mutex::new(Verdict::from(past.verdict.clone())),
+            counted: Counted::default(),
         })
     }
 }
@@ -219,7 +240,18 @@ impl Backend {
         self.standing.open.fetch_sub(1, SeqCst);
     }
 
-    pub(super) fn connected(&self, since_start: Duration) {
+    /// What is counted of it.
+    pub(super) fn counted(&self) -> &Counted {
+        &self.standing.counted
+    }
+
+    /// How many connections it may have, where that is limited.
+    pub(super) fn connections_max(&self) -> Option<u32> {
+        Some(self.connections_max).filter(|max| *max != u32::MAX)
+    }
+
+    pub(super) fn connected(&self, since_start: Duration, took: Duration) {
+        self.note_connected(took);
         self.standing.connections.fetch_add(1, Relaxed);
         self.standing.connected_at.store(since_start.as_millis() as u64, Relaxed);
     }
@@ -240,7 +272,8 @@ impl Backend {
         PeakEwma::from_parts(LATENCY_DECAY_NS, self.standing.latency_stamp.load(Relaxed), value)
     }
 
-    pub(super) fn failed(&self) {
+    pub(super) fn failed(&self, why: Why) {
+        self.note_not_connected(why);
         self.standing.failures.fetch_add(1, Relaxed);
     }
 

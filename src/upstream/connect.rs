@@ -149,6 +149,9 @@ impl Upstream {
                 }
             };
             efforts.tried += 1;
+            if last.is_some() {
+                self.note_retry();
+            }
             if let Some(kept) = kept(&place.backend) {
                 return Ok((Way::Kept(kept), place));
             }
@@ -159,7 +162,7 @@ impl Upstream {
             efforts.connect = Some(efforts.connect.unwrap_or_default() + took);
             match outcome {
                 Ok(link) => {
-                    place.backend.connected(self.now());
+                    place.backend.connected(self.now(), took);
                     efforts.connected_in = Some(took);
                     return Ok((Way::Fresh(link), place));
                 }
@@ -185,7 +188,7 @@ impl Upstream {
         let began = Instant::now();
         let outcome = self.connect_once(backend, call).await;
         if outcome.is_ok() {
-            backend.connected(self.now());
+            backend.connected(self.now(), began.elapsed());
         }
         outcome.map_err(|failed| {
             self.note_failure(backend, &failed, began.elapsed(), Efforts::default())
@@ -228,7 +231,7 @@ impl Upstream {
         if why == Why::OutOfResources && self.may_complain() {
             tracing::error!(upstream = %self.rules.name, backend = %backend.name, "connect: {error}: out of descriptors, memory or source ports; raise `ulimit -n` or add `source` addresses");
         } else if why != Why::OutOfResources {
-            backend.failed();
+            backend.failed(why);
             self.note_traffic(backend, false);
         }
         let millis = took.as_secs_f64() * 1000.0;

@@ -65,6 +65,22 @@ impl Hasher for ByPlace {
 struct Stack<C> {
     channel: Arc<Channel>,
     newest_last: VecDeque<(Kept<C>, Instant)>,
+    /// How many there are by what was said last.
+    told: u32,
+}
+
+impl<C> Stack<C> {
+    fn tell(&mut self) {
+        let now = self.newest_last.len() as u32;
+        self.channel.note_idle(self.told, now);
+        self.told = now;
+    }
+}
+
+impl<C> Drop for Stack<C> {
+    fn drop(&mut self) {
+        self.channel.note_idle(self.told, 0);
+    }
 }
 
 impl<C> Default for IdleConnections<C> {
@@ -97,7 +113,8 @@ impl<C: Quiet> IdleConnections<C> {
             return;
         }
         let stack = self.by_backend.entry(Arc::as_ptr(backend.channel())).or_insert_with(|| {
-            Stack { channel: Arc::clone(backend.channel()), newest_last: VecDeque::new() }
+            let (channel, newest_last) = (Arc::clone(backend.channel()), VecDeque::new());
+            Stack { channel, newest_last, told: 0 }
         });
         if stack.newest_last.len() >= rules.max {
             // The oldest is the least likely to be of use.
@@ -113,6 +130,7 @@ impl<C: Quiet> IdleConnections<C> {
             stack
                 .newest_last
                 .retain_mut(|(kept, until)| now < *until && kept.connection.is_quiet());
+            stack.tell();
             // Nobody else knows the way any more: its backend has left the config.
             let is_orphaned = Arc::strong_count(&stack.channel) == 1;
             !stack.newest_last.is_empty() && !is_orphaned

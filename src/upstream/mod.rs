@@ -4,6 +4,7 @@
 mod backend;
 pub(crate) mod connect;
 pub(crate) mod cookie;
+mod counted;
 pub(crate) mod h2;
 mod handed;
 pub(crate) mod idle;
@@ -33,6 +34,7 @@ use tokio::time::Instant;
 
 pub(crate) use backend::{Backend, BackendAddress, Channel, INSTANT_RESET};
 use cookie::{Cookie, CookieRules, Identity};
+pub(crate) use counted::{BackendState, UpstreamState};
 use h2::H2;
 pub(crate) use handed::UpstreamPast;
 use introduce::SendProxy;
@@ -118,6 +120,7 @@ struct Lasting {
     /// Open connections over all backends, for bounded load.
     open: AtomicU64,
     queue: Queue,
+    counts: counted::UpstreamCounts,
     /// What an operator has said of its backends.
     words: Mutex<Words>,
     started: Instant,
@@ -157,6 +160,7 @@ impl Upstream {
             source_turn: AtomicUsize::new(0),
             open: AtomicU64::new(0),
             queue: Queue::default(),
+            counts: counted::UpstreamCounts::default(),
             words: Mutex::new(past.map(UpstreamPast::words).unwrap_or_default()),
             started: past.and_then(UpstreamPast::began).unwrap_or_else(Instant::now),
             complained: AtomicU64::new(0),
@@ -281,21 +285,6 @@ impl Upstream {
         });
     }
 
-    /// Tells that a packet was answered, and how long that took.
-    pub(crate) fn note_reply(&self, backend: &Backend, took: Duration) {
-        backend.answered(self.now(), took);
-        self.note_traffic(backend, true);
-    }
-
-    /// Tells how an active check went.
-    pub(crate) fn note_probe(&self, backend: &Backend, went_well: bool, what: &str) {
-        let now = self.now();
-        let change = self.judge(backend, |rules, verdict, _| verdict.probe(rules, now, went_well));
-        if change == Some(Change::WentDown) {
-            tracing::warn!(upstream = %self.rules.name, backend = %backend.name, "failed its checks: {what}");
-        }
-    }
-
     /// Lets a verdict change under the one lock that counts who is usable.
     fn judge(
         &self,
@@ -325,6 +314,7 @@ impl Upstream {
         roster.ejected = count(roster.ejected, before.1, after.1);
         drop(roster);
         let change = change?;
+        backend.note_change(&change);
         self.tell(backend, &change);
         self.changed.notify_one();
         Some(change)

@@ -12,6 +12,7 @@ use evenkeel_balance::window::{TooManyErrors, Window};
 use tokio::time::Instant;
 
 use super::{Backend, Upstream};
+use crate::observe::sheets::Exchanged;
 
 /// How often a backend with too many errors may be brought to judgement, and slow ones are looked for at most.
 const JUDGE_EVERY: Duration = Duration::from_millis(100);
@@ -63,6 +64,8 @@ impl Answers {
 impl Upstream {
     /// Tells that a backend began to answer an HTTP request at `at`, and after what time.
     pub(crate) fn note_answer(&self, backend: &Backend, status: u16, at: Instant, took: Duration) {
+        let (answered, first_byte) = (Some(status), Some(took));
+        backend.exchanged(&Exchanged { status: answered, first_byte, ..Exchanged::default() });
         self.note_traffic(backend, true);
         let now = at.saturating_duration_since(self.lasting.started);
         // Nobody else asks for it.

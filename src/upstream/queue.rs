@@ -40,6 +40,11 @@ impl Queue {
         self.waiting.load(SeqCst) > 0
     }
 
+    /// How many wait now; those who gave up are not among them.
+    pub(super) fn waiting(&self) -> u64 {
+        self.lock().iter().filter(|waiter| !waiter.place.is_closed()).count() as u64
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Waiter>> {
         self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,7 +80,11 @@ impl Upstream {
             waiters.retain(|waiter| !waiter.place.is_closed());
             if waiters.len() >= self.rules.queue_max as usize {
                 let nobody = self.line_up.load().is_empty();
-                return Err(if nobody { NoPlace::NobodyLeft } else { NoPlace::QueueFull });
+                if nobody {
+                    return Err(NoPlace::NobodyLeft);
+                }
+                self.note_queue_full();
+                return Err(NoPlace::QueueFull);
             }
             waiters.push_back(Waiter { affinity, tried: tried.to_vec(), place: sender });
             self.lasting.queue.waiting.store(waiters.len(), SeqCst);
@@ -87,7 +96,10 @@ impl Upstream {
             // Nobody is left to wait for.
             Ok(Err(_)) => Err(NoPlace::NobodyLeft),
             Err(_) if self.line_up.load().is_empty() => Err(NoPlace::NobodyLeft),
-            Err(_) => Err(NoPlace::QueueTimeout),
+            Err(_) => {
+                self.note_queue_timeout();
+                Err(NoPlace::QueueTimeout)
+            }
         }
     }
 

@@ -34,7 +34,7 @@ pub(crate) fn refused(program: &Program, arguments: &[&str], code: i32) -> Strin
 pub(crate) fn begin(program: &Program, arguments: &[&str]) -> Child {
     let mut command = Command::new(BINARY);
     command.args(arguments).args(["-c", "evenkeel.toml"]);
-    command.current_dir(program.folder()).env("RUNTIME_DIRECTORY", program.folder());
+    command.current_dir(program.folder()).env("RUNTIME_DIRECTORY", program.folder().join("run"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("start the binary")
 }
@@ -60,7 +60,7 @@ pub(crate) fn write(program: &Program, config: &str) {
 /// Where the socket of a program is that says nothing of it in its config.
 pub(crate) fn socket(program: &Program) -> PathBuf {
     let find = || {
-        let all = std::fs::read_dir(program.folder()).expect("a folder").flatten();
+        let all = std::fs::read_dir(program.folder().join("run")).ok()?.flatten();
         let is_it = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "sock");
         all.map(|entry| entry.path()).find(is_it)
     };

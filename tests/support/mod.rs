@@ -14,6 +14,7 @@ pub(crate) mod frames;
 pub(crate) mod grpc;
 pub(crate) mod h2;
 pub(crate) mod http;
+pub(crate) mod metrics;
 pub(crate) mod netns;
 pub(crate) mod packets;
 pub(crate) mod pebble;

@@ -105,7 +105,7 @@ impl Program {
     pub(crate) fn spawn(mut command: Command, folder: TempDir) -> Program {
         command.env_remove("EVENKEEL_LOG");
         // Its admin socket is in its own folder, and so is gone with it.
-        command.env("RUNTIME_DIRECTORY", folder.path());
+        command.env("RUNTIME_DIRECTORY", folder.path().join("run"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start the binary");
         let out = gather(child.stdout.take().expect("a pipe"));
@@ -279,7 +279,7 @@ pub(crate) fn once(arguments: &[&str], folder: &Path) -> Output {
         .args(arguments)
         .current_dir(folder)
         .env_remove("EVENKEEL_LOG")
-        .env("RUNTIME_DIRECTORY", folder)
+        .env("RUNTIME_DIRECTORY", folder.join("run"))
         .stdin(Stdio::null())
         .output()
         .expect("start the binary")

@@ -43,6 +43,7 @@ mod refusal;
 mod request;
 mod response;
 mod target;
+mod trace_parent;
 
 pub use authority::is_authority;
 pub use chars::{is_name, is_value};
@@ -69,3 +70,4 @@ pub use proxy::{
 pub use refusal::{Reason, Refusal};
 pub use request::{Request, Scheme};
 pub use response::Response;
+pub use trace_parent::TraceParent;

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use evenkeel_wire::{
     ChunkLimits, Chunked, ClientHelloRead, Fields, FrameHead, Frames, Framing, Known, LengthField,
     LengthKind, Limits, Method, PacketCut, PacketProgress, PacketRead, Packets, ProxyOrigin,
-    ProxyRead, Pseudo, Read, Request, Response, Step, Version, is_name, is_value,
+    ProxyRead, Pseudo, Read, Request, Response, Step, TraceParent, Version, is_name, is_value,
     read_client_hello, read_proxy_header, write_chunk_size, write_proxy_v1, write_proxy_v2,
 };
 
@@ -288,6 +288,13 @@ pub(crate) fn client_hello(bytes: &[u8]) {
         assert!(hello.server_name.is_none_or(|name| name.bytes().all(plain)));
         assert!(hello.protocols.iter().all(|protocol| !protocol.is_empty()));
     }
+}
+
+/// A trace that is believed has numbers, and reads the same as it is passed on.
+pub(crate) fn trace_parent(bytes: &[u8]) {
+    let Some(read) = TraceParent::read(bytes) else { return };
+    assert!(read.trace != 0 && read.span != 0);
+    assert_eq!(TraceParent::read(read.to_string().as_bytes()), Some(read));
 }
 
 /// Packets end in the same places however their stream comes; the first byte picks how they are cut.

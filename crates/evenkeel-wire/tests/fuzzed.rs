@@ -152,6 +152,11 @@ fn a_changed_client_hello_has_one_reading_or_none() {
 }
 
 #[test]
+fn a_changed_trace_has_one_reading_or_none() {
+    run("trace_parent", fuzz_bodies::trace_parent);
+}
+
+#[test]
 fn changed_packets_end_in_one_place_or_nowhere() {
     run("packets", fuzz_bodies::packets);
 }
@@ -166,6 +171,7 @@ proptest! {
         fuzz_bodies::chunked(&bytes);
         fuzz_bodies::proxy_header(&bytes);
         fuzz_bodies::client_hello(&bytes);
+        fuzz_bodies::trace_parent(&bytes);
         fuzz_bodies::packets(&bytes);
         let _ = fuzz_bodies::h2_head(&bytes);
     }

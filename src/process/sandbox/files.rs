@@ -32,9 +32,14 @@ pub(super) fn restrict(needs: &Needs, is_strict: bool) -> Result<Limited, Rulese
         .scope(Scope::Signal)?;
     let mut created = ruleset.create()?;
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    // Never to run anything.
-    let write = (AccessFs::from_all(WHOLE) & !BitFlags::from(AccessFs::Execute))
-        & !(AccessFs::MakeChar | AccessFs::MakeBlock);
+    // Never to run anything, nor to make a link by which somebody else would be led astray.
+    let write = read
+        | AccessFs::WriteFile
+        | AccessFs::Truncate
+        | AccessFs::MakeReg
+        | AccessFs::MakeDir
+        | AccessFs::RemoveFile
+        | AccessFs::RemoveDir;
     for path in &needs.read {
         created = allow(created, path, read)?;
     }

@@ -11,7 +11,8 @@ use crate::config::{
 
 /// The port of DNS (RFC 1035 4.2.2).
 const DNS: u16 = 53;
-/// The port of HTTPS (RFC 9110 4.2.2).
+/// The ports of HTTP and HTTPS (RFC 9110 4.2).
+const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 
 /// Files of the system that are read by what we are made of: look-ups of names, hosts and users, trusted authorities.
@@ -220,7 +221,9 @@ pub(crate) fn acme(config: &Config) -> impl Iterator<Item = &Acme> {
 /// Where it listens.
 pub(crate) fn addresses(config: &Config) -> impl Iterator<Item = &Address> {
     let tcp = config.tcp.values().flat_map(|listener| &listener.listen);
-    tcp.chain(config.http.values().flat_map(|listener| &listener.listen)).chain(&config.admin.ready)
+    tcp.chain(config.http.values().flat_map(|listener| &listener.listen))
+        .chain(&config.admin.ready)
+        .chain(&config.admin.metrics)
 }
 
 fn ports(config: &Config) -> Ports {
@@ -231,6 +234,8 @@ fn ports(config: &Config) -> Ports {
     let mut connect = BTreeSet::from([DNS]);
     connect.extend(backends.filter_map(|backend| backend.address.port()));
     connect.extend(config.process.nameservers.iter().map(std::net::SocketAddr::port));
+    let collector = config.log.traces.iter();
+    connect.extend(collector.map(|collector| port_of(&format!("http://{}", collector.authority))));
     connect.extend(acme(config).map(|acme| port_of(&acme.directory)));
     if let AccessTo::Syslog(SyslogAt::Tcp(address)) = &config.log.access {
         connect.insert(address.port());
@@ -244,7 +249,8 @@ fn ports(config: &Config) -> Ports {
 /// The port of a URL.
 fn port_of(url: &str) -> u16 {
     let parsed = url.parse::<http::Uri>().ok();
-    parsed.and_then(|url| url.port_u16()).unwrap_or(HTTPS)
+    let usual = if url.starts_with("http:") { HTTP } else { HTTPS };
+    parsed.and_then(|url| url.port_u16()).unwrap_or(usual)
 }
 
 #[cfg(test)]
