@@ -120,6 +120,7 @@ fn no_secret_is_in_any_line_whatever_its_format_or_level() {
         let asked = ask_everything(&program);
         let lines = program.until_lines(asked);
         until("the backend is healthy", || !backend.requests().is_empty());
+        assert!(program.diagnostics().contains("TRACE"), "everything was said");
         assert_silent(&program.output(), format);
         assert_silent(&program.diagnostics(), "diagnostics");
         let text = lines.concat();

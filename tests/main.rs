@@ -98,6 +98,7 @@ mod tls_hostile;
 mod tls_memory;
 mod tls_reload;
 mod tls_tcp;
+mod top;
 mod traces;
 mod transfers;
 mod upgrade;

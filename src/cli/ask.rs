@@ -98,6 +98,11 @@ impl Reach {
         self.ask("POST", path, Some(&serde_json::to_vec(order).unwrap_or_default()))
     }
 
+    /// Has something removed.
+    pub(super) fn remove<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
+        self.ask("DELETE", path, None)
+    }
+
     fn ask<T: DeserializeOwned>(
         &self,
         method: &str,

@@ -16,6 +16,7 @@ mod reloading;
 mod run;
 mod status;
 mod tcp;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -120,6 +121,12 @@ enum Command {
     ///
     /// Example: evenkeel status -c /etc/evenkeel.toml
     Status(status::Arguments),
+    /// Watch the running process live: rates, times and errors of listeners, upstreams and backends.
+    ///
+    /// Keys sort, filter, drain a backend and take it back; `?` lists them. `--once` prints one picture for a script.
+    ///
+    /// Example: evenkeel top -c /etc/evenkeel.toml
+    Top(top::Arguments),
     /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
     ///
     /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
@@ -185,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Confirm(arguments) => reloading::confirm(&arguments),
         Command::Upgrade(arguments) => reloading::upgrade(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Top(arguments) => top::top(arguments),
         Command::Drain(arguments) => draining::drain(&arguments),
         Command::Ready(arguments) => draining::ready(&arguments),
         Command::Down(arguments) => draining::down(&arguments),

@@ -74,7 +74,7 @@ fn table(titles: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
 }
 
 /// A time in its two largest units.
-fn spoken(millis: u64) -> String {
+pub(super) fn spoken(millis: u64) -> String {
     let seconds = millis / 1000;
     match (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60, seconds % 60) {
         (0, 0, 0, seconds) => format!("{seconds}s"),
