@@ -3,8 +3,10 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::num::NonZero;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -21,9 +23,14 @@ struct Watcher {
     screen: Arc<Mutex<vt100::Parser>>,
 }
 
+fn terminal() -> vt100::Parser {
+    let [rows, columns] = [24, 80].map(|size| NonZero::new(size).expect("not zero"));
+    vt100::Parser::new(rows, columns, 0)
+}
+
 impl Watcher {
     fn begin(program: &Program) -> Watcher {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a terminal");
         grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("for us");
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&ours, size).expect("a size");
@@ -37,7 +44,7 @@ impl Watcher {
         let child = command.stdin(of()).stdout(of()).stderr(of()).spawn().expect("top starts");
         drop(theirs);
         let keys = File::from(ours);
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(24, 80, 0)));
+        let screen = Arc::new(Mutex::new(terminal()));
         let (mut reader, shown) = (keys.try_clone().expect("a copy"), Arc::clone(&screen));
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
@@ -52,12 +59,13 @@ impl Watcher {
         self.screen.lock().expect("no panic").screen().contents()
     }
 
-    fn until(&self, text: &str) {
-        let mut seen = String::new();
-        until(&format!("the screen has {text:?}"), || {
-            seen = self.screen();
-            seen.contains(text)
-        });
+    fn until(&mut self, text: &str) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.screen().contains(text) {
+            let (screen, ended) = (self.screen(), self.child.try_wait());
+            assert!(Instant::now() < deadline, "no {text:?}; {ended:?}; on the screen:\n{screen}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn press(&mut self, keys: &str) {
@@ -134,11 +142,8 @@ fn top_says_when_nobody_answers_any_more_and_goes_on() {
     let (_one, _other, program) = serving();
     let mut top = Watcher::begin(&program);
     top.until("2/2 up");
-    let folder = program.folder().to_owned();
-    let text = std::fs::read_to_string(folder.join("evenkeel.toml")).unwrap();
     program.signal(rustix::process::Signal::TERM);
     top.until("NO ANSWER");
-    assert!(text.contains("[http.web]"));
     top.press("q");
     until("it ends", || top.child.try_wait().unwrap().is_some());
 }

@@ -92,15 +92,21 @@ fn header(picture: Picture<'_>, width: u16) -> Vec<Line<'static>> {
     if picture.view.is_paused {
         first.push(Span::styled("  paused", uneasy(look)));
     }
-    let second = format!(
-        "open {}  conn/s {}  req/s {}  fail/s {}  in {}/s  out {}/s",
+    let mut second = format!(
+        "open {}  conn/s {}  req/s {}",
         state.open,
         number(sums.accepted),
-        number(sums.requests),
-        number(sums.errors),
-        bytes(sums.up),
-        bytes(sums.down)
+        number(sums.requests)
     );
+    let rest = [
+        format!("  fail/s {}", number(sums.errors)),
+        format!("  in {}/s  out {}/s", bytes(sums.up), bytes(sums.down)),
+    ];
+    for part in rest {
+        if second.chars().count() + part.chars().count() <= usize::from(width) {
+            second += &part;
+        }
+    }
     vec![first.into(), second.into(), third(picture, width)]
 }
 
@@ -162,9 +168,9 @@ fn small_picture(values: &[f64], has_blocks: bool) -> String {
 
 /// Columns beside the name, as far as there is room: the first are the most needed.
 fn columns(width: u16) -> usize {
-    // The name, the state, and three numbers fit into 40.
+    // An address of IPv4, the state and two numbers fit into 40.
     match width {
-        0..=55 => 3,
+        0..=55 => 2,
         56..=71 => 5,
         _ => 7,
     }
@@ -300,11 +306,11 @@ fn connections(picture: Picture<'_>, area: Rect, buffer: &mut Buffer) {
         let [state, age, up, down] = rest;
         let mut text = format!(
             "{} {} {age:>6}{up:>7}{down:>7}",
-            fitted(client, 22),
-            fitted(listener, if is_wide { 12 } else { 1 })
+            fitted(client, 21),
+            fitted(listener, if is_wide { 10 } else { 1 })
         );
         if is_wide {
-            text += &format!(" {} {backend}", fitted(state, 10));
+            text += &format!(" {} {backend}", fitted(state, 9));
         }
         text
     };

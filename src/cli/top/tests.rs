@@ -224,7 +224,7 @@ fn reasons_and_connections_have_pages_of_their_own() {
     let connections = of(Page::Connections);
     assert!(
         connections[4].starts_with(
-            "192.0.2.7:41926        http.web       1m5s    10B  5.0MB answering  10.0.0.1:8080"
+            "192.0.2.7:41926       http.web     1m5s    10B  5.0MB answering 10.0.0.1:8080"
         ),
         "{}",
         connections[4]
