@@ -134,10 +134,12 @@ fn no_secret_is_in_any_line_whatever_its_format_or_level() {
 #[test]
 fn no_secret_is_in_what_operators_are_answered_or_told_of_a_reload() {
     let (backend, folder) = (backend(), tempfile::tempdir().unwrap());
-    let first = config(&backend, folder.path(), CANARY, "");
+    let journal = folder.path().join("journal");
+    let kept = format!("journal = \"{}\"", journal.display());
+    let first = config(&backend, folder.path(), CANARY, &kept);
     let program = talkative(&first);
     ask_everything(&program);
-    let second = config(&backend, folder.path(), &format!("{CANARY}-2"), "");
+    let second = config(&backend, folder.path(), &format!("{CANARY}-2"), &kept);
     let broken = second.replace("X-Api-Key =", "X-Bogus- = 7, X-Api-Key =");
     let unknown = second.replace("set = {", "sett = 1, set = {");
     let template = second.replace("\"Bearer ", "\"Bearer {nope} ");
@@ -177,6 +179,24 @@ fn no_secret_is_in_what_operators_are_answered_or_told_of_a_reload() {
         String::from_utf8_lossy(&own.stdout).contains(CANARY),
         "whoever asks for them has them"
     );
+    for arguments in [
+        &["journal"][..],
+        &["journal", "--json"],
+        &["config"],
+        &["connections"],
+        &["top", "--json"],
+    ] {
+        let output = tell(&program, arguments);
+        let all = [output.stdout, output.stderr].concat();
+        assert_silent(&String::from_utf8_lossy(&all), &arguments.join(" "));
+    }
+    let mut files = 0;
+    for file in fs::read_dir(&journal).unwrap().flatten() {
+        let bytes = fs::read(file.path()).unwrap();
+        assert_silent(&String::from_utf8_lossy(&bytes), &file.path().display().to_string());
+        files += 1;
+    }
+    assert!(files > 0, "there is a journal");
     for path in ["/v1/state", "/v1/status", "/metrics", "/v1/config", "/v1/events"] {
         // What goes on for ever is cut off by the time limit of whoever reads.
         let end = if path == "/v1/events" { continue } else { "Connection: close\r\n\r\n" };

@@ -4,25 +4,32 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{Method, Response, StatusCode};
-use http_body_util::Full;
-use serde::Serialize;
+use http::StatusCode;
+use http::request::Parts;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::feed::{Content, Feed};
+use super::answer::Answer;
+use super::in_force::InForce;
 use super::message::{
-    BackendOrder, Backends, DiffOrder, Kind, ListenerRow, Outcome, Refusal, ReloadOrder, Status,
-    Upgraded,
+    BackendOrder, Backends, DiffOrder, JournalAnswer, Kind, ListenerRow, Outcome, Refusal,
+    ReloadOrder, Status, Step, Upgraded,
 };
-use super::{WaitsUntil, Wish};
+use super::openapi;
+use super::routes::{self, Does, Found, Missed};
+use super::who::Who;
+use super::{WaitsUntil, Wish, watch as looks};
 use crate::config::{Config, Problems};
+use crate::observe::reasons::Reasons;
 use crate::process::Remote;
 use crate::upstream::{Said, Saying};
 
 /// The largest weight: tables of weights have 65,536 places.
 const WEIGHT_MAX: u32 = 65_535;
+
+/// Decisions that are given where no number is asked for, and where too large a one is.
+const DECISIONS_DEFAULT: usize = 50;
+const DECISIONS_MAX: usize = 10_000;
 
 /// Everything that answers need.
 #[derive(Debug)]
@@ -35,162 +42,47 @@ pub(super) struct Desk {
     pub(super) readers: Arc<Semaphore>,
     /// The same for those who scrape.
     pub(super) scrapers: Arc<Semaphore>,
-}
-
-/// A place of which there are few.
-pub(super) type Place = OwnedSemaphorePermit;
-
-/// Who is asking, by what the kernel says.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer {
-    uid: Option<u32>,
-    pid: Option<i32>,
-}
-
-impl Peer {
-    pub(super) fn of(stream: &tokio::net::UnixStream) -> Peer {
-        let known = stream.peer_cred().ok();
-        Peer {
-            uid: known.as_ref().map(tokio::net::unix::UCred::uid),
-            pid: known.and_then(|known| known.pid()),
-        }
-    }
-
-    /// Leaves a line in the log of what it has ordered.
-    fn orders(self, what: &str) {
-        let uid = self.uid.map_or("unknown".to_owned(), |uid| uid.to_string());
-        let pid = self.pid.map_or("unknown".to_owned(), |pid| pid.to_string());
-        tracing::info!(%uid, %pid, "admin: {what}");
-    }
-}
-
-/// What is answered.
-pub(super) struct Answer {
-    status: StatusCode,
-    content_type: &'static str,
-    body: Content,
-    /// Of a path that is asked for in another way only.
-    allow: Option<&'static str>,
-    place: Option<Place>,
-}
-
-impl Answer {
-    pub(super) fn text(status: StatusCode, text: &str) -> Answer {
-        Answer { status, ..Answer::of("text/plain; charset=utf-8", text.as_bytes().to_vec()) }
-    }
-
-    /// Something to be read.
-    pub(super) fn of(content_type: &'static str, body: Vec<u8>) -> Answer {
-        let body = Content::Whole(Full::from(body));
-        Answer { status: StatusCode::OK, content_type, body, allow: None, place: None }
-    }
-
-    /// The same of something large: it holds a place until its connection has ended.
-    pub(super) fn large(content_type: &'static str, body: String, place: Place) -> Answer {
-        Answer { place: Some(place), ..Answer::of(content_type, body.into_bytes()) }
-    }
-
-    /// The place that it holds, for whoever looks after its connection.
-    pub(super) fn take_place(&mut self) -> Option<Place> {
-        self.place.take()
-    }
-
-    /// Something that goes on.
-    pub(super) fn feed(feed: Feed) -> Answer {
-        let body = Content::Feed(Box::new(feed));
-        Answer { body, ..Answer::of("text/event-stream", Vec::new()) }
-    }
-
-    /// Whether it goes on.
-    pub(super) fn lasts(&self) -> bool {
-        matches!(self.body, Content::Feed(_))
-    }
-
-    /// To whoever would change what can only be looked at.
-    pub(super) fn only_get() -> Answer {
-        Answer { allow: Some("GET"), ..wrong_method() }
-    }
-
-    pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Answer {
-        let body = serde_json::to_vec(value).unwrap_or_default();
-        Answer { status, ..Answer::of("application/json", body) }
-    }
-
-    fn refused(refusal: &Refusal) -> Answer {
-        let status = match refusal.kind {
-            Kind::Order => StatusCode::BAD_REQUEST,
-            Kind::Config => StatusCode::UNPROCESSABLE_ENTITY,
-            Kind::Unknown => StatusCode::NOT_FOUND,
-            Kind::Start | Kind::Refused | Kind::Elsewhere => StatusCode::CONFLICT,
-        };
-        Answer::json(status, refusal)
-    }
-
-    pub(super) fn not(status: StatusCode, error: &str) -> Answer {
-        Answer { status, ..Answer::refused(&Refusal::new(Kind::Order, error)) }
-    }
-
-    pub(super) fn too_long() -> Answer {
-        Answer::not(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than any order")
-    }
-
-    pub(super) fn too_slow() -> Answer {
-        Answer::not(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
-    }
-
-    pub(super) fn not_read() -> Answer {
-        Answer::not(StatusCode::BAD_REQUEST, "the body could not be read")
-    }
-
-    pub(super) fn into_response(self) -> Response<Content> {
-        let mut response = Response::new(self.body);
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(self.content_type));
-        headers.insert(CACHE_CONTROL, http::HeaderValue::from_static("no-store"));
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, http::HeaderValue::from_static(allow));
-        }
-        response
-    }
-}
-
-impl<T: Serialize> From<Result<T, Refusal>> for Answer {
-    fn from(outcome: Result<T, Refusal>) -> Answer {
-        match outcome {
-            Ok(value) => Answer::json(StatusCode::OK, &value),
-            Err(refusal) => Answer::refused(&refusal),
-        }
-    }
+    pub(super) in_force: watch::Receiver<InForce>,
+    /// Names by which it may be asked over TCP.
+    pub(super) hosts: Vec<String>,
 }
 
 impl Desk {
     /// Answers one request.
-    pub(super) async fn answer(
-        &self,
-        method: &Method,
-        path: &str,
-        body: &[u8],
-        peer: Peer,
-    ) -> Answer {
+    pub(super) async fn answer(self: &Arc<Self>, head: &Parts, body: &[u8], who: &Who) -> Answer {
+        let Found { route, parts } = match routes::find(&head.method, head.uri.path()) {
+            Ok(found) => found,
+            Err(Missed::Method(known)) => return Answer::only(&known),
+            Err(Missed::Path) => {
+                return Answer::not(StatusCode::NOT_FOUND, "there is no such path");
+            }
+        };
+        let part = |index: usize| parts.get(index).map(String::as_str).unwrap_or_default();
+        let query = head.uri.query().unwrap_or_default();
         let be = |said| Some(Saying::Be(said));
-        match (method, path) {
-            (&Method::GET | &Method::HEAD, "/v1/status") => Ok(self.status()).into(),
-            (&Method::POST, "/v1/reload") => self.reload(body, peer).await.into(),
-            (&Method::POST, "/v1/diff") => self.diff(body).await.into(),
-            (&Method::POST, "/v1/confirm") => self.confirm(peer).await.into(),
-            (&Method::POST, "/v1/upgrade") => self.upgrade(peer).await.into(),
-            (&Method::POST, "/v1/drain") => self.drain(body, peer).await.into(),
-            (&Method::POST, "/v1/ready") => self.say(be(Said::Ready), body, peer).await.into(),
-            (&Method::POST, "/v1/down") => self.say(be(Said::Down), body, peer).await.into(),
-            (&Method::POST, "/v1/weight") => self.say(None, body, peer).await.into(),
-            (_, "/v1/status") => Answer::only_get(),
-            (
-                _,
-                "/v1/reload" | "/v1/diff" | "/v1/confirm" | "/v1/upgrade" | "/v1/drain"
-                | "/v1/ready" | "/v1/down" | "/v1/weight",
-            ) => Answer { allow: Some("POST"), ..wrong_method() },
-            _ => Answer::not(StatusCode::NOT_FOUND, "there is no such path"),
+        match route.does {
+            Does::Status => Ok(self.status()).into(),
+            Does::State | Does::Events | Does::Metrics => looks::answer(route.does, head, self),
+            Does::Journal => self.journal(query).await.into(),
+            Does::Explain => self.explain(body).await.into(),
+            Does::Connections => self.connections(query).await.into(),
+            Does::Close => self.close(part(0), who).await.into(),
+            Does::Config => self.config(query, who),
+            Does::Configured => self.configured(part(0), None),
+            Does::ConfiguredOne => self.configured(part(0), Some(part(1))),
+            Does::Put => self.change(Step::Put, (part(0), part(1)), (head, body), who).await,
+            Does::Patch => self.change(Step::Patch, (part(0), part(1)), (head, body), who).await,
+            Does::Remove => self.change(Step::Remove, (part(0), part(1)), (head, body), who).await,
+            Does::Batch => self.batch((head, body), who).await,
+            Does::Reload => self.reload(body, who).await.into(),
+            Does::Diff => self.diff(body).await.into(),
+            Does::Confirm => self.confirm(who).await.into(),
+            Does::Upgrade => self.upgrade(who).await.into(),
+            Does::Drain => self.drain(body, who).await.into(),
+            Does::Ready => self.say(be(Said::Ready), body, who).await.into(),
+            Does::Down => self.say(be(Said::Down), body, who).await.into(),
+            Does::Weight => self.say(None, body, who).await.into(),
+            Does::OpenApi => Ok(openapi::description()).into(),
         }
     }
 
@@ -216,10 +108,10 @@ impl Desk {
         }
     }
 
-    async fn reload(&self, body: &[u8], peer: Peer) -> Result<Outcome, Refusal> {
+    async fn reload(&self, body: &[u8], who: &Who) -> Result<Outcome, Refusal> {
         let order: ReloadOrder = read(body)?;
         if !order.dry_run {
-            peer.orders("reload");
+            who.orders("reload");
         }
         self.wish(|answer| Wish::Reload(order, answer)).await?
     }
@@ -234,26 +126,47 @@ impl Desk {
             let error = format!("the running process cannot use it:\n{}", refusal.error);
             Refusal { error, ..refusal }
         })?;
+        let over_api = self.in_force.borrow().taken_back(&config);
         let comparison = self.remote.compare(config).await.ok_or_else(Refusal::stopping)?;
-        Ok(Outcome::of(comparison, &Problems::default(), false))
+        Ok(Outcome { over_api, ..Outcome::of(comparison, &Problems::default(), false) })
     }
 
-    async fn confirm(&self, peer: Peer) -> Result<(), Refusal> {
-        peer.orders("confirm");
+    async fn journal(&self, query: &str) -> Result<JournalAnswer, Refusal> {
+        let wrong = || Refusal::new(Kind::Order, "write ?last=N, with a number");
+        let last = match query.strip_prefix("last=") {
+            None if query.is_empty() => DECISIONS_DEFAULT,
+            None => return Err(wrong()),
+            Some(number) => number.parse().map_err(|_| wrong())?,
+        };
+        let (remote, last) = (self.remote.clone(), DECISIONS_MAX.min(last));
+        let read = move || JournalAnswer {
+            folder: remote.journal().map(|folder| folder.display().to_string()),
+            decisions: remote.decisions(last),
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::stopping())
+    }
+
+    async fn explain(&self, body: &[u8]) -> Result<Reasons, Refusal> {
+        let reasons = self.remote.explain(read(body)?).await.ok_or_else(Refusal::stopping)?;
+        reasons.map_err(|error| Refusal::new(Kind::Order, &error))
+    }
+
+    async fn confirm(&self, who: &Who) -> Result<(), Refusal> {
+        who.orders("confirm");
         self.wish(Wish::Confirm).await?
     }
 
-    async fn upgrade(&self, peer: Peer) -> Result<Upgraded, Refusal> {
-        peer.orders("upgrade");
+    async fn upgrade(&self, who: &Who) -> Result<Upgraded, Refusal> {
+        who.orders("upgrade");
         self.wish(Wish::Upgrade).await?
     }
 
-    async fn drain(&self, body: &[u8], peer: Peer) -> Result<Backends, Refusal> {
+    async fn drain(&self, body: &[u8], who: &Who) -> Result<Backends, Refusal> {
         let order: BackendOrder = read(body)?;
         match (&order.upstream, order.all) {
-            (Some(_), false) => self.say(Some(Saying::Be(Said::Drained)), body, peer).await,
+            (Some(_), false) => self.say(Some(Saying::Be(Said::Drained)), body, who).await,
             (None, true) => {
-                peer.orders("drain the whole process");
+                who.orders("drain the whole process");
                 self.wish(Wish::Stop).await?;
                 Ok(Backends::default())
             }
@@ -269,7 +182,7 @@ impl Desk {
         &self,
         saying: Option<Saying>,
         body: &[u8],
-        peer: Peer,
+        who: &Who,
     ) -> Result<Backends, Refusal> {
         let order: BackendOrder = read(body)?;
         let Some(upstream) = &order.upstream else {
@@ -292,31 +205,30 @@ impl Desk {
         let of = format!("{upstream}{slash}{}", backend.unwrap_or_default());
         match self.remote.say(upstream, backend, saying).await {
             Ok(said) => {
-                peer.orders(&format!("{what} {of}"));
+                who.orders(&format!("{what} {of}"));
                 Ok(Backends { backends: said.into_iter().map(Into::into).collect() })
             }
             Err(not_said) => Err(Refusal::not_said(&not_said, upstream, backend)),
         }
     }
 
-    async fn wish<T>(&self, wish: impl FnOnce(oneshot::Sender<T>) -> Wish) -> Result<T, Refusal> {
+    pub(super) async fn wish<T>(
+        &self,
+        wish: impl FnOnce(oneshot::Sender<T>) -> Wish,
+    ) -> Result<T, Refusal> {
         let (answer, answered) = oneshot::channel();
         self.wishes.send(wish(answer)).await.map_err(|_| Refusal::stopping())?;
         answered.await.map_err(|_| Refusal::stopping())
     }
 }
 
-fn wrong_method() -> Answer {
-    Answer::not(StatusCode::METHOD_NOT_ALLOWED, "this path is asked for in another way")
-}
-
-fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     // An order without a word is one with every default.
     let body = if body.is_empty() { &b"{}"[..] } else { body };
     serde_json::from_slice(body)
         .map_err(|error| Refusal::new(Kind::Order, format!("the body is not an order: {error}")))
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -27,9 +27,9 @@ fn of_user(config_file: &Path, user: u32) -> Vec<PathBuf> {
 
 /// The sockets that a process of this config may open which is this user, or will be; the likeliest first.
 pub(crate) fn sockets(admin: &Admin, config_file: &Path, user: u32) -> Vec<PathBuf> {
-    match &admin.listen {
-        Some(AdminListen::Off) => Vec::new(),
+    match AdminListen::socket(&admin.listen) {
         Some(AdminListen::Unix(path)) => vec![path.clone()],
+        Some(_) => Vec::new(),
         None => of_user(config_file, user),
     }
 }

@@ -3,7 +3,8 @@
 
 use http::{Method, Request, StatusCode};
 
-use super::api::{Answer, Desk};
+use super::answer::Answer;
+use super::api::Desk;
 use super::watch;
 use crate::config::Address;
 use crate::listen::{self, Settings};
@@ -32,30 +33,40 @@ pub(super) fn openings<'a>(
     first.into_iter().chain(second).collect()
 }
 
-/// Opens the address; where it cannot be, the log says why.
-pub(super) fn bind(
-    (address, serves): (&Address, Serves),
+/// Opens an address, also beside the socket of a process that leaves it to us.
+pub(super) fn open(
+    address: &Address,
     takes_over: bool,
-) -> Vec<(std::net::TcpListener, Serves)> {
+) -> Result<Vec<(listen::BoundAddress, std::net::TcpListener)>, listen::BindError> {
     let settings = Settings {
         addresses: vec![address.clone()],
         backlog: BACKLOG,
         options: SocketOptions::default(),
     };
-    // Beside the socket of a process that leaves it to us.
     let open = (|_: &listen::BoundAddress| false, |_| takes_over);
-    match listen::bind(address, &settings, 1, open) {
+    let bound = listen::bind(address, &settings, 1, open)?.into_iter().flat_map(|bound| {
+        let address = bound.address;
+        bound.sockets.into_iter().map(move |socket| (address.clone(), socket.into()))
+    });
+    Ok(bound.collect())
+}
+
+/// Opens the address; where it cannot be, the log says why.
+pub(super) fn bind(
+    (address, serves): (&Address, Serves),
+    takes_over: bool,
+) -> Vec<(std::net::TcpListener, Serves)> {
+    match open(address, takes_over) {
         Ok(bound) => {
-            for one in &bound {
+            for (address, _) in &bound {
                 if serves.ready {
-                    tracing::info!("says whether it is ready at http://{}/ready", one.address);
+                    tracing::info!("says whether it is ready at http://{address}/ready");
                 }
                 if serves.metrics {
-                    tracing::info!("metrics at http://{}/metrics", one.address);
+                    tracing::info!("metrics at http://{address}/metrics");
                 }
             }
-            let sockets = bound.into_iter().flat_map(|bound| bound.sockets);
-            sockets.map(|socket| (socket.into(), serves)).collect()
+            bound.into_iter().map(|(_, socket)| (socket, serves)).collect()
         }
         Err(error) => {
             let what = if serves.ready { "whether it is ready" } else { "for metrics" };

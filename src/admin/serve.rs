@@ -3,10 +3,12 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http::request::Parts;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
@@ -16,10 +18,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_rustls::TlsAcceptor;
 
-use super::api::{Answer, Desk, Peer};
+use super::answer::Answer;
+use super::api::Desk;
+use super::guard::{self, Token};
+use super::page;
 use super::ready::{self, Serves};
-use super::watch;
+use super::who::Who;
 
 /// Connections of operators at the same time; further ones wait in the kernel's queue.
 const OPERATORS_MAX: usize = 16;
@@ -46,21 +52,45 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     builder.enable_all().max_blocking_threads(READERS_MAX).build()
 }
 
+/// What is listened on.
+pub(super) struct Doors {
+    pub(super) socket: Option<std::os::unix::net::UnixListener>,
+    /// For operators who have the token.
+    pub(super) tcp: Vec<std::net::TcpListener>,
+    pub(super) token: Option<Arc<Token>>,
+    /// How those over TCP are spoken with; none is in clear.
+    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) asked: Vec<(std::net::TcpListener, Serves)>,
+}
+
+impl Doors {
+    pub(super) fn is_empty(&self) -> bool {
+        self.socket.is_none() && self.tcp.is_empty() && self.asked.is_empty()
+    }
+}
+
 /// Serves until it is told to stop.
 pub(super) fn run(
     runtime: Runtime,
-    socket: Option<std::os::unix::net::UnixListener>,
-    asked: Vec<(std::net::TcpListener, Serves)>,
+    doors: Doors,
     desk: &Arc<Desk>,
     stopped: oneshot::Receiver<()>,
 ) {
     let served: io::Result<()> = runtime.block_on(async {
-        if let Some(socket) = socket {
+        if let Some(socket) = doors.socket {
             let socket = tokio::net::UnixListener::from_std(socket)?;
             tokio::spawn(operators(socket, Arc::clone(desk)));
         }
+        // Of their own: whoever comes over a network leaves those on this machine theirs.
+        let places = Arc::new(Semaphore::new(OPERATORS_MAX));
+        for (listener, token) in doors.tcp.into_iter().zip(doors.token.iter().cycle()) {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let token = Arc::clone(token);
+            let speaks = (token, doors.tls.clone());
+            tokio::spawn(from_afar(listener, speaks, Arc::clone(desk), Arc::clone(&places)));
+        }
         let places = Arc::new(Semaphore::new(ASKERS_MAX));
-        for (listener, serves) in asked {
+        for (listener, serves) in doors.asked {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             tokio::spawn(askers((listener, serves), Arc::clone(desk), Arc::clone(&places)));
         }
@@ -81,21 +111,81 @@ async fn operators(socket: tokio::net::UnixListener, desk: Arc<Desk>) {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let peer = Peer::of(&stream);
+        let who = Who::of(&stream);
         let desk = Arc::clone(&desk);
         one(stream, place, move |request| {
-            let desk = Arc::clone(&desk);
+            let (desk, who) = (Arc::clone(&desk), who.clone());
             async move {
                 let (head, body) = request.into_parts();
-                if let Some(answer) = watch::answer(&head, &desk) {
-                    return answer;
+                let page = page::find(&head.method, head.uri.path());
+                if let Some(refusal) = guard::of_another_site(&head, page.is_some()) {
+                    return refusal;
                 }
-                match whole(body).await {
-                    Ok(body) => desk.answer(&head.method, head.uri.path(), &body, peer).await,
-                    Err(refusal) => refusal,
+                match page {
+                    Some(page) => page,
+                    None => served(&head, body, &who, &desk).await,
                 }
             }
         });
+    }
+}
+
+/// The same over TCP, for whoever has the token.
+async fn from_afar(
+    listener: tokio::net::TcpListener,
+    (token, tls): (Arc<Token>, Option<TlsAcceptor>),
+    desk: Arc<Desk>,
+    places: Arc<Semaphore>,
+) {
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let Ok((stream, address)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let answer = answer_afar(Arc::clone(&desk), Arc::clone(&token), address);
+        match tls.clone() {
+            None => one(stream, place, answer),
+            Some(tls) => drop(tokio::spawn(async move {
+                // Whoever fails has been told so by its alert.
+                let greeted = tokio::time::timeout(READ_WITHIN, tls.accept(stream)).await;
+                if let Ok(Ok(stream)) = greeted {
+                    one(stream, place, answer);
+                }
+            })),
+        }
+    }
+}
+
+/// What whoever comes from this address is answered.
+fn answer_afar(
+    desk: Arc<Desk>,
+    token: Arc<Token>,
+    address: SocketAddr,
+) -> impl Fn(Request<Incoming>) -> Answering + Send + 'static {
+    move |request| {
+        let (desk, token) = (Arc::clone(&desk), Arc::clone(&token));
+        Box::pin(async move {
+            let (head, body) = request.into_parts();
+            let page = page::find(&head.method, head.uri.path());
+            let refusal = guard::by_another_name(&head, &desk.hosts);
+            let refusal = refusal.or_else(|| guard::of_another_site(&head, page.is_some()));
+            if let Some(answer) = refusal.or(page) {
+                return answer;
+            }
+            match token.who(&head.headers, address).await {
+                Ok(who) => served(&head, body, &who, &desk).await,
+                Err(answer) => answer,
+            }
+        })
+    }
+}
+
+type Answering = std::pin::Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+async fn served(head: &Parts, body: Incoming, who: &Who, desk: &Arc<Desk>) -> Answer {
+    match whole(body).await {
+        Ok(body) => desk.answer(head, &body, who).await,
+        Err(refusal) => refusal,
     }
 }
 

@@ -7,31 +7,27 @@ use http::header::ACCEPT;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::api::{Answer, Desk};
+use super::answer::Answer;
+use super::api::Desk;
 use super::feed::Feed;
+use super::routes::Does;
 use super::{metrics, state};
 use crate::observe::exposition::Dialect;
 
-/// The answer to a request on the admin socket, if it only wants to look.
-pub(super) fn answer(head: &Parts, desk: &Arc<Desk>) -> Option<Answer> {
-    let path = head.uri.path();
-    if !matches!(path, "/metrics" | "/v1/state" | "/v1/events") {
-        return None;
-    }
-    let is_get = head.method == Method::GET;
-    Some(match path {
-        _ if !is_get && head.method != Method::HEAD => Answer::only_get(),
-        "/metrics" => scraped(&head.headers, desk),
-        "/v1/events" if is_get => match Feed::open(desk) {
+/// The answer to a request that only wants to look.
+pub(super) fn answer(does: Does, head: &Parts, desk: &Arc<Desk>) -> Answer {
+    match does {
+        Does::Metrics => scraped(&head.headers, desk),
+        Does::Events if head.method == Method::HEAD => Answer::of("text/event-stream", ""),
+        Does::Events => match Feed::open(desk) {
             Some(feed) => Answer::feed(feed),
             None => {
                 let said = "too many read events already";
                 Answer::not(StatusCode::SERVICE_UNAVAILABLE, said)
             }
         },
-        "/v1/events" => Answer::of("text/event-stream", Vec::new()),
         _ => Answer::json(StatusCode::OK, &state::of(desk)),
-    })
+    }
 }
 
 /// The metrics, in the dialect that is asked for.

@@ -30,7 +30,7 @@ pub(super) struct Reach {
     pub(super) file: ConfigFile,
     /// The admin socket of the process, in place of finding it by the config file.
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
     /// Print the answer as JSON.
     #[arg(long)]
     pub(super) json: bool,
@@ -71,7 +71,12 @@ impl Failure {
                 match refusal.kind {
                     Kind::Config => exit::BAD_CONFIG,
                     Kind::Start => exit::NOT_STARTED,
-                    Kind::Order | Kind::Unknown | Kind::Refused | Kind::Elsewhere => exit::REFUSED,
+                    Kind::Order
+                    | Kind::Unknown
+                    | Kind::Refused
+                    | Kind::Elsewhere
+                    | Kind::Stale
+                    | Kind::Unconditional => exit::REFUSED,
                 }
             }
         }
@@ -98,6 +103,30 @@ impl Reach {
         self.ask("POST", path, Some(&serde_json::to_vec(order).unwrap_or_default()))
     }
 
+    /// Gives an order that is meant for the config of this mark.
+    pub(super) fn change<T: DeserializeOwned>(
+        &self,
+        (method, path): (&str, &str),
+        mark: &str,
+        order: &impl Serialize,
+    ) -> Result<Answer<T>, Failure> {
+        let order = serde_json::to_vec(order).unwrap_or_default();
+        self.understood(self.fetch(method, path, Some(&order), Some(mark))?)
+    }
+
+    /// Asks for a text.
+    pub(super) fn text(&self, path: &str) -> Result<String, Failure> {
+        let (status, text) = self.fetch("GET", path, None, None)?;
+        if status == 200 {
+            Ok(text)
+        } else {
+            Err(self
+                .understood::<()>((status, text))
+                .err()
+                .unwrap_or_else(|| Failure::NotUnderstood("the answer is none".to_owned())))
+        }
+    }
+
     /// Has something removed.
     pub(super) fn remove<T: DeserializeOwned>(&self, path: &str) -> Result<Answer<T>, Failure> {
         self.ask("DELETE", path, None)
@@ -109,10 +138,27 @@ impl Reach {
         path: &str,
         body: Option<&[u8]>,
     ) -> Result<Answer<T>, Failure> {
+        self.understood(self.fetch(method, path, body, None)?)
+    }
+
+    fn fetch(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&[u8]>,
+        mark: Option<&str>,
+    ) -> Result<(u16, String), Failure> {
         let mut stream = self.connect()?;
-        let (status, text) = exchange(&mut stream, method, path, body).map_err(|error| {
+        let mark = mark.map_or(String::new(), |mark| format!("If-Match: \"{mark}\"\r\n"));
+        exchange(&mut stream, (method, path), &mark, body).map_err(|error| {
             Failure::NotReached(format!("the process did not answer to the end: {error}"))
-        })?;
+        })
+    }
+
+    fn understood<T: DeserializeOwned>(
+        &self,
+        (status, text): (u16, String),
+    ) -> Result<Answer<T>, Failure> {
         let not_understood = |error: serde_json::Error| {
             Failure::NotUnderstood(format!("the answer ({status}) is not understood: {error}"))
         };
@@ -155,14 +201,14 @@ impl Reach {
         }
         let file = &self.file.config;
         let mut paths = Vec::new();
-        match written(file) {
+        match AdminListen::socket(&written(file)) {
             Some(AdminListen::Off) => {
                 let file = file.display();
                 let said = format!("{file} has switched the admin socket off: [admin] listen");
                 return Err(Failure::NotReached(said));
             }
-            Some(AdminListen::Unix(path)) => paths.push(path),
-            None => {}
+            Some(AdminListen::Unix(path)) => paths.push(path.clone()),
+            Some(AdminListen::Tcp(_)) | None => {}
         }
         // The process may have begun before the file said anything.
         paths.extend(place::of(file).into_iter().filter(|path| place::is_trusted(path)));
@@ -171,22 +217,29 @@ impl Reach {
 }
 
 /// What a config file says of the socket, also if it has errors: it may be broken just now, which is why somebody asks.
-fn written(file: &Path) -> Option<AdminListen> {
+fn written(file: &Path) -> Vec<AdminListen> {
     if let Ok(loaded) = Config::from_file(file) {
         return loaded.config.admin.listen;
     }
+    recovered(file).unwrap_or_default()
+}
+
+/// The same of a file that has errors.
+fn recovered(file: &Path) -> Option<Vec<AdminListen>> {
     let text = std::fs::read_to_string(file).ok()?;
     let (table, _) = DeTable::parse_recoverable(&text);
     let admin = table.get_ref().iter().find(|(key, _)| key.get_ref() == "admin");
     let DeValue::Table(admin) = admin?.1.get_ref() else { return None };
-    let listen = admin.iter().find(|(key, _)| key.get_ref() == "listen");
-    match listen?.1.get_ref().as_str()?.parse().ok()? {
-        AdminListen::Unix(path) => {
-            let folder = std::path::absolute(file).ok()?.parent()?.to_owned();
-            Some(AdminListen::Unix(folder.join(path)))
-        }
-        AdminListen::Off => Some(AdminListen::Off),
-    }
+    let listen = admin.iter().find(|(key, _)| key.get_ref() == "listen")?.1.get_ref();
+    let alone = listen.as_str();
+    let listed = listen.as_array().into_iter().flat_map(|all| all.iter());
+    let texts = listed.filter_map(|one| one.get_ref().as_str()).chain(alone);
+    let folder = std::path::absolute(file).ok()?.parent()?.to_owned();
+    let read = texts.filter_map(|text| match text.parse().ok()? {
+        AdminListen::Unix(path) => Some(AdminListen::Unix(folder.join(path))),
+        other => Some(other),
+    });
+    Some(read.collect())
 }
 
 fn connect(path: &Path) -> io::Result<UnixStream> {
@@ -203,15 +256,15 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 /// One request and its answer, whose end is the end of the connection.
 fn exchange(
     stream: &mut UnixStream,
-    method: &str,
-    path: &str,
+    (method, path): (&str, &str),
+    more: &str,
     body: Option<&[u8]>,
 ) -> io::Result<(u16, String)> {
     let body = body.unwrap_or_default();
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: evenkeel\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+         {more}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     );
     // One that is refused may be answered before all of it was taken.
     let sent = stream.write_all(&[head.as_bytes(), body].concat());
@@ -239,8 +292,8 @@ mod tests {
         for broken in ["[tcp.a]\nlisten = 7\n", "[upstream.a\nbackends = \n"] {
             std::fs::write(&file, format!("[admin]\nlisten = \"unix:a.sock\"\n{broken}")).unwrap();
             let expected = AdminListen::Unix(folder.path().join("a.sock"));
-            assert_eq!(written(&file), Some(expected), "{broken}");
+            assert_eq!(written(&file), [expected], "{broken}");
         }
-        assert_eq!(written(&folder.path().join("none.toml")), None);
+        assert_eq!(written(&folder.path().join("none.toml")), []);
     }
 }

@@ -1,6 +1,8 @@
 //! What changes the config of a running process: its file, a signal, an operator, and going back when nobody has confirmed in
 //! time. All of it happens one after the other, on one thread; while a config waits to be confirmed, no other takes its place.
 
+mod over_api;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +10,7 @@ use rustix::process::{Pid, geteuid};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::reload::Source;
+use crate::admin::in_force::InForce;
 use crate::admin::message::{Kind, Outcome, Refusal, ReloadOrder, Upgraded};
 use crate::admin::{Admin, Opening, Wish, place};
 use crate::config::{self, Config};
@@ -31,6 +34,8 @@ pub(super) struct Changes {
     waiting: Option<Waiting>,
     /// Until when, for those who ask.
     waits_until: watch::Sender<Option<Instant>>,
+    /// What is in force; none without a file to go by.
+    in_force: Option<watch::Sender<InForce>>,
     wish: mpsc::Sender<Wish>,
     config: config::Admin,
     /// Open for as long as it is kept.
@@ -61,6 +66,7 @@ struct Upgrading {
 #[derive(Debug)]
 struct Waiting {
     before: Config,
+    in_force: Option<InForce>,
     /// What was said of upstreams that it does not have any more.
     words: Vec<(Arc<str>, Words)>,
     within: Duration,
@@ -84,14 +90,16 @@ pub(super) enum Event {
 impl Changes {
     /// Nobody is listened to until [`Changes::serve_operators`].
     pub(super) fn new(
-        source: Option<Source>,
+        mut source: Option<Source>,
         config: config::Admin,
         successor: Successor,
         manager: Option<Arc<Notify>>,
     ) -> Changes {
         let (wish, wishes) = mpsc::channel(WISHES_MAX);
+        let in_force = source.as_mut().and_then(Source::take_in_force).map(watch::Sender::new);
         Changes {
             source,
+            in_force,
             wishes,
             waiting: None,
             waits_until: watch::Sender::new(None),
@@ -111,14 +119,14 @@ impl Changes {
     /// Listens to operators from now on, where there is a file to find the process by. The process before may do so still, if
     /// this one `takes_over`.
     pub(super) fn serve_operators(&mut self, running: &Running, takes_over: bool) {
-        let Some(source) = &self.source else { return };
+        let (Some(source), Some(in_force)) = (&self.source, &self.in_force) else { return };
         self.admin = Some(Admin::open(Opening {
             sockets: place::sockets(&self.config, source.path(), geteuid().as_raw()),
-            ready: self.config.ready.clone(),
-            metrics: self.config.metrics.clone(),
+            config: self.config.clone(),
             remote: running.remote(),
             wishes: self.wish.clone(),
             waits_until: self.waits_until.subscribe(),
+            in_force: in_force.subscribe(),
             takes_over,
         }));
     }
@@ -150,6 +158,9 @@ impl Changes {
             Event::Wished(Wish::Reload(order, answer)) => {
                 let outcome = self.reload(&order, running).await;
                 let _ = answer.send(outcome);
+            }
+            Event::Wished(Wish::Apply { config, mark, answer }) => {
+                let _ = answer.send(self.apply(*config, &mark, running).await);
             }
             Event::Wished(Wish::Confirm(answer)) => {
                 let _ = answer.send(self.confirm(running));
@@ -210,7 +221,9 @@ impl Changes {
 
     fn note_upgrade(&mut self, done: Result<HandedOver, HandoverError>) {
         let answer = self.upgrading.take().and_then(|upgrading| upgrading.answer);
+        let mut lost = Vec::new();
         if let Ok(done) = &done {
+            lost = self.tell_lost();
             self.serves_now = i32::try_from(done.pid).ok().and_then(Pid::from_raw);
             // The new process has these places now, and says what is to be said.
             self.closes_at = Some(Instant::now() + ANSWERED_WITHIN);
@@ -224,6 +237,7 @@ impl Changes {
             pid: done.pid,
             handed_over: done.connections,
             left: done.left,
+            over_api: lost,
         }));
     }
 
@@ -286,12 +300,9 @@ impl Changes {
         outcome
     }
 
-    async fn try_reload(
-        &mut self,
-        order: &ReloadOrder,
-        running: &Running,
-    ) -> Result<Outcome, Refusal> {
-        if let (Some(waiting), false) = (&self.waiting, order.dry_run) {
+    /// Whether another config may take the place of the one in force now.
+    fn may_change(&self) -> Result<(), Refusal> {
+        if let Some(waiting) = &self.waiting {
             let left = waiting.until.saturating_duration_since(Instant::now()).as_secs_f64();
             let said = format!(
                 "the config of the last reload waits to be confirmed, for {left:.0} s more; \
@@ -299,8 +310,19 @@ impl Changes {
             );
             return Err(Refusal::new(Kind::Refused, said));
         }
-        if self.upgrading.is_some() && !order.dry_run {
+        if self.upgrading.is_some() {
             return Err(Refusal::new(Kind::Refused, "an upgrade is under way"));
+        }
+        Ok(())
+    }
+
+    async fn try_reload(
+        &mut self,
+        order: &ReloadOrder,
+        running: &Running,
+    ) -> Result<Outcome, Refusal> {
+        if !order.dry_run {
+            self.may_change()?;
         }
         let within = order.confirm_within_ms.map(Duration::from_millis);
         if within.is_some_and(|within| within.is_zero() || within > CONFIRM_WITHIN_MAX) {
@@ -312,7 +334,8 @@ impl Changes {
         if !order.dry_run {
             source.note();
         }
-        let loaded = Config::from_file(source.path())
+        let file = source.path().to_owned();
+        let loaded = Config::from_file(&file)
             .inspect_err(|_| {
                 if !order.dry_run {
                     running.note_refused_reload()
@@ -323,6 +346,7 @@ impl Changes {
         let compared = remote.compare(loaded.config.clone()).await;
         let compared = compared.ok_or_else(Refusal::stopping)?;
         let mut outcome = Outcome::of(compared, &loaded.warnings, order.color);
+        outcome.over_api = self.taken_back(&loaded.config);
         if order.dry_run {
             return Ok(outcome);
         }
@@ -330,12 +354,16 @@ impl Changes {
             tracing::warn!("{}", loaded.warnings);
         }
         let waiting = match within {
-            Some(within) => Some(Waiting::before(&loaded.config, within, &remote).await?),
+            Some(within) => {
+                let waiting = Waiting::before(&loaded.config, within, &remote).await?;
+                Some(Waiting { in_force: self.in_force(), ..waiting })
+            }
             None => None,
         };
         let done = running.reload(loaded.config.clone()).map_err(refusal)?;
-        source.follow(&loaded);
-        tell(&outcome, &done.changes, &source.path().display().to_string());
+        self.source.iter_mut().for_each(|source| source.follow(&loaded));
+        self.note_read(&loaded);
+        tell(&outcome, &done.changes, &file.display().to_string());
         match waiting {
             None => remote.forget_words_of_others(),
             Some(waiting) => {
@@ -360,10 +388,13 @@ impl Changes {
 
     /// Puts the config before into force again.
     fn go_back(&mut self, running: &Running) {
-        let Some(Waiting { before, words, within, .. }) = self.stop_to_wait() else { return };
+        let Some(Waiting { before, in_force, words, within, .. }) = self.stop_to_wait() else {
+            return;
+        };
         let is_watched = before.process.watch;
         match running.reload(before) {
             Ok(done) => {
+                self.note_back(in_force);
                 running.remote().say_again(words);
                 self.source.iter_mut().for_each(|source| source.watch(is_watched));
                 let count = done.changes.len();
@@ -386,7 +417,8 @@ impl Waiting {
             return Err(Refusal::stopping());
         };
         words.retain(|(upstream, _)| !next.upstream.contains_key(&**upstream));
-        Ok(Waiting { before, words, within, until: Instant::now() + within })
+        let in_force = None;
+        Ok(Waiting { before, in_force, words, within, until: Instant::now() + within })
     }
 }
 
@@ -409,6 +441,9 @@ fn tell(outcome: &Outcome, changes: &[String], file: &str) {
     }
     for word in &outcome.operator {
         tracing::info!("reload: {word}");
+    }
+    for word in &outcome.over_api {
+        tracing::warn!("reload: {word}");
     }
     tracing::info!("reloaded {file}; {} changes", changes.len());
 }

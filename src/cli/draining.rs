@@ -55,9 +55,9 @@ pub(super) struct Weight {
 
 /// Whom an order is for.
 #[derive(Debug, Clone)]
-struct Target {
-    upstream: String,
-    backend: Option<String>,
+pub(super) struct Target {
+    pub(super) upstream: String,
+    pub(super) backend: Option<String>,
 }
 
 /// A weight; none is the one of the config.

@@ -4,16 +4,22 @@
 mod ask;
 mod changes;
 mod check;
+mod config;
+mod connections;
 mod daemon;
 mod demo;
 mod diff;
 mod draining;
+mod explain;
 mod http;
+mod journal;
 mod packet;
 mod place;
 mod reload;
 mod reloading;
+mod replay;
 mod run;
+mod set;
 mod status;
 mod tcp;
 mod top;
@@ -36,7 +42,7 @@ pub(crate) mod exit {
     pub(crate) const BAD_LINE: u8 = 2;
     /// It could not start: an address is in use, a file cannot be opened.
     pub(crate) const NOT_STARTED: u8 = 3;
-    /// Not everything that was sent was answered.
+    /// Not everything that was sent was answered; or a pick comes out differently when it is made again.
     pub(crate) const FAILED: u8 = 4;
     /// No running process answers on its admin socket.
     pub(crate) const NOT_REACHED: u8 = 5;
@@ -58,7 +64,7 @@ Exit codes:
   1  the config has errors
   2  the command line has errors
   3  it could not start
-  4  not everything that was sent was answered
+  4  not everything that was sent was answered, or a pick comes out differently when replayed
   5  no running process answers
   6  the running process refused
   7  connections remained when the time to wait was over
@@ -127,6 +133,44 @@ enum Command {
     ///
     /// Example: evenkeel top -c /etc/evenkeel.toml
     Top(top::Arguments),
+    /// Say why a request or a connection goes where it goes: listener, routes, backends, and the reason of the pick.
+    ///
+    /// Of the running process with its counts, or, with -c, of a config file alone. Nothing is sent and no turn is taken.
+    ///
+    /// Example: evenkeel explain http http://www.example.com/api/users --from 203.0.113.7
+    Explain(explain::Arguments),
+    /// Show which decisions were made: what went where, when, and how long it stayed.
+    ///
+    /// Of the running process, or with --journal of one that has died, or of an exported file.
+    ///
+    /// Example: evenkeel journal --upstream app --since 10m
+    Journal(journal::Arguments),
+    /// Make every decision of a journal again and compare; or say where they would have gone by another config.
+    ///
+    /// Example: evenkeel replay --config new.toml
+    Replay(replay::Arguments),
+    /// List who is connected to the running process, or close one connection.
+    ///
+    /// Example: evenkeel connections --backend 10.0.0.1:8080 --older-than 1h
+    Connections(connections::Arguments),
+    /// Change keys of a backend of the running process, as its config file would.
+    ///
+    /// In force at once, and until the file is read again: `config --write` writes it down.
+    ///
+    /// Example: evenkeel set app/10.0.0.1:8080 weight=3 connections-max=100
+    Set(set::Set),
+    /// Add a backend to an upstream of the running process.
+    ///
+    /// Example: evenkeel add app 10.0.0.3:8080 weight=2
+    Add(set::Add),
+    /// Remove a backend from an upstream of the running process.
+    ///
+    /// Example: evenkeel remove app/10.0.0.1:8080
+    Remove(set::Remove),
+    /// Show the config that the running process has in force, or write it into a file.
+    ///
+    /// Example: evenkeel config -c /etc/evenkeel.toml --write /etc/evenkeel.toml
+    Config(config::Arguments),
     /// Send a backend no new connections, and let those that are open end; or, with --all, stop the whole process so.
     ///
     /// Example: evenkeel drain app/10.0.0.1:8080 --wait --timeout 60s
@@ -193,6 +237,14 @@ pub fn main() -> ExitCode {
         Command::Upgrade(arguments) => reloading::upgrade(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Top(arguments) => top::top(arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Journal(arguments) => journal::journal(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
+        Command::Connections(arguments) => connections::connections(&arguments),
+        Command::Set(arguments) => set::set(&arguments),
+        Command::Add(arguments) => set::add(&arguments),
+        Command::Remove(arguments) => set::remove(&arguments),
+        Command::Config(arguments) => config::config(&arguments),
         Command::Drain(arguments) => draining::drain(&arguments),
         Command::Ready(arguments) => draining::ready(&arguments),
         Command::Down(arguments) => draining::down(&arguments),
@@ -245,11 +297,14 @@ impl Starting {
     }
 }
 
+/// Where a config is looked for that is not named.
+const DEFAULT_FILE: &str = "evenkeel.toml";
+
 /// The `-c FILE` that several commands take.
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The config file.
-    #[arg(short, long = "config", value_name = "FILE", default_value = "evenkeel.toml")]
+    #[arg(short, long = "config", value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
 }
 

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::admin::in_force::InForce;
 use crate::config::Loaded;
 use crate::config::stamp::{Stamp, stamp, stamps};
 
@@ -17,6 +18,8 @@ pub(super) struct Source {
     /// Those that it includes too.
     files: Vec<PathBuf>,
     is_watched: bool,
+    /// What was read.
+    in_force: Option<InForce>,
     /// As they were when they were last read, and looked at.
     read: Vec<Stamp>,
     seen: Vec<Stamp>,
@@ -26,7 +29,9 @@ impl Source {
     pub(super) fn new(path: &Path, loaded: &Loaded) -> Source {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let (files, is_watched) = (watched(loaded), loaded.config.process.watch);
-        let mut source = Source { path, files, is_watched, read: Vec::new(), seen: Vec::new() };
+        let in_force = Some(InForce::of(loaded));
+        let (read, seen) = (Vec::new(), Vec::new());
+        let mut source = Source { path, files, is_watched, in_force, read, seen };
         source.note();
         source
     }
@@ -62,6 +67,11 @@ impl Source {
             }
             self.seen = now;
         }
+    }
+
+    /// What was read at the start; once.
+    pub(super) fn take_in_force(&mut self) -> Option<InForce> {
+        self.in_force.take()
     }
 
     /// Where the config is.

@@ -71,7 +71,7 @@ pub(super) fn print(outcome: &Outcome, is_only_asked: bool) {
             _ => say(&format!("{of} ({how}): {open} open connections; each {then}")),
         }
     }
-    outcome.operator.iter().for_each(|word| say(word));
+    outcome.operator.iter().chain(&outcome.over_api).for_each(|word| say(word));
     match (outcome.changes.len(), is_only_asked) {
         (0, true) => say("nothing would change"),
         (0, false) => say("reloaded: nothing has changed"),
@@ -98,7 +98,8 @@ pub(super) fn upgrade(arguments: &Upgrade) -> u8 {
     match done {
         Ok(answer) if arguments.reach.json => say(&answer.text),
         Ok(answer) => {
-            let Upgraded { pid, handed_over, left } = answer.value;
+            let Upgraded { pid, handed_over, left, over_api } = answer.value;
+            over_api.iter().for_each(|line| super::complain(line));
             say(&format!("process {pid} serves now; it has taken over {handed_over} connections"));
             match left {
                 0 => {}

@@ -60,7 +60,7 @@ fn drawn(status: &Status) -> String {
 }
 
 /// Columns as wide as what is in them.
-fn table(titles: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
+pub(super) fn table(titles: &[&str], rows: Vec<Vec<String>>) -> Vec<String> {
     let titles: Vec<_> = titles.iter().map(|title| (*title).to_owned()).collect();
     let all: Vec<_> = std::iter::once(titles).chain(rows).collect();
     let columns = all[0].len();

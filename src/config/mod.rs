@@ -8,6 +8,7 @@ pub(crate) mod accounts;
 mod admin;
 mod balancing;
 mod changes;
+pub(crate) mod edit;
 mod environment;
 mod gate;
 mod http;
@@ -27,10 +28,11 @@ mod tls;
 mod users;
 pub mod value;
 mod verify;
+pub(crate) mod written;
 
 use indexmap::IndexMap;
 
-pub use admin::Admin;
+pub use admin::{Admin, AdminTls};
 pub use balancing::{EjectErrors, EjectLatency, SplitShare, Sticky};
 pub use changes::changes;
 pub use gate::{BasicAuth, ForwardAuth, Mirror, RateLimit};
@@ -144,6 +146,10 @@ section! {
         traces: Option<Collector> = None,
         /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.
         traces_sample: Percent = Percent(1),
+        /// Where the journal of picks is kept: `"auto"` for a folder on memory (tmpfs), `"off"`, or a folder of your own.
+        journal: JournalTo = JournalTo::Auto,
+        /// How much of it is kept for each worker, and once more for notes of what has changed; less where that is more than half of what is free. It is taken at the start and never grows: the oldest picks are forgotten. 4 MiB hold the last 26,000 requests of a worker.
+        journal_size: Bytes = Bytes(4 * 1024 * 1024),
     }
 }
 

@@ -152,6 +152,12 @@ impl Problems {
         text
     }
 
+    /// The texts that were read, each with its file, the main one first.
+    pub(crate) fn texts(&self) -> Vec<(PathBuf, Arc<str>)> {
+        let read = self.sources.iter().filter(|source| !source.lines.is_empty());
+        read.map(|source| (source.file.clone(), Arc::clone(&source.text))).collect()
+    }
+
     pub(super) fn source(&mut self, file: &Path, text: Option<&str>) -> usize {
         let breaks = text.map(|text| text.match_indices('\n').map(|(at, _)| at + 1));
         let lines = breaks.map(|breaks| std::iter::once(0).chain(breaks).collect());

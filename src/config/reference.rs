@@ -62,6 +62,7 @@ impl Config {
         section::<Rotation>("`rotate` of `[log]`", &mut page);
         section::<Syslog>("`syslog` of `[log]`", &mut page);
         section::<Admin>("`[admin]`", &mut page);
+        section::<AdminTls>("`tls` of `[admin]`", &mut page);
         section::<Upstream>("`[upstream.NAME]`", &mut page);
         section::<Backend>("`backends` of an upstream", &mut page);
         section::<HashBalance>("`balance` as a table", &mut page);

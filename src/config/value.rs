@@ -12,6 +12,7 @@ mod files;
 mod gate;
 mod hash_by;
 mod health;
+mod journal;
 mod log_to;
 mod network;
 mod packet;
@@ -23,6 +24,7 @@ mod template;
 mod time;
 mod tls;
 mod toggle;
+pub(crate) mod token;
 
 use std::fmt::Display;
 use std::path::Path;
@@ -34,6 +36,7 @@ use toml::de::DeValue;
 pub use access::{AccessFormat, AccessVariable, Recorded};
 pub use account::Account;
 pub use address::Address;
+pub(crate) use address::is_host_name;
 pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
@@ -46,6 +49,7 @@ pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};
 pub(crate) use health::from_hex;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
+pub use journal::JournalTo;
 pub use log_to::{AccessTo, Facility, LogTo, SyslogAt};
 pub use packet::{
     BalancePer, PacketLength, PacketProtocol, PacketRetry, PrologueVariable, Replies,

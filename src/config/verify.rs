@@ -34,6 +34,9 @@ pub struct Complaint {
     pub severity: Severity,
 }
 
+/// Below it, a journal would forget what it is asked for; beyond it, nobody would read all of it.
+const JOURNAL_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+
 /// Everything that is wrong with a config whose single values are fine.
 pub fn verify(config: &Config) -> Vec<Complaint> {
     let mut complaints = Complaints::default();

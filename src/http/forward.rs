@@ -214,6 +214,7 @@ impl Session<'_> {
         place: &InFlight,
         upgrade: Option<&[u8]>,
     ) -> Result<(), Fault> {
+        self.cut.seen().is_at(&place.backend);
         let request = &self.request;
         let target = order.target.as_deref().unwrap_or(&request.target);
         let host = order.rewrite.host(request, &place.backend);

@@ -32,7 +32,7 @@ use super::stream::Stream;
 use super::{Site, Sites};
 use crate::link::Link;
 use crate::observe::ended::Why;
-use crate::tcp::{Cut, Outcome};
+use crate::tcp::{Cut, Kind, Outcome};
 
 /// What was configured for HTTP/2 with clients.
 #[derive(Debug, Clone)]
@@ -95,7 +95,9 @@ pub(super) async fn serve(
         }
         let was_full = requests.len() >= rules.streams_max as usize;
         while let Poll::Ready(Some((key, end))) = requests.poll_next_unpin(cx) {
-            conversation.note_end(key, end, rules.floods.resets);
+            if let Some(part) = conversation.note_end(key, end, rules.floods.resets) {
+                cut.seen().carried_more(part.seen().carried());
+            }
             if was_full || conversation.parting.is_some() {
                 cx.waker().wake_by_ref();
             }
@@ -119,6 +121,7 @@ async fn greet<T: AsyncRead + AsyncWrite + Unpin>(
     io: T,
     cut: &Cut,
 ) -> Result<Connection<T, Bytes>, Outcome> {
+    cut.seen().speaks(Kind::Http2);
     let greeting = builder(rules, site.rules.head.head_max).handshake(io);
     let greeted = tokio::select! {
         biased;
@@ -186,10 +189,10 @@ impl Conversation {
     }
 
     /// Forgets a request that is over, and ends the connection if too many are given up.
-    fn note_end(&mut self, key: usize, end: End, most: u32) {
-        self.cuts.try_remove(key);
+    fn note_end(&mut self, key: usize, end: End, most: u32) -> Option<Rc<Cut>> {
+        let part = self.cuts.try_remove(key);
         if end == End::Answered {
-            return;
+            return part;
         }
         let now = Instant::now();
         if now - self.given_up.0 >= Duration::from_secs(1) {
@@ -200,6 +203,7 @@ impl Conversation {
             self.part_at_once(Reason::ENHANCE_YOUR_CALM);
             self.why = Some((Why::LimitFrames, Some("too many requests given up".to_owned())));
         }
+        part
     }
 
     /// The next request; none when the connection has ended.
@@ -254,6 +258,7 @@ impl Conversation {
             self.why = Some((Why::LimitFrames, Some(format!("too many {flood} frames"))));
             cx.waker().wake_by_ref();
         }
+        cut.seen().has_under_way(self.cuts.len());
         if cut.is_asked(cx) {
             self.cuts.iter().for_each(|(_, part)| part.ask_as(cut));
             self.why.get_or_insert((Why::DrainCut, None));

@@ -21,7 +21,7 @@ use crate::observe::ended::Why;
 use crate::observe::sheets::Exchanged;
 use crate::socket::Socket;
 use crate::tcp::relay::{Carried, End, Relay, Times};
-use crate::tcp::{Carrying, Cut, Tunnelled};
+use crate::tcp::{Carrying, Cut, Kind, Tunnelled};
 use crate::upstream::InFlight;
 
 impl Session<'_> {
@@ -29,6 +29,7 @@ impl Session<'_> {
     /// the client's must be `whole`, that is for whoever carries such.
     pub(super) async fn tunnel(mut self, backend: Stream, place: InFlight, whole: bool) -> Tunnel {
         self.cut.stay_at(&place);
+        self.cut.seen().speaks(Kind::Tunnel);
         let began = Instant::now();
         let status = if matches!(self.stream, Stream::H1(_)) { 101 } else { 200 };
         let idle = self.site.rules.tunnel_timeout;

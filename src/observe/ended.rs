@@ -156,6 +156,8 @@ reasons! {
     MaxDuration "max-duration" Timeout,
     /// We were stopping, and `drain-timeout` was over.
     DrainCut "drain-cut" Us,
+    /// An operator closed this connection, by `evenkeel connections close` or the admin API.
+    ClosedByOperator "closed-by-operator" Us,
     /// We had no descriptor, memory or source port for the backend's side.
     OutOfResources "out-of-resources" Us,
     /// HTTP: the disk of a file reported a fault, or the file became shorter while it was sent.

@@ -81,7 +81,8 @@ impl Charter {
         let files = needs::named(config);
         self.files_to_read = files.iter().chain(&loaded.files).map(absolute).collect();
         self.logs = needs::logs(config).map(Path::to_owned).collect();
-        self.addresses = needs::addresses(config).cloned().collect();
+        let of_operators = needs::of_operators(config);
+        self.addresses = needs::addresses(config).cloned().chain(of_operators).collect();
         self.hooks = needs::acme(config).filter_map(|acme| acme.dns_hook.clone()).collect();
         self.files = loaded.files.iter().chain(&loaded.folders).map(absolute).collect();
         // What is written meanwhile is read next time.

@@ -3,13 +3,18 @@
 
 mod capacity;
 mod charter;
+mod connections;
 mod control;
+mod crew;
 mod doors;
 mod errands;
+mod explaining;
 mod handover;
+mod journal;
 mod memory;
 mod notify;
 mod out_of_reach;
+mod outcome;
 mod panics;
 mod parts;
 mod passing;
@@ -23,13 +28,14 @@ mod remote;
 mod rights;
 pub(crate) mod sandbox;
 pub(crate) mod starter;
+mod stays;
 mod vitals;
 mod worker;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -39,24 +45,28 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
-use crate::config::problem::Problems;
 use crate::descriptors;
 use crate::limits::Places;
 use crate::listen::BoundAddress;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
+use crate::observe::journal::Journal;
 use crate::observe::meter::Meter;
 use crate::observe::stripes;
 use crate::plan::{self, ListenerPlan};
 use crate::tls::Acceptor;
 use crate::upstream::Upstream;
+pub(crate) use connections::{Asked, ConnectionRow, Rank, Sort, Which};
 use control::{Control, Order};
-use doors::{Doors, Inherited};
+use doors::{Doors, Inherited, Shares};
 use errands::Errands;
+pub(crate) use explaining::explain_offline;
 pub(crate) use handover::give::{HandoverError, Successor};
 use handover::take::Legacy;
 pub(crate) use handover::take::Predecessor;
 use memory::Budget;
 pub(crate) use notify::Notify;
+pub(crate) use outcome::HandedOver;
+pub use outcome::{ReloadError, Reloaded, Report, StartError};
 pub(crate) use panics::log_panics;
 use parts::{Parts, Shared};
 use pid_file::PidFile;
@@ -68,116 +78,6 @@ pub(crate) use remote::Remote;
 use rights::Rights;
 pub(crate) use rights::{lacking, log_owner};
 pub(crate) use sandbox::Sandbox;
-
-/// Why a proxy could not start. Nothing is left open.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address could not be listened on.
-    Listen {
-        /// The listener, as its section is called: `tcp.NAME` or `http.NAME`.
-        listener: String,
-        /// What failed, and what to do.
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A certificate or its key could not be used: the files have changed since the config was checked.
-    Certificate {
-        /// The listener or upstream, as its section is called.
-        listener: String,
-        /// What is wrong with them.
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The access log could not be opened, a thread or the resolver not be started, the pid file is another one's, or the
-    /// process cannot become `user`.
-    System {
-        /// The step that failed.
-        step: &'static str,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StartError::Listen { listener, cause }
-            | StartError::Certificate { listener, cause } => {
-                write!(f, "[{listener}] {cause}")
-            }
-            StartError::System { step, cause } => write!(f, "{step}: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::Listen { cause, .. } | StartError::Certificate { cause, .. } => {
-                Some(&**cause)
-            }
-            StartError::System { cause, .. } => Some(cause),
-        }
-    }
-}
-
-/// What came of a reload.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reloaded {
-    /// What has changed, in words, a line each.
-    pub changes: Vec<String>,
-    /// What of it takes effect with the next start only.
-    pub after_restart: Vec<String>,
-}
-
-/// Why a reload changed nothing.
-#[derive(Debug)]
-pub enum ReloadError {
-    /// The config has errors.
-    Config(Problems),
-    /// It could not be put into force: an address is in use, a certificate cannot be read.
-    Start(StartError),
-    /// The proxy is stopping, or has stopped.
-    Stopping,
-    /// Another process has taken over meanwhile, and has been told to read its config again.
-    HandedOver,
-}
-
-impl std::fmt::Display for ReloadError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ReloadError::Config(problems) => problems.fmt(f),
-            ReloadError::Start(error) => error.fmt(f),
-            ReloadError::Stopping => f.write_str("it is stopping"),
-            ReloadError::HandedOver => f.write_str("another process has taken over, and reads it"),
-        }
-    }
-}
-
-impl std::error::Error for ReloadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ReloadError::Start(error) => Some(error),
-            ReloadError::Config(_) | ReloadError::Stopping | ReloadError::HandedOver => None,
-        }
-    }
-}
-
-/// What came of handing over to another process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HandedOver {
-    /// Connections that go on there.
-    pub(crate) connections: u64,
-    /// Connections that end here.
-    pub(crate) left: u64,
-    /// The process that serves now.
-    pub(crate) pid: u32,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
-    /// Connections that were still open when the time for draining was over, and were cut.
-    pub cut: u64,
-}
 
 /// A proxy that serves. Dropping it cuts every connection; [`Running::drain`] is the gentle way.
 #[derive(Debug)]
@@ -198,7 +98,7 @@ pub struct Running {
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
-    begin(config, Vec::new(), None, None)
+    begin(config, Vec::new(), None, None, false)
 }
 
 /// The same in a process of its own: on sockets that were passed, where the config has their addresses, and locked in.
@@ -211,7 +111,7 @@ pub(crate) fn start_on(
     let lent = passed.into_iter();
     let lent =
         lent.map(|fd| Inherited { section: section.clone(), wanted: wanted.clone(), is_lent, fd });
-    begin(config, lent.collect(), None, sandbox)
+    begin(config, lent.collect(), None, sandbox, true)
 }
 
 /// The same in the place of a process that serves already. When this returns, this one accepts.
@@ -220,7 +120,7 @@ pub(crate) fn take_over(
     before: &Predecessor,
     sandbox: Option<Sandbox>,
 ) -> Result<Running, StartError> {
-    let begun = begin(config, Vec::new(), Some(before), sandbox);
+    let begun = begin(config, Vec::new(), Some(before), sandbox, true);
     begun
         .inspect(|running| running.tally.upgraded(true))
         .inspect_err(|error| before.refuse(&error.to_string()))
@@ -231,6 +131,7 @@ fn begin(
     passed: Vec<Inherited>,
     before: Option<&Predecessor>,
     sandbox: Option<Sandbox>,
+    is_program: bool,
 ) -> Result<Running, StartError> {
     let system = |step| move |cause| StartError::System { step, cause };
     let rights = Rights::find(config)?;
@@ -242,18 +143,18 @@ fn begin(
     let (descriptors, owner) = (descriptors::raise(), rights.owner());
     stripes::expect_workers(config.process.worker_count());
     let mut shared = Shared::new(descriptors, pasts.into(), owner);
-    let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
-    let memory = Arc::clone(&shared.memory);
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
     parts.enforce(&shared);
-    if before.is_none() {
-        let written = pid_file.as_ref().map_or(Ok(()), |file| file.write(owner));
-        written.map_err(system("pid file"))?;
+    if let (None, Some(file)) = (&before, &pid_file) {
+        file.write(owner).map_err(system("pid file"))?;
     }
     // Everything is open that takes rights, and there is no other thread yet.
     rights.give_up(config)?;
+    shared.journal = journal::open(config, parts.plan.workers, is_program);
+    parts.note(&shared);
+    let sandbox = sandbox.map(|sandbox| sandbox.leaving(shared.journal.as_deref()));
     shared.sandbox = sandbox.map(Sandbox::enter).transpose()?;
     parts.begin()?;
     if let Some(before) = &mut before {
@@ -261,7 +162,19 @@ fn begin(
     }
     doors.change(new, parts.plan.workers);
     let acceptances = doors.resume(parts.plan.workers).map_err(system("listen"))?;
-    let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors)));
+    serve((runtime, acceptances), (parts, doors, shared), before, pid_file)
+}
+
+/// Starts the threads that carry what is made and open.
+fn serve(
+    (runtime, acceptances): (Runtime, Shares),
+    (parts, doors, shared): (Parts, Doors, Shared),
+    before: Option<Legacy>,
+    pid_file: Option<Arc<PidFile>>,
+) -> Result<Running, StartError> {
+    let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
+    let memory = Arc::clone(&shared.memory);
+    let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors, shared.journal.as_ref())));
     let pulse = Pulse::new(parts.plan.workers);
     let (orders, inbox) = mpsc::unbounded_channel();
     let (report, ended) = watch::channel(None);
@@ -283,11 +196,13 @@ fn begin(
         postponed: VecDeque::new(),
         successor: None,
     };
-    let thread = Some(control.start(runtime, acceptances).map_err(system("start threads"))?);
+    let started = control.start(runtime, acceptances);
+    let step = "start threads";
+    let thread = started.map_err(|cause| StartError::System { step, cause })?;
     Ok(Running {
         orders,
         ended,
-        thread,
+        thread: Some(thread),
         tally,
         memory,
         shown,
@@ -313,6 +228,8 @@ struct Shown {
     upstreams: Vec<Arc<Upstream>>,
     addresses: Vec<(Arc<str>, BoundAddress)>,
     listeners: Vec<ShownListener>,
+    /// Where its journal is, if it keeps one.
+    journal: Option<PathBuf>,
 }
 
 /// What can be seen of a listener. Not its service: that keeps the access log open.
@@ -327,7 +244,7 @@ struct ShownListener {
 }
 
 impl Shown {
-    fn of(parts: &Parts, doors: &Doors) -> Shown {
+    fn of(parts: &Parts, doors: &Doors, journal: Option<&Arc<Journal>>) -> Shown {
         let listeners = parts.plan.listeners.iter().zip(&parts.services);
         let listeners = listeners.map(|(plan, service)| ShownListener {
             section: section(plan),
@@ -341,6 +258,7 @@ impl Shown {
             upstreams: parts.upstreams.clone(),
             addresses: doors.addresses(),
             listeners: listeners.collect(),
+            journal: journal.map(|journal| journal.folder().to_owned()),
         }
     }
 }

@@ -74,9 +74,14 @@ impl Pulse {
         self.began
     }
 
+    /// The workers, while they run.
+    pub(super) fn crew(&self) -> Option<Arc<Crew>> {
+        self.crew.get().and_then(Weak::upgrade)
+    }
+
     /// How each worker is.
     pub(super) fn states(&self) -> Vec<WorkerState> {
-        let crew = self.crew.get().and_then(Weak::upgrade);
+        let crew = self.crew();
         let load = |number: usize| {
             let load = crew.as_ref().map_or(LEFT, |crew| crew.loads[number].load(Relaxed));
             if load == LEFT { 0 } else { load as u64 }

@@ -33,6 +33,7 @@ impl Control {
             Parts::make(config, &self.shared, Some(&self.parts)).map_err(ReloadError::Start)?;
         let doors = self.doors.prepare(&next).map_err(ReloadError::Start)?;
         next.begin().map_err(ReloadError::Start)?;
+        next.note(&self.shared);
         next.enforce(&self.shared);
         let shares = self.doors.change(doors, next.plan.workers);
         workers.accept_from(shares);
@@ -59,7 +60,7 @@ impl Control {
             false => self.errands.forget_later(),
         }
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
-            Shown::of(&self.parts, &self.doors);
+            Shown::of(&self.parts, &self.doors, self.shared.journal.as_ref());
         Ok(Reloaded { changes, after_restart })
     }
 }
@@ -73,9 +74,15 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("log.to", old.log.to != new.log.to),
         ("log.rotate", old.log.file.is_some() && old.log.rotate != new.log.rotate),
         ("log.syslog", old.log.to != LogTo::Stderr && old.log.syslog != new.log.syslog),
+        ("log.journal", old.log.journal != new.log.journal),
+        ("log.journal-size", old.log.journal_size != new.log.journal_size),
     ];
     let admin = [
         ("admin.listen", old.admin.listen != new.admin.listen),
+        ("admin.token-file", old.admin.token_file != new.admin.token_file),
+        ("admin.tls", old.admin.tls != new.admin.tls),
+        ("admin.public", old.admin.public != new.admin.public),
+        ("admin.hosts", old.admin.hosts != new.admin.hosts),
         ("admin.ready", old.admin.ready != new.admin.ready),
         ("admin.metrics", old.admin.metrics != new.admin.metrics),
     ];

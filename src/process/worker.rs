@@ -6,20 +6,19 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicUsize,
-    Ordering::{AcqRel, Relaxed},
-};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 
 use std::time::Duration;
 
-use slab::Slab;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use super::connections::{Asked, Listed};
+pub(super) use super::crew::{Crew, LEFT};
 use super::pulse::{self, Beat, Doing};
-use crate::connection::{Adopted, Desk, Guest, Job, Parcel, Slot};
+use super::stays::Stays;
+use crate::connection::{Adopted, Desk, Guest, Introduced, Job, Parcel, Slot};
 use crate::http;
 use crate::listen::Acceptor;
 use crate::observe::stripes;
@@ -30,9 +29,6 @@ use crate::upstream::Backend;
 
 /// How many more connections than the least loaded worker one must have before it hands a fresh one over.
 const DRIFT_MIN: usize = 8;
-
-/// In place of the load of a worker that takes no more: it has ended.
-pub(super) const LEFT: usize = usize::MAX;
 
 /// Threads of a worker that may wait for files.
 const FILE_THREADS: usize = 4;
@@ -99,6 +95,10 @@ pub(super) enum Task {
         /// Also those on which something is under way.
         must_be: bool,
     },
+    /// Say which connections there are.
+    List(Arc<Asked>, mpsc::UnboundedSender<Listed>),
+    /// End the connection of this number now, and say whether there was one.
+    Close(u64, oneshot::Sender<bool>),
     /// Say that you make progress, by the number of this question.
     Answer(u64, Instant),
     /// Do something that a test wants to see done, as if it were a part of this.
@@ -129,34 +129,6 @@ pub(super) struct Parking {
     pub(super) leaving: mpsc::UnboundedSender<Parcel>,
 }
 
-/// What all workers know of each other.
-#[derive(Debug)]
-pub(super) struct Crew {
-    /// Connections by worker, those on their way included.
-    pub(super) loads: Vec<AtomicUsize>,
-    pub(super) tasks: Vec<mpsc::UnboundedSender<Task>>,
-}
-
-impl Crew {
-    /// The worker with the fewest connections, with one more counted there already.
-    pub(super) fn take_place(&self) -> Option<usize> {
-        loop {
-            let loads = self.loads.iter().map(|load| load.load(Relaxed)).enumerate();
-            let (least, _) =
-                loads.filter(|(_, load)| *load != LEFT).min_by_key(|(_, load)| *load)?;
-            if self.take_place_at(least) {
-                return Some(least);
-            }
-        }
-    }
-
-    /// Counts one more connection there; false if that worker has ended.
-    fn take_place_at(&self, worker: usize) -> bool {
-        let count = |load: usize| (load != LEFT).then_some(load + 1);
-        self.loads[worker].fetch_update(AcqRel, Relaxed, count).is_ok()
-    }
-}
-
 /// One worker's own things; never leaves its thread.
 struct Worker {
     number: usize,
@@ -165,7 +137,7 @@ struct Worker {
     listeners: RefCell<Vec<(Arc<str>, u32)>>,
     crew: Arc<Crew>,
     desk: Rc<Desk>,
-    cuts: RefCell<Slab<Rc<Cut>>>,
+    stays: Rc<Stays>,
     finishing: Cell<bool>,
     leaving: Cell<bool>,
     cutting: Cell<bool>,
@@ -205,7 +177,7 @@ pub(super) fn run(
             pace: Rc::default(),
             leaving: RefCell::default(),
         }),
-        cuts: RefCell::default(),
+        stays: Rc::default(),
         finishing: Cell::new(false),
         leaving: Cell::new(false),
         cutting: Cell::new(false),
@@ -341,13 +313,14 @@ impl Worker {
 
     /// Starts serving a connection that is counted already.
     fn serve(self: &Rc<Self>, guest: Guest) {
-        let (desk, cut, stay) = self.begin_stay();
-        let doing = Doing::serving(self.number_of(guest.listener()), guest.client());
+        let known = guest.introduced();
+        let doing = Doing::serving(self.number_of(&known.listener), known.client);
+        let (desk, cut, stay) = self.begin_stay(known);
         self.spawn(doing, &cut, guest.serve(desk, Rc::clone(&cut), stay));
     }
 
     /// Everything a connection needs that begins to be served here.
-    fn begin_stay(self: &Rc<Self>) -> (Rc<Desk>, Rc<Cut>, Stay) {
+    fn begin_stay(self: &Rc<Self>, known: Introduced) -> (Rc<Desk>, Rc<Cut>, Stay) {
         match self.since_beat.get() {
             Some(count) => self.since_beat.set(Some(count.saturating_add(1))),
             None => {
@@ -363,7 +336,7 @@ impl Worker {
         if self.cutting.get() {
             cut.ask();
         }
-        let key = self.cuts.borrow_mut().insert(Rc::clone(&cut));
+        let key = self.stays.begin(&cut, known);
         let stay = Stay { worker: Rc::clone(self), key };
         (Rc::clone(&self.desk), cut, stay)
     }
@@ -404,9 +377,9 @@ impl Worker {
             match task {
                 Task::Serve(guest) => self.serve(guest),
                 Task::Adopt(adopted) => {
-                    let (desk, cut, stay) = self.begin_stay();
-                    let doing =
-                        Doing::serving(self.number_of(adopted.listener()), adopted.client());
+                    let known = adopted.introduced();
+                    let doing = Doing::serving(self.number_of(&known.listener), known.client);
+                    let (desk, cut, stay) = self.begin_stay(known);
                     self.spawn(doing, &cut, adopted.serve(desk, Rc::clone(&cut), stay));
                 }
                 Task::Accept(acceptance) => self.begin_to_accept(acceptance),
@@ -427,6 +400,15 @@ impl Worker {
                     }
                 }
                 Task::MakeRoom { must_be } => self.make_room(must_be),
+                Task::List(asked, answer) => {
+                    let listed = Rc::clone(&self.stays).list(asked, answer);
+                    let listed = pulse::during(&self.beat, Doing::FOLLOWING, listed);
+                    tokio::task::spawn_local(listed);
+                }
+                Task::Close(number, answer) => {
+                    // Whoever asked may have left.
+                    let _ = answer.send(self.stays.close(number));
+                }
                 Task::Answer(question, asked) => self.beat.answer(question, asked),
                 #[cfg(test)]
                 Task::Do(doing, fault) => {
@@ -466,7 +448,7 @@ impl Worker {
     }
 
     fn each_cut(&self) -> Vec<Rc<Cut>> {
-        self.cuts.borrow().iter().map(|(_, cut)| Rc::clone(cut)).collect()
+        self.stays.cuts()
     }
 
     async fn all_ended(&self) {
@@ -489,7 +471,7 @@ struct Stay {
 
 impl Drop for Stay {
     fn drop(&mut self) {
-        self.worker.cuts.borrow_mut().try_remove(self.key);
+        self.worker.stays.end(self.key);
         self.worker.crew.loads[self.worker.number].fetch_sub(1, AcqRel);
         self.worker.idle.notify_one();
     }

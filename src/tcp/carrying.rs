@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::relay::{Carried, End, Parked, Relay, Times, Waiting};
-use super::{Cut, Outcome, Scratch, note_end, why};
+use super::{Cut, Kind, Outcome, Scratch, note_end, why};
 use crate::observe::ended::{ClientAddress, Ended, Phases, RequestLine, Why};
 use crate::observe::sheets::Exchanged;
 use crate::socket::Socket;
@@ -128,6 +128,10 @@ impl Carrying {
     ) -> impl Future<Output = Served> {
         async move {
             cut.stay_at(&self.place);
+            // Also one that began in another process.
+            if self.request.is_some() {
+                cut.seen().speaks(Kind::Tunnel);
+            }
             cut.can_park(true);
             let end = self.relay.run(scratch, self.keep, &self.times, cut).await;
             match end {

@@ -7,6 +7,7 @@ use std::task::{Context, Waker};
 
 use tokio::sync::mpsc;
 
+use super::Seen;
 use crate::observe::ended::Why;
 use crate::upstream::{Backend, InFlight, Upstream};
 
@@ -18,8 +19,11 @@ pub(crate) struct Cut {
     /// Whether somebody wants to know of a new plan, and whether there is one.
     wants_news: Cell<bool>,
     has_news: Cell<bool>,
-    /// The end is asked for because others need the memory.
-    for_memory: Cell<bool>,
+    /// What the end is asked for, where it is not that everything ends.
+    because: Cell<Option<Why>>,
+    /// Whether a record has said so.
+    is_told: Cell<bool>,
+    seen: Seen,
     /// When it had a turn last, by the clock of its worker.
     had_turn: Cell<u64>,
     /// Where it stays to its end, once that is known.
@@ -110,22 +114,56 @@ impl Cut {
     /// only if it must be. Between two requests it ends in order.
     pub(crate) fn make_room(&self, must_be: bool) {
         if must_be || self.stays_at.borrow().is_some() {
-            self.for_memory.set(true);
+            self.because.set(Some(Why::LimitMemory));
             self.ask();
         } else {
             self.ask_to_finish();
         }
     }
 
+    /// Asks the connection to end now, as an operator wishes.
+    pub(crate) fn close(&self) {
+        self.because.set(Some(Why::ClosedByOperator));
+        self.ask();
+    }
+
     /// Asks for the end of a part of a connection whose end was asked for, for the same reason.
     pub(crate) fn ask_as(&self, whole: &Cut) {
-        self.for_memory.set(whole.for_memory.get());
+        self.because.set(whole.because.get());
         self.ask();
     }
 
     /// Why a connection really ended of which it is said that it was cut.
     pub(crate) fn judged(&self, why: Why) -> Why {
-        if why == Why::DrainCut && self.for_memory.get() { Why::LimitMemory } else { why }
+        match self.because.get() {
+            Some(because) if why == Why::DrainCut => {
+                self.is_told.set(true);
+                because
+            }
+            _ => why,
+        }
+    }
+
+    /// Whether an operator has closed it and no record has said so yet.
+    pub(crate) fn owes_a_record(&self) -> bool {
+        self.because.get() == Some(Why::ClosedByOperator) && !self.is_told.get()
+    }
+
+    /// What can be seen of the connection.
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Whether its end was asked for.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.asked.get()
+    }
+
+    /// Where it stays to its end, if that is known: the names of the upstream and of the backend.
+    pub(crate) fn place(&self) -> Option<(Arc<str>, Arc<str>)> {
+        let at = self.stays_at.borrow();
+        let at = at.as_ref();
+        at.map(|(upstream, backend)| (Arc::clone(&upstream.rules.name), Arc::clone(&backend.name)))
     }
 
     /// Says whether the connection can be parked from now on. Where it was asked to and something else came first, nobody waits

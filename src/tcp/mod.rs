@@ -6,6 +6,7 @@ mod cut;
 mod flow;
 pub(crate) mod packets;
 pub(crate) mod relay;
+mod seen;
 mod side;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::link::Link;
 use crate::observe::ended::{Ended, Why};
+use crate::observe::journal::Asker;
 use crate::observe::sheets::Exchanged;
 use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
@@ -25,6 +27,7 @@ pub(crate) use carrying::{CarriedOn, Carrying, Served, Tunnelled};
 pub(crate) use cut::Cut;
 pub(crate) use flow::Scratch;
 use relay::{Carried, End, Relay, Side, Times};
+pub(crate) use seen::{Kind, Seen};
 
 /// What was configured for one TCP listener.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +52,8 @@ pub(crate) struct Site {
     pub(crate) upstream: Option<Arc<Upstream>>,
     /// Where clients go that do not speak TLS, while routes look at what TLS clients ask for.
     pub(crate) plain: Option<Arc<Upstream>>,
+    /// The plan and the listener, by their numbers.
+    pub(crate) place: Asker,
 }
 
 impl Site {
@@ -62,7 +67,8 @@ impl Site {
             hello_timeout: Duration::ZERO,
             packets: None,
         };
-        Site { rules, routes: Vec::new(), upstream: None, plain: None }
+        let place = Asker::default();
+        Site { rules, routes: Vec::new(), upstream: None, plain: None, place }
     }
 
     /// Whether it must be known what a client asks for before it goes anywhere.
@@ -70,10 +76,12 @@ impl Site {
         !self.routes.is_empty() || self.plain.is_some()
     }
 
-    /// Where a connection goes.
-    pub(crate) fn find(&self, ask: &StreamAsk<'_>) -> Option<&Arc<Upstream>> {
-        let taken = self.routes.iter().find(|(conditions, _)| conditions.hold(ask));
-        taken.map(|(_, upstream)| upstream).or(self.upstream.as_ref())
+    /// Where a connection goes, and by which route, counted from 1; by none where no route takes it.
+    pub(crate) fn find(&self, ask: &StreamAsk<'_>) -> Option<(&Arc<Upstream>, u16)> {
+        let mut routes = (1_u16..).zip(&self.routes);
+        let taken = routes.find(|(_, (conditions, _))| conditions.hold(ask));
+        let taken = taken.map(|(number, (_, upstream))| (upstream, number));
+        taken.or_else(|| Some((self.upstream.as_ref()?, 0)))
     }
 }
 
@@ -101,6 +109,15 @@ pub(crate) struct Client {
     pub(crate) address: Option<IpAddr>,
     /// The port that it comes from; 0 where that is not known.
     pub(crate) port: u16,
+    /// The same for the journal.
+    pub(crate) asker: Asker,
+}
+
+impl Client {
+    /// Where it belongs in an upstream.
+    fn affinity(&self) -> Affinity {
+        Affinity { key: self.key, session: None, asker: self.asker }
+    }
 }
 
 /// Serves one client from its first byte to its last, or until it is to go on elsewhere.
@@ -113,9 +130,9 @@ pub(crate) fn serve(
     cut: &Cut,
 ) -> impl Future<Output = Served> {
     async move {
-        let Client { link, key, told, address, .. } = client;
+        let affinity = client.affinity();
+        let Client { link, told, address, .. } = client;
         let accepted = Instant::now();
-        let affinity = Affinity { key, session: None };
         let call = Call { affinity, told: told.as_deref(), client: address };
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
         let connecting = Box::pin(connect(upstream, call, cut));
@@ -234,6 +251,9 @@ impl Outcome {
 
     /// The same, with the reason for which it was cut, if it was.
     pub(crate) fn judged(mut self, cut: &Cut) -> Outcome {
+        if cut.owes_a_record() {
+            self.spoke = false;
+        }
         self.why = cut.judged(self.why);
         for request in self.request.iter_mut() {
             request.why = cut.judged(request.why);

@@ -266,6 +266,10 @@ impl<C: Side, B: Side> Relay<C, B> {
             if let Some(end) = self.turn(cx, &mut scratch.borrow_mut(), keep, &times) {
                 return Poll::Ready(end);
             }
+            let moved = self.up.carried + self.down.carried != before;
+            if moved {
+                cut.seen().has_carried(self.up.carried, self.down.carried);
+            }
             if cut.is_asked(cx) {
                 return Poll::Ready(End::Cut);
             }
@@ -279,7 +283,6 @@ impl<C: Side, B: Side> Relay<C, B> {
                 timer.as_mut().reset(times.due(self.active));
             }
             // A timer that runs wakes this task by itself; looking at it for each message would cost more than the message.
-            let moved = self.up.carried + self.down.carried != before;
             if moved && timer_is_set && !timer.is_elapsed() {
                 return Poll::Pending;
             }

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::acme;
+use super::clients::Auth;
 use super::expiry::Expiry;
 use super::files::Flaw;
 use super::offer::{Made, Offer};
@@ -95,6 +96,17 @@ impl Acceptor {
             offer: ArcSwap::from_pointee(offer),
             places: Semaphore::new(settings.handshakes_max),
         })
+    }
+
+    /// What a client would be shown that asks for this name, and whether it has to show something itself; none if it is refused.
+    pub(crate) fn would_show(&self, name: Option<&str>) -> Option<(Option<Shown>, Auth)> {
+        self.offer.load().would_show(name)
+    }
+
+    /// Whether a request for this host may come over a connection that was opened for this name.
+    pub(crate) fn covers(&self, name: Option<&str>, host: &[u8]) -> bool {
+        let offer = self.offer.load();
+        offer.terms_for(name).is_some_and(|terms| offer.covers(terms, host))
     }
 
     /// Whether clients in clear are served too.
@@ -330,8 +342,7 @@ impl Agreed {
     /// Whether a request for this host may come over this connection: not where its name asks something else of clients
     /// (RFC 9110 15.5.20).
     pub(crate) fn covers(&self, host: &[u8]) -> bool {
-        !self.offer.demands_differ()
-            || std::str::from_utf8(host).is_ok_and(|host| self.offer.same_demand(self.terms, host))
+        self.offer.covers(self.terms, host)
     }
 }
 

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls::Error;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{Error, ServerConfig};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 
@@ -55,6 +55,15 @@ pub(crate) fn of_files(files: &Files) -> Result<Identity, Flaw> {
         staple(&mut identity, path)?;
     }
     Ok(identity)
+}
+
+/// What is spoken with whoever is shown the certificate of these files, and demanded nothing else of.
+pub(crate) fn server_config(files: &Files) -> Result<Arc<ServerConfig>, Flaw> {
+    let certified = of_files(files)?.certified;
+    let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(Flaw::of_library)?;
+    let shown = SingleCertAndKey::from(Arc::clone(&certified));
+    Ok(Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(shown))))
 }
 
 /// What ACME has got, or one that vouches for itself until it has.

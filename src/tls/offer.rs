@@ -14,6 +14,7 @@ use super::clients::{Auth, Clients, Demand};
 use super::expiry::Expiry;
 use super::files::{Flaw, Part};
 use super::names::ByName;
+use super::shown::Shown;
 use super::tickets::{TicketKeys, Tickets};
 use super::{Settings, Version};
 
@@ -120,18 +121,21 @@ impl Offer {
         known.then(|| self.names.demand(name))
     }
 
+    /// The certificate for a name, as far as it can be read, and what is demanded of the client; none if it is refused.
+    pub(super) fn would_show(&self, name: Option<&str>) -> Option<(Option<Shown>, Auth)> {
+        let demand = self.demands.get(self.terms_for(name)?)?;
+        let certificate = self.names.preferred(name).and_then(|key| key.cert.first());
+        Some((certificate.and_then(Shown::of), demand.auth))
+    }
+
     pub(super) fn terms(&self, number: usize) -> Option<&Terms> {
         self.terms.get(number)
     }
 
-    /// Whether some clients must show what others need not.
-    pub(super) fn demands_differ(&self) -> bool {
-        self.terms.len() > 1
-    }
-
     /// Whether what is demanded for this host is what those terms demand.
-    pub(super) fn same_demand(&self, number: usize, host: &str) -> bool {
-        self.names.demand(Some(host)) == number
+    pub(super) fn covers(&self, terms: usize, host: &[u8]) -> bool {
+        let is_same = |host| self.names.demand(Some(host)) == terms;
+        self.terms.len() == 1 || std::str::from_utf8(host).is_ok_and(is_same)
     }
 }
 

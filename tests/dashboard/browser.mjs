@@ -6,6 +6,8 @@ import { createRequire } from "node:module";
 
 const TOOLS = new URL("../../target/dashboard-tools/", import.meta.url);
 const PATIENCE = 10_000;
+/** A process that asks for a token gets this one, as somebody would bring it along in a link. */
+const TOKEN = process.env.EVENKEEL_TOKEN ? `#token=${process.env.EVENKEEL_TOKEN}` : "";
 const ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
   "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-breakpad", "--no-proxy-server"];
 
@@ -23,7 +25,7 @@ export async function browser() {
   return { page: (base, how) => page(started, base, how), end: () => started.close() };
 }
 
-async function page(started, base, { width = 1440, height = 900, dark = false, still = false, hash = "", ready = true } = {}) {
+async function page(started, base, { width = 1440, height = 900, dark = false, still = false, hash = TOKEN, ready = true } = {}) {
   const context = await started.newContext({
     viewport: { width, height }, colorScheme: dark ? "dark" : "light", reducedMotion: still ? "reduce" : "no-preference",
   });

@@ -9,7 +9,7 @@ const SIDES = {
   limit: "limit-process limit-memory limit-listener limit-client limit-client-rate queue-full limit-rate limit-route limit-body " +
     "limit-frames",
   timeout: "queue-timeout head-timeout response-timeout file-late request-timeout idle-timeout max-duration",
-  us: "replied drain-cut out-of-resources file-broken internal-error",
+  us: "replied drain-cut closed-by-operator out-of-resources file-broken internal-error",
 };
 
 const SIDE = new Map(Object.entries(SIDES).flatMap(([side, all]) => all.split(" ").map(why => [why, side])));

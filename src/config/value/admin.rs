@@ -1,20 +1,31 @@
-//! Where an operator speaks to the running process: a Unix socket, or nowhere. An address that a network can reach is refused,
-//! as there is nothing yet by which to know who is asking.
+//! Where an operator speaks to the running process: a Unix socket, an address, or nowhere. A name is no address here: what it stands for
+//! may become another machine's tomorrow.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::{Address, Spelled, spelled};
 use crate::config::problem::{Misread, shown};
 
-/// `unix:/path` or `off`.
+/// `unix:/path`, `IP:PORT` or `off`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminListen {
-    /// Nowhere.
+    /// At no Unix socket.
     Off,
     /// At this path.
     Unix(PathBuf),
+    /// At this address, for those who have the token.
+    Tcp(SocketAddr),
+}
+
+impl AdminListen {
+    /// Where the Unix socket is, by all that is written; none where nothing is said of it.
+    pub(crate) fn socket(all: &[AdminListen]) -> Option<&AdminListen> {
+        let path = all.iter().find(|one| matches!(one, AdminListen::Unix(_)));
+        path.or_else(|| all.iter().find(|one| **one == AdminListen::Off))
+    }
 }
 
 impl fmt::Display for AdminListen {
@@ -22,6 +33,7 @@ impl fmt::Display for AdminListen {
         match self {
             AdminListen::Off => f.write_str("off"),
             AdminListen::Unix(path) => write!(f, "unix:{}", path.display()),
+            AdminListen::Tcp(address) => address.fmt(f),
         }
     }
 }
@@ -35,32 +47,24 @@ impl FromStr for AdminListen {
         }
         match text.parse() {
             Ok(Address::Unix(path)) => Ok(AdminListen::Unix(path)),
-            Err(misread) if text.starts_with("unix:") => Err(misread),
-            Err(_) => {
-                let message = format!("\"{}\" is neither a Unix socket nor \"off\"", shown(text));
-                Err(Misread::new(message).advise("write \"unix:/run/evenkeel/admin.sock\""))
-            }
-            Ok(Address::Ip(_) | Address::Name { .. } | Address::Port(_)) => {
-                let message = format!(
-                    "\"{}\" could be reached over a network, and this version cannot tell who is asking there",
-                    shown(text)
-                );
-                let advice = "write a Unix socket, \"unix:/run/evenkeel/admin.sock\", or \"off\"; \
-                              to see over a network whether it is ready, use `ready`";
-                Err(Misread::new(message).advise(advice))
+            Ok(Address::Ip(address)) => Ok(AdminListen::Tcp(address)),
+            Err(misread) => Err(misread),
+            Ok(Address::Name { port, .. } | Address::Port(port)) => {
+                let message = format!("\"{}\" is not an address here", shown(text));
+                Err(Misread::new(message).advise(format!("write \"127.0.0.1:{port}\"")))
             }
         }
     }
 }
 
 impl Spelled for AdminListen {
-    const WORDS: &'static str = "\"unix:/path\" or \"off\"";
-    const PATTERN: Option<&'static str> = Some("^(off$|unix:.)");
+    const WORDS: &'static str = "\"unix:/path\", \"IP:PORT\" or \"off\"";
+    const PATTERN: Option<&'static str> = Some("^(off$|unix:.|.*:[0-9]+$)");
 
     fn within(self, folder: &Path) -> AdminListen {
         match self {
             AdminListen::Unix(path) => AdminListen::Unix(folder.join(path)),
-            AdminListen::Off => AdminListen::Off,
+            other => other,
         }
     }
 }
@@ -72,12 +76,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_unix_sockets_and_off_are_taken() {
-        for text in ["off", "unix:/run/a.sock"] {
+    fn sockets_addresses_and_off_are_taken_and_names_are_not() {
+        for text in ["off", "unix:/run/a.sock", "127.0.0.1:9900", "[::1]:9900"] {
             assert_eq!(text.parse::<AdminListen>().unwrap().to_string(), text);
         }
-        let refused = "127.0.0.1:9900".parse::<AdminListen>().unwrap_err();
-        assert!(refused.message.contains("could be reached over a network"), "{refused}");
+        for text in ["localhost:9900", ":9900"] {
+            let refused = text.parse::<AdminListen>().unwrap_err();
+            assert_eq!(refused.advice.as_deref(), Some("write \"127.0.0.1:9900\""), "{refused}");
+        }
         assert!("unix:".parse::<AdminListen>().is_err() && "on".parse::<AdminListen>().is_err());
+    }
+
+    #[test]
+    fn an_address_does_not_take_the_socket_away() {
+        let all = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let socket = |texts: &[&str]| {
+            let all: Vec<_> = all(texts);
+            AdminListen::socket(&all).cloned()
+        };
+        assert_eq!(socket(&["127.0.0.1:1"]), None);
+        assert_eq!(socket(&["127.0.0.1:1", "off"]), Some(AdminListen::Off));
+        assert_eq!(socket(&["127.0.0.1:1", "unix:/a"]), Some(AdminListen::Unix("/a".into())));
     }
 }

@@ -15,6 +15,10 @@ const NAME_MAX: usize = 48;
 pub(super) fn verify(config: &Config, complaints: &mut Complaints) {
     complaints.below(&["log"], |complaints| {
         let log = &config.log;
+        if !super::JOURNAL_BYTES.contains(&log.journal_size.0) {
+            let advice = "write a size from 64KiB to 1GiB";
+            complaints.error(&["journal-size"], "no journal is of this size", advice);
+        }
         if let Some(skip) = &log.access_skip
             && skip.path.is_empty()
             && skip.status.is_empty()

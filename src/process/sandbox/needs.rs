@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::Surroundings;
 use crate::config::{
-    AccessTo, Acme, Address, Config, HttpListener, LogTo, Route, SyslogAt, Tls, Upstream,
+    AccessTo, Acme, Address, AdminListen, Config, HttpListener, LogTo, Route, SyslogAt, Tls,
+    Upstream,
 };
 
 /// The port of DNS (RFC 1035 4.2.2).
@@ -171,6 +172,9 @@ pub(crate) fn named(config: &Config) -> Vec<PathBuf> {
             files.extend(own.into_iter().flatten().chain(clients).cloned());
         }
     }
+    files.extend(config.admin.token_file.iter().cloned());
+    let of_admin = config.admin.tls.iter();
+    files.extend(of_admin.flat_map(|tls| [&tls.certificate, &tls.key]).cloned());
     files.extend(acme(config).flat_map(|acme| acme.directory_ca.iter().cloned()));
     for upstream in config.upstream.values() {
         files.extend(upstream.sticky.iter().flat_map(|sticky| sticky.key_file.iter().cloned()));
@@ -226,10 +230,19 @@ pub(crate) fn addresses(config: &Config) -> impl Iterator<Item = &Address> {
         .chain(&config.admin.metrics)
 }
 
+/// Where it listens to operators over TCP.
+pub(crate) fn of_operators(config: &Config) -> impl Iterator<Item = Address> {
+    config.admin.listen.iter().filter_map(|listen| match listen {
+        AdminListen::Tcp(address) => Some(Address::Ip(*address)),
+        AdminListen::Unix(_) | AdminListen::Off => None,
+    })
+}
+
 fn ports(config: &Config) -> Ports {
     // A port of the system's choice, with an address of ours to connect from.
     let mut listen = BTreeSet::from([0]);
     listen.extend(addresses(config).filter_map(Address::port));
+    listen.extend(of_operators(config).filter_map(|address| address.port()));
     let backends = config.upstream.values().flat_map(|upstream: &Upstream| &upstream.backends);
     let mut connect = BTreeSet::from([DNS]);
     connect.extend(backends.filter_map(|backend| backend.address.port()));
@@ -306,7 +319,7 @@ mod tests {
     }
 
     /// Keys whose value is a path, wherever they stand. Whoever adds one adds it to what is needed too.
-    const PATHS: [&str; 17] = [
+    const PATHS: [&str; 19] = [
         "access",
         "ca",
         "certificate",
@@ -317,12 +330,14 @@ mod tests {
         "errors",
         "file",
         "files",
+        "journal",
         "key",
         "key-file",
         "ocsp",
         "pid-file",
         "state",
         "ticket-keys",
+        "token-file",
         "users-file",
     ];
 
