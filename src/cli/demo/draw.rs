@@ -24,14 +24,14 @@ const FOR_LINK: u16 = 16;
 
 /// What the terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) color: bool,
-    pub(super) blocks: bool,
+pub(in crate::cli) struct Look {
+    pub(in crate::cli) color: bool,
+    pub(in crate::cli) blocks: bool,
 }
 
 impl Look {
     /// By the environment: `NO_COLOR`, and whether the language is written in UTF-8.
-    pub(super) fn of_this_terminal() -> Look {
+    pub(in crate::cli) fn of_this_terminal() -> Look {
         let language = ["LC_ALL", "LC_CTYPE", "LANG"]
             .iter()
             .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
@@ -43,7 +43,7 @@ impl Look {
         }
     }
 
-    fn of(self, color: Color) -> Style {
+    pub(in crate::cli) fn of(self, color: Color) -> Style {
         if self.color { Style::new().fg(color) } else { Style::new() }
     }
 
@@ -270,7 +270,9 @@ fn tip_lines(view: &View, height: u16) -> Vec<Line<'static>> {
     };
     let mut lines = vec![Line::from(vec![strong("Dashboard: "), view.dashboard.clone().into()])];
     if commands > 0 {
-        lines.push("Paste into another terminal, and ask for more with --help:".into());
+        lines.push(
+            "Paste into another terminal (there are also ./evenkeel status, top, --help):".into(),
+        );
     }
     let commands = view.try_out.iter().take(commands);
     lines.extend(commands.map(|command| Line::from(format!("  {command}"))));

@@ -168,6 +168,7 @@ impl Setup {
             command("replay"),
             format!("curl -i http://{http}/"),
             command("status"),
+            command("top"),
             format!("nc {} {}", tcp.ip(), tcp.port()),
         ]
     }
