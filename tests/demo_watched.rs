@@ -71,7 +71,7 @@ impl Watched {
         let state: Value = serde_json::from_slice(&state.body).unwrap();
         let mut backends = state["upstreams"][0]["backends"].as_array().unwrap().iter();
         let green = addresses(&self.program.output())[1].to_string();
-        let green = backends.find(|row| row["address"] == green.as_str());
+        let green = backends.find(|row| row["backend"] == green.as_str());
         green.unwrap_or_else(|| panic!("{state}"))["state"].as_str().unwrap().to_owned()
     }
 
