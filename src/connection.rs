@@ -21,6 +21,7 @@ use crate::limits::{Admitted, Door};
 use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::ended::{ClientAddress, Why};
+use crate::observe::journal::Asker;
 use crate::observe::meter::Meter;
 use crate::proxied::{self, Whose};
 use crate::socket::Socket;
@@ -303,7 +304,7 @@ async fn lead<'s>(
     let tls = record.service.tls.clone();
     let mut agreed = None;
     let (link, upstream) = if tls.is_none() && !site.looks_first() {
-        (Link::Plain(socket), site.upstream.as_ref())
+        (Link::Plain(socket), site.upstream.as_ref().map(|upstream| (upstream, 0)))
     } else {
         // Boxed, so that the room for it is given back when it is done.
         let greeted = async {
@@ -324,7 +325,7 @@ async fn lead<'s>(
             Err(Not::Tls(socket)) => {
                 let goes_on = match &tls {
                     Some(tls) => tls.allows_plain().then(|| site.find(&record.nothing_known())),
-                    None => Some(site.plain.as_ref()),
+                    None => Some(site.plain.as_ref().map(|upstream| (upstream, 0))),
                 };
                 let Some(upstream @ Some(_)) = goes_on else {
                     let detail = Some("it does not speak TLS".to_owned());
@@ -335,14 +336,16 @@ async fn lead<'s>(
             Err(Not::Alive(outcome)) => return Err(outcome),
         }
     };
-    let Some(upstream) = upstream else {
+    let Some((upstream, route)) = upstream else {
         return Err(Box::new(Outcome::without_backend(Why::NoRoute, None)));
     };
     record.upstream = Some(Arc::clone(&upstream.rules.name));
     let key = upstream.stream_key(ip(record.client), record.name.as_deref());
     let told = told(upstream, record, &link, agreed.as_deref());
     let port = record.client.address().map_or(0, |address| address.port());
-    let client = tcp::Client { link, key, told, address: ip(record.client), port };
+    let address = ip(record.client);
+    let asker = Asker { route, client: address, ..site.place };
+    let client = tcp::Client { link, key, told, address, port, asker };
     Ok((client, upstream))
 }
 

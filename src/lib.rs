@@ -30,6 +30,7 @@ pub mod config;
 mod connection;
 mod descriptors;
 mod discover;
+mod explain;
 mod health;
 mod http;
 mod keeper;

@@ -119,6 +119,29 @@ impl Door {
         &self.listener
     }
 
+    /// What it demands, in words by its keys, and whether a client has that; none where only real traffic can tell.
+    pub(crate) fn explain(&self, client: IpAddr, mut tell: impl FnMut(&str, String, Option<bool>)) {
+        let Rules { allow, deny, .. } = &self.rules;
+        if !allow.is_empty() || !deny.is_empty() {
+            let passes = self.is_allowed(client);
+            let verdict = if passes { "may come in" } else { "is kept out" };
+            tell("allow, deny", format!("{client} {verdict}"), Some(passes));
+        }
+        let taken = self.listener.taken();
+        if let Some(max) = self.rules.connections_max {
+            let what = format!("{taken} of {max} connections of the listener are open");
+            tell("connections-max", what, Some(taken < max));
+        }
+        if let Some(max) = self.rules.client_connections_max {
+            let what = format!("at most {max} connections of one client");
+            tell("client-connections-max", what, None);
+        }
+        if let Some(rate) = self.rules.client_connections_per_second {
+            let what = format!("at most {rate} new connections of one client a second");
+            tell("client-connections-per-second", what, None);
+        }
+    }
+
     /// From now on, the limit of the listener is the one of these rules.
     pub(crate) fn enforce(&self) {
         self.listener.limit(self.rules.connections_max);

@@ -4,6 +4,7 @@
 
 mod index;
 mod stream;
+mod unmet;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 
 use self::index::Index;
 pub(crate) use self::stream::{StreamAsk, StreamConditions};
+use self::unmet::Unmet;
 use crate::config::{HostPattern, PathPattern};
 use crate::tls::Shown;
 
@@ -124,25 +126,42 @@ impl Routes {
 
 impl Conditions {
     fn hold(&self, ask: &Ask<'_>) -> bool {
-        any(&self.path, |path| path.rest_of(ask.path).is_some())
-            && any(&self.host, |host| host.matches(ask.host))
-            && any(&self.method, |method| **method == *ask.method)
-            && any(&self.client, |net| ask.client.is_some_and(|client| net.contains(&client)))
-            && self
-                .certificate
-                .as_ref()
-                .is_none_or(|wanted| ask.shown.is_some_and(|s| wanted.is(s)))
-            && self
-                .header
-                .iter()
-                .all(|(name, wanted)| ask.fields.named(name).any(|value| wanted.is(value)))
-            && self.query.iter().all(|(name, wanted)| {
-                let mut pairs = ask.query.split(|byte| *byte == b'&');
-                pairs.any(|pair| {
-                    let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-                    pair[..end] == **name && wanted.is(pair.get(end + 1..).unwrap_or_default())
-                })
+        self.unmet(ask).is_none()
+    }
+
+    /// The first condition that a request does not meet.
+    fn unmet(&self, ask: &Ask<'_>) -> Option<Unmet<'_>> {
+        if !any(&self.path, |path| path.rest_of(ask.path).is_some()) {
+            return Some(Unmet::Path);
+        }
+        if !any(&self.host, |host| host.matches(ask.host)) {
+            return Some(Unmet::Host);
+        }
+        if !any(&self.method, |method| **method == *ask.method) {
+            return Some(Unmet::Method);
+        }
+        if !any(&self.client, |net| ask.client.is_some_and(|client| net.contains(&client))) {
+            return Some(Unmet::Client);
+        }
+        if let Some(wanted) = &self.certificate
+            && !ask.shown.is_some_and(|shown| wanted.is(shown))
+        {
+            return Some(Unmet::Certificate);
+        }
+        let lacks = |(name, wanted): &&(Box<[u8]>, Wanted)| {
+            !ask.fields.named(name).any(|value| wanted.is(value))
+        };
+        if let Some((name, wanted)) = self.header.iter().find(lacks) {
+            return Some(Unmet::Header(name, wanted));
+        }
+        let lacks = |(name, wanted): &&(Box<[u8]>, Wanted)| {
+            let mut pairs = ask.query.split(|byte| *byte == b'&');
+            !pairs.any(|pair| {
+                let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+                pair[..end] == **name && wanted.is(pair.get(end + 1..).unwrap_or_default())
             })
+        };
+        self.query.iter().find(lacks).map(|(name, wanted)| Unmet::Query(name, wanted))
     }
 }
 

@@ -12,19 +12,29 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use super::answer::Answer;
 use super::in_force::InForce;
 use super::message::{
-    BackendOrder, Backends, DiffOrder, Kind, ListenerRow, Outcome, Refusal, ReloadOrder, Status,
-    Step, Upgraded,
+    BackendOrder, Backends, DiffOrder, JournalAnswer, Kind, ListenerRow, Outcome, Refusal,
+    ReloadOrder, Status, Step, Upgraded,
 };
 use super::openapi;
+use super::query::Query;
 use super::routes::{self, Does, Found, Missed};
 use super::who::Who;
 use super::{WaitsUntil, Wish, watch as looks};
 use crate::config::{Config, Problems};
+use crate::observe::reasons::Reasons;
 use crate::process::Remote;
 use crate::upstream::{Said, Saying};
 
 /// The largest weight: tables of weights have 65,536 places.
 const WEIGHT_MAX: u32 = 65_535;
+
+/// What may stand behind the path of the journal.
+pub(super) const JOURNAL_WORDS: &[(&str, &str)] =
+    &[("last", "So many of the latest decisions; 50 by default, 10,000 at most.")];
+
+/// Decisions that are given where no number is asked for, and where too large a one is.
+const DECISIONS_DEFAULT: usize = 50;
+const DECISIONS_MAX: usize = 10_000;
 
 /// Everything that answers need.
 #[derive(Debug)]
@@ -67,6 +77,8 @@ impl Desk {
             Does::Patch => self.change(Step::Patch, (part(0), part(1)), (head, body), who).await,
             Does::Remove => self.change(Step::Remove, (part(0), part(1)), (head, body), who).await,
             Does::Batch => self.batch((head, body), who).await,
+            Does::Journal => self.journal(query).await.into(),
+            Does::Explain => self.explain(body).await.into(),
             Does::Reload => self.reload(body, who).await.into(),
             Does::Diff => self.diff(body).await.into(),
             Does::Confirm => self.confirm(who).await.into(),
@@ -122,6 +134,21 @@ impl Desk {
         let over_api = self.in_force.borrow().taken_back(&config);
         let comparison = self.remote.compare(config).await.ok_or_else(Refusal::stopping)?;
         Ok(Outcome { over_api, ..Outcome::of(comparison, &Problems::default(), false) })
+    }
+
+    async fn journal(&self, query: &str) -> Result<JournalAnswer, Refusal> {
+        let last = Query::read(query, &["last"])?.value("last")?.unwrap_or(DECISIONS_DEFAULT);
+        let (remote, last) = (self.remote.clone(), DECISIONS_MAX.min(last));
+        let read = move || JournalAnswer {
+            folder: remote.journal().map(|folder| folder.display().to_string()),
+            decisions: remote.decisions(last),
+        };
+        tokio::task::spawn_blocking(read).await.map_err(|_| Refusal::stopping())
+    }
+
+    async fn explain(&self, body: &[u8]) -> Result<Reasons, Refusal> {
+        let reasons = self.remote.explain(read(body)?).await.ok_or_else(Refusal::stopping)?;
+        reasons.map_err(|error| Refusal::new(Kind::Order, &error))
     }
 
     async fn confirm(&self, who: &Who) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Problems;
 use crate::observe::counts::BackendCounts;
+use crate::observe::journal::DecisionRow;
 use crate::process::{Comparison, NotSaid};
 
 /// `POST /v1/reload`.
@@ -105,6 +106,16 @@ pub(crate) struct Status {
     pub(crate) accepted: u64,
     pub(crate) listeners: Vec<ListenerRow>,
     pub(crate) backends: Vec<BackendRow>,
+}
+
+/// `GET /v1/journal?last=N`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct JournalAnswer {
+    /// Where the whole of it is, for programs of the same user; none if none is kept.
+    pub(crate) folder: Option<String>,
+    /// The latest, the oldest first.
+    pub(crate) decisions: Vec<DecisionRow>,
 }
 
 /// One listener.

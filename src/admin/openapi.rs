@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::message::{
     Applied, BackendOrder, Backends, Batch, Closed, ConfigAnswer, ConfiguredBackends, Connections,
-    DiffOrder, Outcome, Refusal, ReloadOrder, Status, Upgraded,
+    DiffOrder, JournalAnswer, Outcome, Refusal, ReloadOrder, Status, Upgraded,
 };
 use super::routes::{Does, ROUTES, Route};
-use super::{configs, connections};
+use super::{api, configs, connections};
 use crate::config::Backend;
+use crate::observe::reasons::{Asked, Reasons};
 
 /// Where the types are.
 const DEFINITIONS: &str = "/components/schemas";
@@ -91,6 +92,7 @@ fn parameters(route: &Route) -> Vec<Value> {
     let words = match route.does {
         Does::Connections => connections::WORDS,
         Does::Config => configs::WORDS,
+        Does::Journal => api::JOURNAL_WORDS,
         _ => &[],
     };
     let words = words.iter().map(|(name, about)| parameter(name, "query", about));
@@ -111,6 +113,7 @@ fn body(does: Does, generator: &mut SchemaGenerator) -> Option<Value> {
         Does::Diff => schema::<DiffOrder>(generator),
         Does::Drain | Does::Ready | Does::Down | Does::Weight => schema::<BackendOrder>(generator),
         Does::Batch => schema::<Batch>(generator),
+        Does::Explain => schema::<Asked>(generator),
         Does::Put | Does::Patch => {
             let mut keys = schema::<Backend>(generator);
             // Its address stands in the path.
@@ -131,6 +134,8 @@ fn answer(does: Does, generator: &mut SchemaGenerator) -> (&'static str, Value) 
         Does::Metrics => return ("text/plain", json!({ "type": "string" })),
         Does::Connections => schema::<Connections>(generator),
         Does::Close => schema::<Closed>(generator),
+        Does::Journal => schema::<JournalAnswer>(generator),
+        Does::Explain => schema::<Reasons>(generator),
         Does::Config => schema::<ConfigAnswer>(generator),
         Does::Configured | Does::ConfiguredOne => schema::<ConfiguredBackends>(generator),
         Does::Put | Does::Patch | Does::Remove | Does::Batch => schema::<Applied>(generator),

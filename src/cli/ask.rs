@@ -30,7 +30,7 @@ pub(super) struct Reach {
     pub(super) file: ConfigFile,
     /// The admin socket of the process, in place of finding it by the config file.
     #[arg(long, value_name = "PATH")]
-    socket: Option<PathBuf>,
+    pub(super) socket: Option<PathBuf>,
     /// Print the answer as JSON.
     #[arg(long)]
     pub(super) json: bool,

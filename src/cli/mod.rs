@@ -10,11 +10,15 @@ mod daemon;
 mod demo;
 mod diff;
 mod draining;
+mod explain;
 mod http;
+mod journal;
 mod packet;
+mod pages;
 mod place;
 mod reload;
 mod reloading;
+mod replay;
 mod run;
 mod set;
 mod status;
@@ -38,7 +42,7 @@ pub(crate) mod exit {
     pub(crate) const BAD_LINE: u8 = 2;
     /// It could not start: an address is in use, a file cannot be opened.
     pub(crate) const NOT_STARTED: u8 = 3;
-    /// Not everything that was sent was answered.
+    /// Not everything that was sent was answered; or a pick comes out differently when it is made again.
     pub(crate) const FAILED: u8 = 4;
     /// No running process answers on its admin socket.
     pub(crate) const NOT_REACHED: u8 = 5;
@@ -60,7 +64,7 @@ Exit codes:
   1  the config has errors
   2  the command line has errors
   3  it could not start
-  4  not everything that was sent was answered
+  4  not everything that was sent was answered, or a pick comes out differently when replayed
   5  no running process answers
   6  the running process refused
   7  connections remained when the time to wait was over
@@ -123,6 +127,22 @@ enum Command {
     ///
     /// Example: evenkeel status -c /etc/evenkeel.toml
     Status(status::Arguments),
+    /// Say why a request or a connection goes where it goes: listener, routes, backends, and the reason of the pick.
+    ///
+    /// Of the running process with its counts, or, with -c, of a config file alone. Nothing is sent and no turn is taken.
+    ///
+    /// Example: evenkeel explain http http://www.example.com/api/users --from 203.0.113.7
+    Explain(explain::Arguments),
+    /// Show which decisions were made: what went where, when, and how long it stayed.
+    ///
+    /// Of the running process, or with --journal of one that has died, or of an exported file.
+    ///
+    /// Example: evenkeel journal --upstream app --since 10m
+    Journal(journal::Arguments),
+    /// Make every decision of a journal again and compare; or say where they would have gone by another config.
+    ///
+    /// Example: evenkeel replay --config new.toml
+    Replay(replay::Arguments),
     /// List who is connected to the running process, or close one connection.
     ///
     /// Example: evenkeel connections --backend 10.0.0.1:8080 --older-than 1h
@@ -181,6 +201,14 @@ enum Command {
     ///
     /// Example: evenkeel schema > evenkeel.schema.json
     Schema,
+    /// Print what completes this command line in a shell.
+    ///
+    /// Example: evenkeel completions bash > /etc/bash_completion.d/evenkeel
+    Completions(pages::Completions),
+    /// Write a manual page for each command into a folder.
+    ///
+    /// Example: evenkeel man /usr/local/share/man/man1
+    Man(pages::Man),
     /// Print the version.
     Version,
     /// Start the program in the place of a process that has given up its rights.
@@ -210,6 +238,9 @@ pub fn main() -> ExitCode {
         Command::Confirm(arguments) => reloading::confirm(&arguments),
         Command::Upgrade(arguments) => reloading::upgrade(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Journal(arguments) => journal::journal(&arguments),
+        Command::Replay(arguments) => replay::replay(&arguments),
         Command::Connections(arguments) => connections::connections(&arguments),
         Command::Set(arguments) => set::set(&arguments),
         Command::Add(arguments) => set::add(&arguments),
@@ -227,6 +258,8 @@ pub fn main() -> ExitCode {
             say(&serde_json::to_string_pretty(&schema).unwrap_or_default());
             exit::FINE
         }
+        Command::Completions(arguments) => pages::completions(&arguments),
+        Command::Man(arguments) => pages::man(&arguments),
         Command::Version => {
             say(concat!("evenkeel ", env!("CARGO_PKG_VERSION")));
             exit::FINE
@@ -267,11 +300,14 @@ impl Starting {
     }
 }
 
+/// Where a config is looked for that is not named.
+const DEFAULT_FILE: &str = "evenkeel.toml";
+
 /// The `-c FILE` that several commands take.
 #[derive(Debug, clap::Args)]
 struct ConfigFile {
     /// The config file.
-    #[arg(short, long = "config", value_name = "FILE", default_value = "evenkeel.toml")]
+    #[arg(short, long = "config", value_name = "FILE", default_value = DEFAULT_FILE)]
     config: PathBuf,
 }
 

@@ -135,6 +135,10 @@ section! {
         traces: Option<Collector> = None,
         /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.
         traces_sample: Percent = Percent(1),
+        /// Where the journal of picks is kept: `"auto"` for a folder on memory (tmpfs), `"off"`, or a folder of your own.
+        journal: JournalTo = JournalTo::Auto,
+        /// How much of it is kept for each worker, and once more for notes of what has changed; less where that is more than half of what is free. It is taken at the start and never grows: the oldest picks are forgotten. 4 MiB hold the last 26,000 requests of a worker.
+        journal_size: Bytes = Bytes(4 * 1024 * 1024),
     }
 }
 

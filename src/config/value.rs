@@ -12,6 +12,7 @@ mod files;
 mod gate;
 mod hash_by;
 mod health;
+mod journal;
 mod network;
 mod packet;
 mod page;
@@ -47,6 +48,7 @@ pub use gate::{CountBy, Forwarding, HostHeader};
 pub use hash_by::{HashBy, PacketPart};
 pub(crate) use health::from_hex;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
+pub use journal::JournalTo;
 pub use packet::{
     BalancePer, PacketLength, PacketProtocol, PacketRetry, PrologueVariable, Replies,
 };

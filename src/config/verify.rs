@@ -33,6 +33,9 @@ pub struct Complaint {
     pub severity: Severity,
 }
 
+/// Below it, a journal would forget what it is asked for; beyond it, nobody would read all of it.
+const JOURNAL_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+
 /// Everything that is wrong with a config whose single values are fine.
 pub fn verify(config: &Config) -> Vec<Complaint> {
     let mut complaints = Complaints::default();
@@ -183,6 +186,10 @@ fn process(config: &Config, complaints: &mut Complaints) {
 }
 
 fn log(config: &Config, complaints: &mut Complaints) {
+    if !JOURNAL_BYTES.contains(&config.log.journal_size.0) {
+        let advice = "write a size from 64KiB to 1GiB";
+        complaints.error(&["log", "journal-size"], "no journal is of this size", advice);
+    }
     if let Some(skip) = &config.log.access_skip
         && skip.path.is_empty()
         && skip.status.is_empty()

@@ -175,6 +175,7 @@ mod tests {
                 routes: Vec::new(),
                 upstream: Some(Upstream::new(plan.upstreams[0].rules.clone(), None, None).unwrap()),
                 plain: None,
+                place: Default::default(),
             }),
             log,
             meter: Meter::new(&Arc::default()),

@@ -2,11 +2,12 @@
 //! before. Cookies that say so are ours: they are taken out of the request, and set anew in the answer when needed.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use evenkeel_balance::{Algorithm, Ask, Loads, Member, Table};
-use evenkeel_wire::{Fields, Known};
+use evenkeel_wire::{Fields, Known, Request};
 use tokio::time::Instant;
 
 use super::Action;
@@ -15,6 +16,7 @@ use super::key::{cookie, key_part, remove_cookie};
 use super::record::Told;
 use super::session::{Next, Session};
 use crate::observe::ended::Why;
+use crate::observe::journal::{self, Asker, RequestKey};
 use crate::upstream::cookie::{Cookie, CookieRules, Identity, Seen, time_of_day};
 use crate::upstream::{Affinity, InFlight, Upstream};
 
@@ -63,11 +65,16 @@ impl<U> Split<U> {
 
     /// The share of a client that was given one before, or the next one in turn.
     fn choose(&self, seen: Option<Seen>) -> Option<&Share<U>> {
+        self.choose_by(seen, || self.ticket.fetch_add(1, Relaxed))
+    }
+
+    /// The same, with the ticket as it is had.
+    fn choose_by(&self, seen: Option<Seen>, ticket: impl FnOnce() -> u64) -> Option<&Share<U>> {
         let kept = seen.and_then(|seen| {
             self.shares.iter().find(|share| share.identity == Some(seen.identity))
         });
         kept.or_else(|| {
-            let ticket = self.ticket.fetch_add(1, Relaxed);
+            let ticket = ticket();
             let turn = self.turns.pick(&NoLoad, &Ask { ticket, ..Ask::default() })?;
             self.shares.get(turn as usize)
         })
@@ -126,20 +133,22 @@ impl Belonging {
 }
 
 impl Session<'_> {
+    /// For whom a backend is picked, as the journal tells it.
+    pub(super) fn asker(&self) -> Asker {
+        let request = journal::is_kept().then(|| RequestKey::of(&self.request_id));
+        Asker { route: self.route_number, client: self.client_ip(), request, ..self.site.place }
+    }
+
     /// Where the request belongs in an upstream. `set_cookie` is what a split has to tell its client.
     pub(super) fn belonging(
         &mut self,
         upstream: &Arc<Upstream>,
         set_cookie: Option<String>,
     ) -> Belonging {
-        let part = key_part(&self.request, &upstream.rules.key_part);
-        let key = match part {
-            Some(bytes) => upstream.key_of(bytes),
-            None => upstream.source_key(self.client_ip()),
-        };
         let client_uses_tls = self.client_uses_tls();
-        let seen = upstream.cookie.as_ref().and_then(|cookie| self.take_cookie(cookie));
-        let affinity = Affinity { key, session: seen.map(|seen| seen.identity) };
+        let client = self.client_ip();
+        let (affinity, seen) = affinity(&mut self.request, upstream, client);
+        let affinity = Affinity { asker: self.asker(), ..affinity };
         Belonging { affinity, seen, client_uses_tls, set_cookie }
     }
 
@@ -163,7 +172,7 @@ impl Session<'_> {
         &mut self,
         split: &'s Split<Arc<Upstream>>,
     ) -> Option<(&'s Arc<Upstream>, Option<String>)> {
-        let seen = split.cookie.as_ref().and_then(|cookie| self.take_cookie(cookie));
+        let seen = split.cookie.as_ref().and_then(|cookie| take_cookie(&mut self.request, cookie));
         let share = split.choose(seen)?;
         let knows = |seen: Seen| Some(seen.identity) == share.identity && !seen.is_aging;
         let set_cookie = match (&split.cookie, &share.identity) {
@@ -175,15 +184,6 @@ impl Session<'_> {
         Some((&share.to, set_cookie))
     }
 
-    /// What a cookie of ours says. It is between the client and us: a backend does not get it.
-    fn take_cookie(&mut self, cookie_of_ours: &Cookie) -> Option<Seen> {
-        let name = cookie_of_ours.rules.name.as_bytes();
-        let value = cookie(&self.request, name)?;
-        let seen = cookie_of_ours.read(value, time_of_day());
-        remove_cookie(&mut self.request, name);
-        seen
-    }
-
     /// Whether the client came over TLS, as a proxy in front says that may say so.
     fn client_uses_tls(&self) -> bool {
         // Nobody else's word of it is left in the request.
@@ -191,6 +191,41 @@ impl Session<'_> {
         let is_own = self.site.rules.scheme == "https";
         is_own || said.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
     }
+}
+
+/// Where a request of a client belongs in an upstream, and what its cookie says of that.
+pub(super) fn affinity(
+    request: &mut Request,
+    upstream: &Upstream,
+    client: Option<IpAddr>,
+) -> (Affinity, Option<Seen>) {
+    let key = match key_part(request, &upstream.rules.key_part) {
+        Some(bytes) => upstream.key_of(bytes),
+        None => upstream.source_key(client),
+    };
+    let seen = upstream.cookie.as_ref().and_then(|cookie| take_cookie(request, cookie));
+    let session = seen.map(|seen| seen.identity);
+    (Affinity { key, session, ..Affinity::default() }, seen)
+}
+
+/// The upstream of a split that a request would go to now, and whether it has been there. Nobody's turn is taken.
+pub(super) fn next_share<'s>(
+    split: &'s Split<Arc<Upstream>>,
+    request: &mut Request,
+) -> Option<(&'s Arc<Upstream>, bool)> {
+    let seen = split.cookie.as_ref().and_then(|cookie| take_cookie(request, cookie));
+    let share = split.choose_by(seen, || split.ticket.load(Relaxed))?;
+    let was_there = seen.is_some_and(|seen| Some(seen.identity) == share.identity);
+    Some((&share.to, was_there))
+}
+
+/// What a cookie of ours says. It is between the client and us: a backend does not get it.
+fn take_cookie(request: &mut Request, cookie_of_ours: &Cookie) -> Option<Seen> {
+    let name = cookie_of_ours.rules.name.as_bytes();
+    let value = cookie(request, name)?;
+    let seen = cookie_of_ours.read(value, time_of_day());
+    remove_cookie(request, name);
+    seen
 }
 
 /// Shares have no load: only their weights count.

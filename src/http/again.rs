@@ -30,6 +30,19 @@ pub(crate) struct Retry {
     pub(crate) budget: Budget,
 }
 
+impl Retry {
+    /// When and how often, for people.
+    pub(super) fn in_words(&self) -> String {
+        let statuses =
+            self.statuses.iter().map(|range| format!("{}-{}", range.start(), range.end()));
+        let gone = self.gone.then(|| "gone".to_owned());
+        let late = self.late.then(|| "late".to_owned());
+        let on: Vec<_> = gone.into_iter().chain(late).chain(statuses).collect();
+        let each = self.try_timeout.map(|each| format!(", each within {each:?}"));
+        format!("{} times, on {}{}", self.times, on.join(", "), each.unwrap_or_default())
+    }
+}
+
 /// How far one request has come in its tries.
 #[derive(Debug)]
 pub(super) struct Course<'a> {

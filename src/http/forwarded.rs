@@ -93,17 +93,11 @@ impl Session<'_> {
     pub(super) fn vet(&mut self) {
         (self.caller.user, self.caller.place) = (None, None);
         let proxies = &self.site.rules.trusted_proxies;
-        let peer = ip_of(self.client);
-        let Some(peer) = peer.filter(|peer| is_in(proxies, *peer)) else {
-            self.request.fields.retain(|field| !is_forwarding(&field));
-            self.caller.move_to(self.client);
-            return;
-        };
-        let address = match client_of(&self.request.fields, peer, proxies) {
-            Some(client) => ClientAddress::Told(client),
-            None => self.client,
-        };
+        let (address, is_vouched_for) = sender(&mut self.request.fields, self.client, proxies);
         self.caller.move_to(address);
+        if !is_vouched_for {
+            return;
+        }
         if let Some(id) = self.request.fields.first(Known::XRequestId)
             && (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
             && id.iter().all(u8::is_ascii_graphic)
@@ -181,6 +175,21 @@ impl Session<'_> {
             Stream::H2(_) => self.local_address,
         })
     }
+}
+
+/// Who sent a request that `peer` has brought, and whether trusted proxies vouch for what it says. Nothing stays in it that nobody
+/// vouches for.
+pub(super) fn sender(
+    fields: &mut Fields,
+    peer: ClientAddress,
+    proxies: &[IpNet],
+) -> (ClientAddress, bool) {
+    let Some(proxy) = ip_of(peer).filter(|proxy| is_in(proxies, *proxy)) else {
+        fields.retain(|field| !is_forwarding(&field));
+        return (peer, false);
+    };
+    let client = client_of(fields, proxy, proxies);
+    (client.map_or(peer, ClientAddress::Told), true)
 }
 
 /// The port of an address as text.

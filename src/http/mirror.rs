@@ -90,7 +90,7 @@ impl Session<'_> {
         let host = order.rewrite.same_host(&self.request).map(<[u8]>::to_vec);
         let (upstream, limits) = (Arc::clone(&mirror.upstream), self.site.rules.head);
         let key = upstream.source_key(self.client_ip());
-        let affinity = Affinity { key, session: None };
+        let affinity = Affinity { key, session: None, asker: self.asker() };
         tokio::task::spawn_local(async move {
             let _place = place;
             let subrequest = Subrequest {

@@ -7,6 +7,7 @@ mod alarm;
 mod coding;
 mod compress;
 mod exchange;
+mod explain;
 mod files;
 mod forward;
 mod forwarded;
@@ -50,6 +51,7 @@ use crate::config::Template;
 use crate::link::Link;
 use crate::observe::access_log::AccessLog;
 use crate::observe::ended::ClientAddress;
+use crate::observe::journal::Asker;
 use crate::observe::meter::Meter;
 use crate::observe::traces::Tracer;
 use crate::route::Routes;
@@ -263,6 +265,8 @@ pub(crate) type Sites<'a> = &'a dyn Fn() -> Option<Arc<Site>>;
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) listener: Arc<str>,
+    /// The plan and the listener, by their numbers.
+    pub(crate) place: Asker,
     pub(crate) rules: Rules,
     pub(crate) routes: Routes,
     /// By the number of the route.

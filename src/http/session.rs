@@ -2,7 +2,7 @@
 //! It is the same for every version of HTTP; how requests come one after the other is decided where they are read.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Waker};
@@ -23,9 +23,9 @@ use super::stream::Stream;
 use super::{Action, Edits, Site, Target};
 use crate::config::{Part, Template};
 use crate::observe::ended::{ClientAddress, Why};
-use crate::route::{Ask, normal_path, with_single_slashes};
+use crate::route::{Ask, UnclearPath, normal_path, with_single_slashes};
 use crate::tcp::Cut;
-use crate::tls::acme;
+use crate::tls::{Shown, acme};
 use crate::upstream::{InFlight, Upstream};
 
 /// What becomes of the connection after a request.
@@ -62,6 +62,8 @@ pub(super) struct Session<'a> {
     /// When the last answer from a backend came to its end; for whoever waits for the next request.
     pub(super) ended_at: Option<Instant>,
     pub(super) request_id: String,
+    /// Of the route that the request took, counted from 1; 0 before one is found.
+    pub(super) route_number: u16,
     /// Bytes of bodies that came before this request.
     pub(super) carried_before: u64,
     /// The pages of the route that the request took.
@@ -96,6 +98,7 @@ impl<'a> Session<'a> {
             requests: 0,
             ended_at: None,
             request_id: String::new(),
+            route_number: 0,
             carried_before: 0,
             pages: None,
             compress: None,
@@ -134,7 +137,7 @@ impl<'a> Session<'a> {
         self.cut.seen().has_under_way(1);
         let trace = self.begin_trace();
         let (next, told) = self.act(began).await;
-        (self.pages, self.compress) = (None, None);
+        (self.pages, self.compress, self.route_number) = (None, None, 0);
         if let Some(trace) = trace {
             self.end_trace(trace, began, &told);
         }
@@ -171,6 +174,7 @@ impl<'a> Session<'a> {
             return self.refuse(404, Told::new(Why::NoRoute));
         };
         self.pages = Some(&action.pages);
+        self.route_number = u16::try_from(index + 1).unwrap_or(u16::MAX);
         if let Some(gate) = site.gates.get(index)
             && gate.demands_anything()
             && let Err(turned_away) = self.pass(gate).await
@@ -295,31 +299,10 @@ impl<'a> Session<'a> {
 
     /// The number of the route that takes the request. The path is made normal first, so that what is matched is
     /// what the backend is asked for.
-    fn route(&mut self) -> Result<Option<usize>, ()> {
-        let end = path_end(&self.request.target);
-        if self.request.target.starts_with(b"/") {
-            let path = normal_path(&self.request.target[..end]).map_err(|_| ())?;
-            let merged = self.site.rules.merge_slashes.then(|| with_single_slashes(&path));
-            let changed = match (merged.flatten(), path) {
-                (Some(path), _) | (None, Cow::Owned(path)) => Some(path),
-                (None, Cow::Borrowed(_)) => None,
-            };
-            if let Some(path) = changed {
-                self.request.target.splice(..end, path);
-            }
-        }
-        let target = &self.request.target;
-        let end = path_end(target);
-        let ask = Ask {
-            host: host_of(&self.request.authority),
-            path: &target[..end],
-            query: target.get(end + 1..).unwrap_or_default(),
-            method: self.request.method.as_bytes(),
-            fields: &self.request.fields,
-            client: self.client_ip(),
-            shown: self.caller.shown().map(|shown| &**shown),
-        };
-        Ok(self.site.routes.find(&ask))
+    fn route(&mut self) -> Result<Option<usize>, UnclearPath> {
+        make_normal(&mut self.request, self.site.rules.merge_slashes)?;
+        let shown = self.caller.shown().map(|shown| &**shown);
+        Ok(self.site.routes.find(&ask(&self.request, self.client_ip(), shown)))
     }
 
     /// Answers with a page of our own about what went wrong; the connection ends with it.
@@ -382,6 +365,43 @@ impl<'a> Session<'a> {
             (false, true) => Next::Linger(told.why),
         };
         (next, told)
+    }
+}
+
+/// Makes the path of a request normal.
+pub(super) fn make_normal(request: &mut Request, merge_slashes: bool) -> Result<(), UnclearPath> {
+    let end = path_end(&request.target);
+    if !request.target.starts_with(b"/") {
+        return Ok(());
+    }
+    let path = normal_path(&request.target[..end])?;
+    let merged = merge_slashes.then(|| with_single_slashes(&path));
+    let changed = match (merged.flatten(), path) {
+        (Some(path), _) | (None, Cow::Owned(path)) => Some(path),
+        (None, Cow::Borrowed(_)) => None,
+    };
+    if let Some(path) = changed {
+        request.target.splice(..end, path);
+    }
+    Ok(())
+}
+
+/// What routes look at.
+pub(super) fn ask<'a>(
+    request: &'a Request,
+    client: Option<IpAddr>,
+    shown: Option<&'a Shown>,
+) -> Ask<'a> {
+    let target = &request.target;
+    let end = path_end(target);
+    Ask {
+        host: host_of(&request.authority),
+        path: &target[..end],
+        query: target.get(end + 1..).unwrap_or_default(),
+        method: request.method.as_bytes(),
+        fields: &request.fields,
+        client,
+        shown,
     }
 }
 

@@ -26,6 +26,7 @@ use super::{HandedOver, LAST_LINES, LAST_MOMENTS, ReloadError, Reloaded, Report,
 use crate::config::Config;
 use crate::connection::Adopted;
 use crate::observe::ended::Why;
+use crate::observe::journal::Journal;
 use crate::plan::Share;
 use crate::upstream::Backend;
 
@@ -87,12 +88,17 @@ pub(super) struct Workers {
 impl Control {
     /// Starts the workers and the control thread.
     pub(super) fn start(self, runtime: Runtime, acceptances: Shares) -> io::Result<JoinHandle<()>> {
-        let workers = start_workers(acceptances, self.parts.plan.share, &self.pulse)?;
+        let journal = self.shared.journal.clone();
+        let workers = start_workers(acceptances, self.parts.plan.share, &self.pulse, &journal)?;
+        let number = workers.count();
         std::thread::Builder::new().name("control".into()).spawn(move || {
+            // It picks too: for those who wait, when a place is free.
+            journal.iter().for_each(|journal| journal.begin_thread(number));
             let report = self.report.clone();
             let outcome = runtime.block_on(self.run(workers));
             // Files on a disk that does not answer must not hold up the stop.
             runtime.shutdown_background();
+            journal.iter().for_each(|journal| journal.remove());
             report.send_replace(Some(outcome));
         })
     }
@@ -302,7 +308,12 @@ impl Workers {
     }
 }
 
-fn start_workers(acceptances: Shares, share: Share, pulse: &Pulse) -> io::Result<Workers> {
+fn start_workers(
+    acceptances: Shares,
+    share: Share,
+    pulse: &Pulse,
+    journal: &Option<Arc<Journal>>,
+) -> io::Result<Workers> {
     let count = acceptances.len();
     let (tasks, inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
     let crew = Arc::new(Crew { loads: (0..count).map(|_| Default::default()).collect(), tasks });
@@ -312,7 +323,9 @@ fn start_workers(acceptances: Shares, share: Share, pulse: &Pulse) -> io::Result
     for (number, (acceptances, inbox)) in acceptances.into_iter().zip(inboxes).enumerate() {
         let (crew, accepting, life) = (Arc::clone(&crew), accepting_seen.clone(), life.clone());
         let me = (number, pulse.beat(number));
+        let journal = journal.clone();
         let body = move || {
+            journal.iter().for_each(|journal| journal.begin_thread(number));
             let _life: mpsc::Sender<()> = life;
             let sockets = (acceptances, inbox);
             if let Err(error) = worker::run(me, crew, sockets, accepting, share) {

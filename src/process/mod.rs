@@ -8,7 +8,9 @@ mod control;
 mod crew;
 mod doors;
 mod errands;
+mod explaining;
 mod handover;
+mod journal;
 mod memory;
 mod notify;
 mod out_of_reach;
@@ -33,6 +35,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -47,6 +50,7 @@ use crate::descriptors;
 use crate::limits::Places;
 use crate::listen::BoundAddress;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
+use crate::observe::journal::Journal;
 use crate::observe::meter::Meter;
 use crate::observe::stripes;
 use crate::plan::{self, ListenerPlan};
@@ -56,6 +60,7 @@ pub(crate) use connections::{Asked, ConnectionRow, Rank, Sort, Which};
 use control::{Control, Order};
 use doors::{Doors, Inherited};
 use errands::Errands;
+pub(crate) use explaining::explain_offline;
 pub(crate) use handover::give::{HandoverError, Successor};
 use handover::take::Legacy;
 pub(crate) use handover::take::Predecessor;
@@ -202,7 +207,7 @@ pub struct Running {
 
 /// Starts what a verified config says. When this returns, every address is listened on.
 pub(crate) fn start(config: &Config) -> Result<Running, StartError> {
-    begin(config, Vec::new(), None, None)
+    begin(config, Vec::new(), None, None, false)
 }
 
 /// The same in a process of its own: on sockets that were passed, where the config has their addresses, and locked in.
@@ -215,7 +220,7 @@ pub(crate) fn start_on(
     let lent = passed.into_iter();
     let lent =
         lent.map(|fd| Inherited { section: section.clone(), wanted: wanted.clone(), is_lent, fd });
-    begin(config, lent.collect(), None, sandbox)
+    begin(config, lent.collect(), None, sandbox, true)
 }
 
 /// The same in the place of a process that serves already. When this returns, this one accepts.
@@ -224,7 +229,7 @@ pub(crate) fn take_over(
     before: &Predecessor,
     sandbox: Option<Sandbox>,
 ) -> Result<Running, StartError> {
-    let begun = begin(config, Vec::new(), Some(before), sandbox);
+    let begun = begin(config, Vec::new(), Some(before), sandbox, true);
     begun
         .inspect(|running| running.tally.upgraded(true))
         .inspect_err(|error| before.refuse(&error.to_string()))
@@ -235,6 +240,7 @@ fn begin(
     passed: Vec<Inherited>,
     before: Option<&Predecessor>,
     sandbox: Option<Sandbox>,
+    is_program: bool,
 ) -> Result<Running, StartError> {
     let system = |step| move |cause| StartError::System { step, cause };
     let rights = Rights::find(config)?;
@@ -252,12 +258,14 @@ fn begin(
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
     parts.enforce(&shared);
-    if before.is_none() {
-        let written = pid_file.as_ref().map_or(Ok(()), |file| file.write(owner));
-        written.map_err(system("pid file"))?;
+    if let (None, Some(file)) = (&before, &pid_file) {
+        file.write(owner).map_err(system("pid file"))?;
     }
     // Everything is open that takes rights, and there is no other thread yet.
     rights.give_up(config)?;
+    shared.journal = journal::open(config, parts.plan.workers, is_program);
+    parts.note(&shared);
+    let sandbox = sandbox.map(|sandbox| sandbox.leaving(shared.journal.as_deref()));
     shared.sandbox = sandbox.map(Sandbox::enter).transpose()?;
     parts.begin()?;
     if let Some(before) = &mut before {
@@ -265,7 +273,7 @@ fn begin(
     }
     doors.change(new, parts.plan.workers);
     let acceptances = doors.resume(parts.plan.workers).map_err(system("listen"))?;
-    let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors)));
+    let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors, shared.journal.as_ref())));
     let pulse = Pulse::new(parts.plan.workers);
     let (orders, inbox) = mpsc::unbounded_channel();
     let (report, ended) = watch::channel(None);
@@ -287,11 +295,10 @@ fn begin(
         postponed: VecDeque::new(),
         successor: None,
     };
-    let thread = Some(control.start(runtime, acceptances).map_err(system("start threads"))?);
     Ok(Running {
         orders,
         ended,
-        thread,
+        thread: Some(control.start(runtime, acceptances).map_err(system("start threads"))?),
         tally,
         memory,
         shown,
@@ -317,6 +324,8 @@ struct Shown {
     upstreams: Vec<Arc<Upstream>>,
     addresses: Vec<(Arc<str>, BoundAddress)>,
     listeners: Vec<ShownListener>,
+    /// Where its journal is, if it keeps one.
+    journal: Option<PathBuf>,
 }
 
 /// What can be seen of a listener. Not its service: that keeps the access log open.
@@ -331,7 +340,7 @@ struct ShownListener {
 }
 
 impl Shown {
-    fn of(parts: &Parts, doors: &Doors) -> Shown {
+    fn of(parts: &Parts, doors: &Doors, journal: Option<&Arc<Journal>>) -> Shown {
         let listeners = parts.plan.listeners.iter().zip(&parts.services);
         let listeners = listeners.map(|(plan, service)| ShownListener {
             section: section(plan),
@@ -345,6 +354,7 @@ impl Shown {
             upstreams: parts.upstreams.clone(),
             addresses: doors.addresses(),
             listeners: listeners.collect(),
+            journal: journal.map(|journal| journal.folder().to_owned()),
         }
     }
 }

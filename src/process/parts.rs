@@ -15,11 +15,12 @@ use crate::http::{Gate, GateRules, Site};
 use crate::limits::{self, Door, Places};
 use crate::observe::access_log::{AccessLog, Writer};
 use crate::observe::counts::Tally;
+use crate::observe::journal::{Asker, Journal};
 use crate::observe::log_file::Owner;
 use crate::observe::meter::Meter;
 use crate::observe::traces::{Exporter, Tracer};
 use crate::plan::{self, ListenerPlan, Plan, UpstreamPlan};
-use crate::route::Routes;
+use crate::route::{Conditions, Routes};
 use crate::tcp;
 use crate::tls::{Acceptor, Connector, Sectioned};
 use crate::upstream::{Upstream, UpstreamPast};
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     pub(super) owner: Option<Owner>,
     /// Whether the whole process is on its way out.
     pub(super) is_draining: Arc<AtomicBool>,
+    /// What picks were made of; none where none is kept.
+    pub(super) journal: Option<Arc<Journal>>,
     /// What the process has given up.
     pub(super) sandbox: Option<Arc<Sandbox>>,
 }
@@ -58,6 +61,7 @@ impl Shared {
             memory: Arc::default(),
             owner,
             is_draining: Arc::default(),
+            journal: None,
             sandbox: None,
         }
     }
@@ -70,6 +74,8 @@ impl Shared {
 /// One config, made.
 #[derive(Debug)]
 pub(super) struct Parts {
+    /// How many plans there have been, with this one.
+    pub(super) number: u32,
     pub(super) config: Config,
     pub(super) plan: Plan,
     pub(super) log: AccessLog,
@@ -124,6 +130,7 @@ impl Parts {
         let acceptors = acceptors.map(|plan| acceptor(plan, &config, before));
         let acceptors: Vec<_> = acceptors.collect::<Result<_, _>>()?;
         let mut parts = Parts {
+            number: before.map_or(1, |before| before.number.wrapping_add(1)),
             config,
             plan,
             log,
@@ -156,6 +163,15 @@ impl Parts {
             self.log_threads.push(exporter.begin().map_err(cause)?);
         }
         Ok(())
+    }
+
+    /// Has the journal know of it, before anything is picked by it.
+    pub(super) fn note(&self, shared: &Shared) {
+        if let Some(journal) = &shared.journal {
+            let listeners = self.plan.listeners.iter().map(section);
+            journal.note_plan(self.number, listeners.collect(), &self.config.effective());
+            self.upstreams.iter().for_each(|upstream| upstream.keep_journal(journal));
+        }
     }
 
     /// From now on it is in force, as far as it was not handed to anybody.
@@ -219,6 +235,11 @@ impl Parts {
             let upstream = self.upstreams.iter().find(|upstream| upstream.rules.name == *name);
             Arc::clone(upstream.expect("a verified config names only upstreams that exist"))
         };
+        let place = Asker {
+            plan: self.number,
+            listener: self.listener(plan).and_then(|at| u16::try_from(at).ok()).unwrap_or(u16::MAX),
+            ..Asker::default()
+        };
         let old = before.and_then(|before| Some((before, before.listener(plan)?)));
         let old_service = old.map(|(before, at)| &before.services[at]);
         let meter = Meter::follow(old_service.map(|old| &old.meter), &shared.tally);
@@ -228,6 +249,7 @@ impl Parts {
                 routes: routes.iter().map(|(when, name)| (when.clone(), find(name))).collect(),
                 upstream: upstream.as_ref().map(find),
                 plain: plain.as_ref().map(find),
+                place,
             }),
             plan::Job::Http { rules, routes } => {
                 let is_same = |(before, _): &(&Parts, usize)| {
@@ -237,18 +259,10 @@ impl Parts {
                     Some(Job::Http(site)) => Some(site),
                     _ => None,
                 };
-                // Whoever came too often has, whatever else changed.
-                let made = |rules: &GateRules, old: Option<&Gate>| match old {
-                    Some(old) => old.again(rules),
-                    None => Gate::new(rules),
-                };
-                let gate = made(&rules.gate, old.map(|site| &site.gate));
-                let gates = routes.iter().enumerate().map(|(at, (_, action))| {
-                    made(&action.gate, old.and_then(|site| site.gates.get(at)))
-                });
-                let gates = gates.collect();
+                let (gate, gates) = gates(rules, routes, old.map(|site| &**site));
                 Job::Http(Arc::new(Site {
                     listener: Arc::clone(&plan.name),
+                    place,
                     rules: (**rules).clone(),
                     gate,
                     gates,
@@ -276,6 +290,23 @@ impl Parts {
             meter,
         }))
     }
+}
+
+/// The gates of a listener and of its routes; whoever came too often has, whatever else changed.
+fn gates(
+    rules: &crate::http::Rules,
+    routes: &[(Conditions, crate::http::Action<Arc<str>>)],
+    old: Option<&Site>,
+) -> (Gate, Vec<Gate>) {
+    let made = |rules: &GateRules, old: Option<&Gate>| match old {
+        Some(old) => old.again(rules),
+        None => Gate::new(rules),
+    };
+    let gates = routes
+        .iter()
+        .enumerate()
+        .map(|(at, (_, action))| made(&action.gate, old.and_then(|site| site.gates.get(at))));
+    (made(&rules.gate, old.map(|site| &site.gate)), gates.collect())
 }
 
 /// Who goes through handshakes with the backends of an upstream, if they speak TLS.

@@ -9,6 +9,7 @@ use super::after_restart;
 use super::control::Control;
 use crate::config::{self, Address, Config, RemovedBackends, changes};
 use crate::observe::counts::BackendCounts;
+use crate::observe::reasons::{Asked, Reasons};
 use crate::upstream::{Backend, Saying, Unsaid, Word, Words};
 
 /// What can be asked.
@@ -16,6 +17,8 @@ use crate::upstream::{Backend, Saying, Unsaid, Word, Words};
 pub(super) enum Question {
     /// What this config would change.
     Compare(Box<Config>, oneshot::Sender<Comparison>),
+    /// Why something would go where it goes.
+    Explain(Box<Asked>, oneshot::Sender<Result<Reasons, String>>),
     /// The config in force.
     Config(oneshot::Sender<Box<Config>>),
     /// Say something of an upstream, or of one backend of it.
@@ -72,6 +75,10 @@ impl Control {
         // Whoever asked may have left; then nobody needs the answer.
         match question {
             Question::Compare(config, answer) => drop(answer.send(self.compare(&config))),
+            Question::Explain(asked, answer) => {
+                let reasons = self.parts.explain(&asked);
+                drop(answer.send(reasons.map(|reasons| Reasons { live: true, ..reasons })));
+            }
             Question::Config(answer) => drop(answer.send(Box::new(self.parts.config.clone()))),
             Question::Say((upstream, backend), saying, answer) => {
                 drop(answer.send(self.say(&upstream, backend.as_deref(), saying)));

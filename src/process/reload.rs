@@ -33,6 +33,7 @@ impl Control {
             Parts::make(config, &self.shared, Some(&self.parts)).map_err(ReloadError::Start)?;
         let doors = self.doors.prepare(&next).map_err(ReloadError::Start)?;
         next.begin().map_err(ReloadError::Start)?;
+        next.note(&self.shared);
         next.enforce(&self.shared);
         let shares = self.doors.change(doors, next.plan.workers);
         workers.accept_from(shares);
@@ -59,7 +60,7 @@ impl Control {
             false => self.errands.forget_later(),
         }
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) =
-            Shown::of(&self.parts, &self.doors);
+            Shown::of(&self.parts, &self.doors, self.shared.journal.as_ref());
         Ok(Reloaded { changes, after_restart })
     }
 }
@@ -70,6 +71,8 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("log.level", old.log.level != new.log.level),
         ("log.format", old.log.format != new.log.format),
         ("log.file", old.log.file != new.log.file),
+        ("log.journal", old.log.journal != new.log.journal),
+        ("log.journal-size", old.log.journal_size != new.log.journal_size),
     ];
     let admin = [
         ("admin.listen", old.admin.listen != new.admin.listen),

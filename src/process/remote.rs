@@ -13,6 +13,7 @@ use super::questions::{Comparison, NotSaid, Question};
 use super::{Running, Shown};
 use crate::config::Config;
 use crate::observe::counts::{BackendCounts, Counts, Tally};
+use crate::observe::reasons::{Asked, Reasons};
 use crate::upstream::{Saying, Words};
 
 /// A running proxy from afar.
@@ -118,6 +119,11 @@ impl Remote {
         let of = (upstream.to_owned(), backend.map(str::to_owned));
         let said = self.ask(|answer| Question::Say(of, saying, answer)).await;
         said.unwrap_or(Err(NotSaid::Stopped))
+    }
+
+    /// Why something would go where it goes, by what serves now; nothing, if the proxy has stopped.
+    pub(crate) async fn explain(&self, asked: Asked) -> Option<Result<Reasons, String>> {
+        self.ask(|answer| Question::Explain(Box::new(asked), answer)).await
     }
 
     /// What operators have said, by upstream; nothing, if the proxy has stopped.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Certified, any};
+use super::{Certified, Unmet, any};
 use crate::config::HostPattern;
 use crate::tls::Shown;
 
@@ -30,17 +30,30 @@ pub(crate) struct StreamAsk<'a> {
 
 impl StreamConditions {
     pub(crate) fn hold(&self, ask: &StreamAsk<'_>) -> bool {
+        self.unmet(ask).is_none()
+    }
+
+    /// The first condition that a connection does not meet.
+    pub(super) fn unmet(&self, ask: &StreamAsk<'_>) -> Option<Unmet<'_>> {
         let is_named = |pattern: &HostPattern| match ask.name {
             Some(name) => pattern.matches(name.as_bytes()),
             None => *pattern == HostPattern::Any,
         };
-        any(&self.sni, is_named)
-            && any(&self.alpn, |wanted| ask.protocols.iter().any(|one| **one == **wanted))
-            && any(&self.client, |net| ask.client.is_some_and(|client| net.contains(&client)))
-            && self
-                .certificate
-                .as_ref()
-                .is_none_or(|wanted| ask.shown.is_some_and(|s| wanted.is(s)))
+        if !any(&self.sni, is_named) {
+            return Some(Unmet::Name);
+        }
+        if !any(&self.alpn, |wanted| ask.protocols.iter().any(|one| **one == **wanted)) {
+            return Some(Unmet::Protocol);
+        }
+        if !any(&self.client, |net| ask.client.is_some_and(|client| net.contains(&client))) {
+            return Some(Unmet::Client);
+        }
+        match &self.certificate {
+            Some(wanted) if !ask.shown.is_some_and(|shown| wanted.is(shown)) => {
+                Some(Unmet::Certificate)
+            }
+            _ => None,
+        }
     }
 }
 

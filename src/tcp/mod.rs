@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::link::Link;
 use crate::observe::ended::{Ended, Why};
+use crate::observe::journal::Asker;
 use crate::observe::sheets::Exchanged;
 use crate::route::{StreamAsk, StreamConditions};
 use crate::upstream::connect::{Call, ConnectFailed, Connected, Efforts};
@@ -51,6 +52,8 @@ pub(crate) struct Site {
     pub(crate) upstream: Option<Arc<Upstream>>,
     /// Where clients go that do not speak TLS, while routes look at what TLS clients ask for.
     pub(crate) plain: Option<Arc<Upstream>>,
+    /// The plan and the listener, by their numbers.
+    pub(crate) place: Asker,
 }
 
 impl Site {
@@ -64,7 +67,8 @@ impl Site {
             hello_timeout: Duration::ZERO,
             packets: None,
         };
-        Site { rules, routes: Vec::new(), upstream: None, plain: None }
+        let place = Asker::default();
+        Site { rules, routes: Vec::new(), upstream: None, plain: None, place }
     }
 
     /// Whether it must be known what a client asks for before it goes anywhere.
@@ -72,10 +76,12 @@ impl Site {
         !self.routes.is_empty() || self.plain.is_some()
     }
 
-    /// Where a connection goes.
-    pub(crate) fn find(&self, ask: &StreamAsk<'_>) -> Option<&Arc<Upstream>> {
-        let taken = self.routes.iter().find(|(conditions, _)| conditions.hold(ask));
-        taken.map(|(_, upstream)| upstream).or(self.upstream.as_ref())
+    /// Where a connection goes, and by which route, counted from 1; by none where no route takes it.
+    pub(crate) fn find(&self, ask: &StreamAsk<'_>) -> Option<(&Arc<Upstream>, u16)> {
+        let mut routes = (1_u16..).zip(&self.routes);
+        let taken = routes.find(|(_, (conditions, _))| conditions.hold(ask));
+        let taken = taken.map(|(number, (_, upstream))| (upstream, number));
+        taken.or_else(|| Some((self.upstream.as_ref()?, 0)))
     }
 }
 
@@ -103,6 +109,15 @@ pub(crate) struct Client {
     pub(crate) address: Option<IpAddr>,
     /// The port that it comes from; 0 where that is not known.
     pub(crate) port: u16,
+    /// The same for the journal.
+    pub(crate) asker: Asker,
+}
+
+impl Client {
+    /// Where it belongs in an upstream.
+    fn affinity(&self) -> Affinity {
+        Affinity { key: self.key, session: None, asker: self.asker }
+    }
 }
 
 /// Serves one client from its first byte to its last, or until it is to go on elsewhere.
@@ -115,9 +130,9 @@ pub(crate) fn serve(
     cut: &Cut,
 ) -> impl Future<Output = Served> {
     async move {
-        let Client { link, key, told, address, .. } = client;
+        let affinity = client.affinity();
+        let Client { link, told, address, .. } = client;
         let accepted = Instant::now();
-        let affinity = Affinity { key, session: None };
         let call = Call { affinity, told: told.as_deref(), client: address };
         // Boxed, so that what connecting needs is given back before the long life of the relay begins.
         let connecting = Box::pin(connect(upstream, call, cut));

@@ -143,7 +143,8 @@ impl<'a> PacketDesk<'a> {
         worker: (&'a RefCell<Scratch>, &'a PacketPool),
         cut: &'a Cut,
     ) -> (PacketDesk<'a>, Link) {
-        let Client { link, key, told, address, port } = client;
+        let affinity = client.affinity();
+        let Client { link, told, address, port, .. } = client;
         let desk = PacketDesk {
             rules: rules.1,
             // It may have changed since the client was accepted.
@@ -151,7 +152,7 @@ impl<'a> PacketDesk<'a> {
             pool: worker.1,
             scratch: worker.0,
             cut,
-            affinity: Affinity { key, session: None },
+            affinity,
             told,
             client: address,
             prefix: rules.1.prefixed.then(|| Who::new(address, port).prefix()),
@@ -163,6 +164,11 @@ impl<'a> PacketDesk<'a> {
 }
 
 impl PacketDesk<'_> {
+    /// Where a packet of this key belongs.
+    fn affinity_by(&self, key: u64) -> Affinity {
+        Affinity { key, ..self.affinity }
+    }
+
     /// Goes by the upstream in force. Where there is none any more, or it wants to hear something else first, the client is
     /// let go after the packets that are under way.
     fn follow(&mut self) {

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::Settings;
 use super::acme;
+use super::clients::Auth;
 use super::expiry::Expiry;
 use super::files::Flaw;
 use super::offer::{Made, Offer};
@@ -95,6 +96,11 @@ impl Acceptor {
             offer: ArcSwap::from_pointee(offer),
             places: Semaphore::new(settings.handshakes_max),
         })
+    }
+
+    /// What a client would be shown that asks for this name, and whether it has to show something itself; none if it is refused.
+    pub(crate) fn would_show(&self, name: Option<&str>) -> Option<(Option<Shown>, Auth)> {
+        self.offer.load().would_show(name)
     }
 
     /// Whether clients in clear are served too.

@@ -72,6 +72,11 @@ impl ByName {
         self.exact.keys().cloned().chain(wildcards)
     }
 
+    /// The certificate that a client is shown if it can use all of them.
+    pub(super) fn preferred(&self, asked: Option<&str>) -> Option<&CertifiedKey> {
+        self.find(asked).certified.first().map(|certified| &**certified)
+    }
+
     /// The number of what is demanded of clients that ask for a name.
     pub(super) fn demand(&self, asked: Option<&str>) -> usize {
         self.find(asked).demand

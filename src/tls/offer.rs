@@ -14,6 +14,7 @@ use super::clients::{Auth, Clients, Demand};
 use super::expiry::Expiry;
 use super::files::{Flaw, Part};
 use super::names::ByName;
+use super::shown::Shown;
 use super::tickets::{TicketKeys, Tickets};
 use super::{Settings, Version};
 
@@ -118,6 +119,13 @@ impl Offer {
     pub(super) fn terms_for(&self, name: Option<&str>) -> Option<usize> {
         let known = !self.refuse_unknown || self.names.knows(name);
         known.then(|| self.names.demand(name))
+    }
+
+    /// The certificate for a name, as far as it can be read, and what is demanded of the client; none if it is refused.
+    pub(super) fn would_show(&self, name: Option<&str>) -> Option<(Option<Shown>, Auth)> {
+        let demand = self.demands.get(self.terms_for(name)?)?;
+        let certificate = self.names.preferred(name).and_then(|key| key.cert.first());
+        Some((certificate.and_then(Shown::of), demand.auth))
     }
 
     pub(super) fn terms(&self, number: usize) -> Option<&Terms> {

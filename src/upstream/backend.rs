@@ -223,8 +223,23 @@ impl Backend {
         self.standing.open.load(Relaxed)
     }
 
+    /// How many connections it may have, where that is limited.
+    pub(super) fn limit(&self) -> Option<u32> {
+        Some(self.connections_max).filter(|max| *max != u32::MAX)
+    }
+
+    /// How many connections it may have.
+    pub(super) fn most(&self) -> u32 {
+        self.connections_max
+    }
+
+    /// How many of them are taken, in step with [`Backend::take_place`].
+    pub(super) fn taken(&self) -> u32 {
+        self.standing.open.load(SeqCst)
+    }
+
     pub(super) fn has_room(&self) -> bool {
-        self.standing.open.load(SeqCst) < self.connections_max
+        self.taken() < self.connections_max
     }
 
     /// Counts one more connection, unless the limit is reached.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::backend::Standing;
 use super::word::{Word, Words};
 use super::{Backend, BackendAddress, Channel, Entry, EntryPlace, InFlight, Rules, Upstream};
+use crate::observe::journal;
 
 /// What another process is told of an upstream, or of a part of its backends. Versions before and after this one read it: what
 /// they do not know they pass over, and what is missing has a default.
@@ -152,7 +153,7 @@ impl Upstream {
         let backend = known.map_or_else(|| self.departed_backend(address), Arc::clone);
         backend.take_one_more();
         self.lasting.open.fetch_add(1, Relaxed);
-        InFlight { upstream: Arc::clone(self), backend }
+        InFlight { upstream: Arc::clone(self), backend, mark: journal::Mark::default() }
     }
 
     /// One that is not in the config, or not known yet. It is counted on if it comes back.

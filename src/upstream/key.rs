@@ -48,11 +48,7 @@ impl Part {
 impl Upstream {
     /// The key of a client's address without its port, so that all connections of one host go together.
     pub(crate) fn source_key(&self, client: Option<IpAddr>) -> u64 {
-        match client.map(|address| address.to_canonical()) {
-            Some(IpAddr::V4(address)) => self.key_of(&address.octets()),
-            Some(IpAddr::V6(address)) => self.key_of(&address.octets()),
-            None => 0,
-        }
+        key_of_address(&self.rules.balance, client)
     }
 
     /// The key of a connection: of the name that its client asks for, where that decides and is known, or of its address.
@@ -76,10 +72,23 @@ impl Upstream {
 
     /// The key of these bytes; 0 where no algorithm asks for it.
     pub(crate) fn key_of(&self, bytes: &[u8]) -> u64 {
-        match self.rules.balance {
-            Algorithm::Hash { on: HashOn::Ring, .. } => ring_key(bytes),
-            Algorithm::Hash { .. } => hash_bytes(bytes),
-            _ => 0,
-        }
+        key_of_bytes(&self.rules.balance, bytes)
+    }
+}
+
+/// The key of an address, for an algorithm.
+pub(super) fn key_of_address(balance: &Algorithm, client: Option<IpAddr>) -> u64 {
+    match client.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => key_of_bytes(balance, &address.octets()),
+        Some(IpAddr::V6(address)) => key_of_bytes(balance, &address.octets()),
+        None => 0,
+    }
+}
+
+fn key_of_bytes(balance: &Algorithm, bytes: &[u8]) -> u64 {
+    match balance {
+        Algorithm::Hash { on: HashOn::Ring, .. } => ring_key(bytes),
+        Algorithm::Hash { .. } => hash_bytes(bytes),
+        _ => 0,
     }
 }

@@ -6,56 +6,37 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_balance::{Algorithm, Ask, Loads, Member, Table};
+use evenkeel_balance::{Algorithm, Loads, Member};
 use tokio::time::Instant;
 
 use super::Backend;
 use super::cookie::Identity;
+use super::tables::{Members, Tables};
+use crate::observe::journal::Gauge;
 
 /// The backends as they are picked from; replaced whole.
 #[derive(Debug)]
 pub(super) struct LineUp {
+    /// Under which the journal knows it; 0 where it knows none.
+    pub(super) number: u32,
     pub(super) backends: Vec<Arc<Backend>>,
-    /// Over those that are usable now.
-    pub(super) main: Table,
-    /// Over usable backups; used when `main` is empty or was tried in vain.
-    pub(super) backup: Table,
-    /// Over usable backends without weight: they get nothing new, but who has a session there keeps it.
-    pub(super) drained: Table,
+    pub(super) tables: Tables,
     /// Where each stands, by what is said of it in cookies; empty without them.
     pub(super) by_identity: HashMap<Identity, u32>,
     /// Some name has not been resolved yet.
     pub(super) pending: bool,
 }
 
-/// Why there is no backend to pick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NoPick {
-    /// None is usable, or every usable one was tried.
-    NobodyLeft,
-    /// Those left are at their limit.
-    AllFull,
-    /// None is known yet: a name is still being looked up.
-    NotYetKnown,
-}
-
 impl LineUp {
     /// Before anybody is known.
     pub(super) fn empty(balance: &Algorithm) -> LineUp {
         LineUp {
+            number: 0,
             backends: Vec::new(),
-            main: Table::build(balance, &[]),
-            backup: Table::build(balance, &[]),
-            drained: Table::build(&Algorithm::First, &[]),
+            tables: Tables::build(balance, &Members::default()),
             by_identity: HashMap::new(),
             pending: true,
         }
-    }
-
-    /// The backend to go to: that of a session first, then any other, then a backup.
-    pub(super) fn pick(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
-        let drained = ask.preferred.filter(|index| self.drained.takes(loads, ask, *index));
-        drained.or_else(|| self.main.pick(loads, ask)).or_else(|| self.pick_backup(loads, ask))
     }
 
     /// Where in this line-up the given backends stand; those that have left it are nowhere.
@@ -71,34 +52,16 @@ impl LineUp {
     /// The backend to prefer, if it can be picked now.
     pub(super) fn session(
         &self,
-        loads: &OpenConnections<'_>,
+        loads: &impl Loads,
         tried: &[u32],
         identity: &Identity,
     ) -> Option<u32> {
         let index = *self.by_identity.get(identity)?;
-        let ask = Ask { tried, ..Ask::default() };
-        let takes = |table: &Table| table.takes(loads, &ask, index);
-        (takes(&self.main) || takes(&self.drained) || (self.main.is_empty() && takes(&self.backup)))
-            .then_some(index)
+        self.tables.keeps(loads, tried, index).then_some(index)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.main.is_empty() && self.backup.is_empty()
-    }
-
-    fn pick_backup(&self, loads: &OpenConnections<'_>, ask: &Ask<'_>) -> Option<u32> {
-        let main_is_spent = self.main.is_empty() || !ask.tried.is_empty();
-        if main_is_spent { self.backup.pick(loads, ask) } else { None }
-    }
-
-    pub(super) fn why_none(&self, tried: &[u32]) -> NoPick {
-        if self.is_empty() {
-            return if self.pending { NoPick::NotYetKnown } else { NoPick::NobodyLeft };
-        }
-        let tables = if self.main.is_empty() { &self.backup } else { &self.main };
-        let anybody = EverybodyHasRoom;
-        let ask = Ask { tried, ..Ask::default() };
-        if tables.pick(&anybody, &ask).is_some() { NoPick::AllFull } else { NoPick::NobodyLeft }
+        self.tables.is_empty()
     }
 }
 
@@ -138,33 +101,33 @@ pub(super) struct OpenConnections<'a> {
     pub(super) now: OnceCell<Duration>,
 }
 
+impl Gauge for OpenConnections<'_> {
+    fn open(&self, index: u32) -> u32 {
+        self.backends[index as usize].taken()
+    }
+    fn most(&self, index: u32) -> u32 {
+        self.backends[index as usize].most()
+    }
+    fn latency(&self, index: u32) -> f64 {
+        let now = *self.now.get_or_init(|| self.started.elapsed());
+        self.backends[index as usize].latency(now)
+    }
+    fn total(&self) -> u64 {
+        self.total
+    }
+}
+
 impl Loads for OpenConnections<'_> {
     fn open(&self, index: u32) -> u32 {
         self.backends[index as usize].open()
     }
     fn latency(&self, index: u32) -> f64 {
-        let now = *self.now.get_or_init(|| self.started.elapsed());
-        self.backends[index as usize].latency(now)
+        Gauge::latency(self, index)
     }
     fn has_room(&self, index: u32) -> bool {
         self.backends[index as usize].has_room()
     }
     fn total_open(&self) -> Option<u64> {
         Some(self.total)
-    }
-}
-
-/// Loads under which only what was tried is passed over.
-struct EverybodyHasRoom;
-
-impl Loads for EverybodyHasRoom {
-    fn open(&self, _: u32) -> u32 {
-        0
-    }
-    fn latency(&self, _: u32) -> f64 {
-        0.0
-    }
-    fn has_room(&self, _: u32) -> bool {
-        true
     }
 }

@@ -5,30 +5,35 @@ mod backend;
 pub(crate) mod connect;
 pub(crate) mod cookie;
 mod counted;
+pub(crate) mod explain;
 pub(crate) mod h2;
 mod handed;
 pub(crate) mod idle;
 pub(crate) mod introduce;
 pub(crate) mod key;
 mod line_up;
+mod noted;
 pub(crate) mod outliers;
+mod pick;
 pub(crate) mod queue;
+pub(crate) mod replay;
 mod roster;
 mod succession;
+mod tables;
 #[cfg(test)]
 mod tests;
+mod what_if;
 mod word;
 
-use std::cell::OnceCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use evenkeel_balance::health::{self as verdict, Change, Verdict};
-use evenkeel_balance::{Algorithm, Ask, Member, Table};
+use evenkeel_balance::{Algorithm, Member};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -39,13 +44,15 @@ use h2::H2;
 pub(crate) use handed::UpstreamPast;
 use introduce::SendProxy;
 pub(crate) use key::KeyPart;
-use line_up::{LineUp, NoPick, OpenConnections, by_identity, drained, seed};
+use line_up::{LineUp, by_identity, drained};
 use outliers::OutlierRules;
 use queue::Queue;
 use roster::{Roster, at_once};
+use tables::{Members, Tables};
 pub(crate) use word::{Said, Saying, Unsaid, Word, Words};
 
 use crate::observe::counts::BackendCounts;
+use crate::observe::journal::{self, Asker, Journal, Mark};
 use crate::socket::SocketOptions;
 use crate::tls::Connector;
 
@@ -130,6 +137,8 @@ struct Lasting {
     is_retired: AtomicBool,
     /// The one of the config in force.
     newest: Mutex<Weak<Upstream>>,
+    /// Where line-ups are noted.
+    journal: OnceLock<Arc<Journal>>,
 }
 
 /// Where a connection or request belongs.
@@ -139,6 +148,8 @@ pub(crate) struct Affinity {
     pub(crate) key: u64,
     /// The backend that has its session, which comes before all others.
     pub(crate) session: Option<Identity>,
+    /// For whom, as the journal tells it.
+    pub(crate) asker: Asker,
 }
 
 /// A place at a backend, from the pick to the end of the connection; dropping it gives the place back.
@@ -146,6 +157,8 @@ pub(crate) struct Affinity {
 pub(crate) struct InFlight {
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) backend: Arc<Backend>,
+    /// Where the journal has the pick that it came of.
+    mark: Mark,
 }
 
 impl Upstream {
@@ -166,6 +179,7 @@ impl Upstream {
             complained: AtomicU64::new(0),
             is_retired: AtomicBool::new(false),
             newest: Mutex::default(),
+            journal: OnceLock::new(),
         });
         let cookie = rules.sticky.clone().map(Cookie::open).transpose()?;
         let known = |place: &EntryPlace| past.and_then(|past| past.found(place));
@@ -211,44 +225,6 @@ impl Upstream {
     /// Time since this upstream began, the clock of all verdicts.
     pub(crate) fn now(&self) -> Duration {
         self.lasting.started.elapsed()
-    }
-
-    /// Takes the next place by the configured algorithm.
-    fn pick(
-        self: &Arc<Self>,
-        affinity: Affinity,
-        tried: &[Arc<Backend>],
-    ) -> Result<InFlight, NoPick> {
-        let line_up = self.line_up.load();
-        let tried = &line_up.positions(tried)[..];
-        let mut ticket = None;
-        // A chosen backend may fill up between the pick and the taking; then the next pick sees it full.
-        loop {
-            let loads = OpenConnections {
-                backends: &line_up.backends,
-                total: self.lasting.open.load(Relaxed),
-                started: self.lasting.started,
-                now: OnceCell::new(),
-            };
-            let session = affinity.session.as_ref();
-            let preferred = session.and_then(|session| line_up.session(&loads, tried, session));
-            // Who has a session takes nobody's turn: the turns are for those who come anew.
-            let ticket = match preferred {
-                None if tried.is_empty() => {
-                    *ticket.get_or_insert_with(|| self.lasting.ticket.fetch_add(1, Relaxed))
-                }
-                _ => self.lasting.ticket.load(Relaxed),
-            };
-            let ask = Ask { key: affinity.key, tried, ticket, seed: seed(ticket), preferred };
-            let Some(index) = line_up.pick(&loads, &ask) else {
-                return Err(line_up.why_none(tried));
-            };
-            let backend = &line_up.backends[index as usize];
-            if backend.take_place() {
-                self.lasting.open.fetch_add(1, Relaxed);
-                return Ok(InFlight { upstream: Arc::clone(self), backend: Arc::clone(backend) });
-            }
-        }
     }
 
     /// Replaces what a name stands for; backends that stay keep everything.
@@ -381,12 +357,13 @@ impl Upstream {
         let open = verdict::fail_open(active, roster.usable, self.rules.fail_open_percent);
         // Big tables take their time; failing connections must not wait for them. Nobody else publishes.
         drop(roster);
-        let members =
+        let taking_part =
             |backup: bool| self.members(&backends, backup, |backend| open || usable(backend));
+        let (main, backup) = (taking_part(false), taking_part(true));
+        let members = Members { main, backup, drained: drained(&backends) };
         let line_up = LineUp {
-            main: Table::build(&self.rules.balance, &members(false)),
-            backup: Table::build(&self.rules.balance, &members(true)),
-            drained: Table::build(&Algorithm::First, &drained(&backends)),
+            number: self.noted(&backends, &members, pending),
+            tables: Tables::build(&self.rules.balance, &members),
             by_identity: by_identity(&backends),
             pending,
             backends,
@@ -476,6 +453,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         self.backend.give_place_back();
         self.upstream.lasting.open.fetch_sub(1, Relaxed);
+        journal::note_end(self.mark);
         if self.upstream.lasting.queue.somebody_waits() {
             self.upstream.serve_queue();
         }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::line_up::NoPick;
+use super::tables::NoPick;
 use super::{Affinity, Backend, InFlight, Upstream};
 
 /// Waiting connections looked at when a place is free; those before may have tried that backend already.
@@ -124,7 +124,7 @@ impl Upstream {
                 at += 1;
                 continue;
             }
-            match self.pick(waiters[at].affinity, &waiters[at].tried) {
+            match self.pick_again(waiters[at].affinity, &waiters[at].tried, false) {
                 Ok(place) => {
                     if let Some(waiter) = waiters.remove(at)
                         && let Err(place) = waiter.place.send(place)

@@ -35,6 +35,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "upstream",
         ],
     ),
+    ("explain", &["connection", "observe", "route", "tcp", "tls", "upstream"]),
     (
         "plan",
         &[
@@ -49,6 +50,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "connection",
             "descriptors",
             "discover",
+            "explain",
             "health",
             "http",
             "keeper",
@@ -65,7 +67,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("admin", &["config", "listen", "observe", "process", "socket", "tls", "upstream"]),
     ("lib", &["config", "observe", "plan", "process"]),
-    ("cli", &["admin", "config", "keeper", "lib", "observe", "plan", "process", "upstream"]),
+    (
+        "cli",
+        &[
+            "admin",
+            "config",
+            "descriptors",
+            "keeper",
+            "lib",
+            "observe",
+            "plan",
+            "process",
+            "upstream",
+        ],
+    ),
     ("main", &["cli", "lib"]),
 ];
 

@@ -1,8 +1,12 @@
 //! The system calls that no safe crate offers yet, each behind a safe function.
 //! This is the only crate of Evenkeel that may hold `unsafe`; it knows nothing of the proxy and allocates nothing.
 
+mod shared;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+pub use shared::SharedWords;
 
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};

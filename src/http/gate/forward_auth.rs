@@ -53,7 +53,11 @@ impl Session<'_> {
             local: self.local,
             limits: self.site.rules.head,
             upstream,
-            affinity: Affinity { key: upstream.source_key(self.client_ip()), session: None },
+            affinity: Affinity {
+                key: upstream.source_key(self.client_ip()),
+                session: None,
+                asker: self.asker(),
+            },
             request: &question,
             host: None,
             body: &[],

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::StartError;
 use crate::config::{Config, Sandbox as Wanted};
+use crate::observe::journal::Journal;
 pub(crate) use needs::Needs;
 
 /// What the process gives up when it begins to serve.
@@ -49,6 +50,13 @@ impl Sandbox {
             Wanted::Strict => true,
         };
         Some(Sandbox { is_strict, needs: Needs::of(config, around, is_strict), is_in_force: false })
+    }
+
+    /// The same, but for the folder of a journal, which is written to and taken away at the end.
+    pub(super) fn leaving(mut self, journal: Option<&Journal>) -> Sandbox {
+        let folder = journal.and_then(|journal| journal.folder().parent());
+        self.needs.write.extend(folder.map(PathBuf::from));
+        self
     }
 
     /// Gives it up, for this thread and all that it starts from now on. There is no way back.

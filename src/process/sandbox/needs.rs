@@ -312,7 +312,7 @@ mod tests {
     }
 
     /// Keys whose value is a path, wherever they stand. Whoever adds one adds it to what is needed too.
-    const PATHS: [&str; 18] = [
+    const PATHS: [&str; 19] = [
         "access",
         "ca",
         "certificate",
@@ -323,6 +323,7 @@ mod tests {
         "errors",
         "file",
         "files",
+        "journal",
         "key",
         "key-file",
         "ocsp",

@@ -17,7 +17,7 @@ use crate::observe::ended::Why;
 use crate::tcp::flow::Scratch;
 use crate::tcp::relay::{Carried, delivered, reset_after_delivery};
 use crate::upstream::queue::NoPlace;
-use crate::upstream::{Affinity, InFlight, Upstream};
+use crate::upstream::{InFlight, Upstream};
 
 /// Rounds in one turn before other connections of the worker get theirs.
 const ROUNDS_PER_TURN: usize = 16;
@@ -216,7 +216,7 @@ impl Session {
             self.slots.begin(Slot::Reply(reply.as_slice().into()));
             return self.pass_on();
         }
-        let affinity = self.affinity(packet, desk);
+        let key = self.key(packet, desk);
         let id = desk.rules.matching.map(|part| part.of(packet).into()).unwrap_or_default();
         let mut prefixed = Vec::new();
         let packet = match &desk.prefix {
@@ -232,8 +232,8 @@ impl Session {
         };
         let number = self.slots.begin(Slot::UnderWay);
         let due = now + desk.upstream.rules.response_timeout;
-        let course = Course { number, affinity, id, due, tried: Vec::new(), losses: 0 };
-        match desk.upstream.place_now(affinity, &[]) {
+        let course = Course { number, key, id, due, tried: Vec::new(), losses: 0 };
+        match desk.upstream.place_now(desk.affinity_by(key), &[]) {
             Some(place) => {
                 self.send(cx, (packet, place), course, desk, now);
             }
@@ -244,16 +244,14 @@ impl Session {
     }
 
     /// Where a packet belongs.
-    fn affinity(&mut self, packet: &[u8], desk: &PacketDesk<'_>) -> Affinity {
-        match desk.upstream.packet_key(packet, &mut self.first_key) {
-            Some(key) => Affinity { key, session: None },
-            None => desk.affinity,
-        }
+    fn key(&mut self, packet: &[u8], desk: &PacketDesk<'_>) -> u64 {
+        let own = desk.upstream.packet_key(packet, &mut self.first_key);
+        own.unwrap_or(desk.affinity.key)
     }
 
     fn wait(&mut self, packet: Homeless, desk: &PacketDesk<'_>) {
         let (upstream, tried) = (Arc::clone(&desk.upstream), packet.course.tried.clone());
-        let affinity = packet.course.affinity;
+        let affinity = desk.affinity_by(packet.course.key);
         let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
         self.waiting = Some(Box::new(Waiting { packet, place }));
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::observe::ended::Why;
 use crate::upstream::queue::NoPlace;
-use crate::upstream::{Affinity, Backend, InFlight};
+use crate::upstream::{Backend, InFlight};
 
 /// An end, and what is said of it.
 pub(super) type End = (Why, Option<String>);
@@ -34,8 +34,8 @@ pub(super) enum Slot {
 pub(super) struct Course {
     /// Which of the client's it is.
     pub(super) number: u64,
-    /// Where it belongs.
-    pub(super) affinity: Affinity,
+    /// Where it belongs, for hashing algorithms; all else of that is its client's.
+    pub(super) key: u64,
     /// What its reply is known by; nothing where replies are in order.
     pub(super) id: Box<[u8]>,
     /// When it must have its reply.

@@ -256,7 +256,7 @@ pub(crate) async fn serve(
     cut: &Cut,
 ) -> Outcome {
     let accepted = Instant::now();
-    let Client { link, mut key, told, address, port } = client;
+    let Client { link, mut key, told, address, port, asker } = client;
     let mut client = Whole::new(link, &whole.packets, whole);
     if upstream.rules.key_part.is_first_packet() {
         match begin(&mut client, rules, accepted, scratch, cut).await {
@@ -277,8 +277,8 @@ pub(crate) async fn serve(
             return Outcome::without_backend(Why::BadPacket, Some(detail));
         }
     };
-    let call =
-        Call { affinity: Affinity { key, session: None }, told: told.as_deref(), client: address };
+    let affinity = Affinity { key, session: None, asker };
+    let call = Call { affinity, told: told.as_deref(), client: address };
     let Connected { link, place, efforts } = match Box::pin(connect(upstream, call, cut)).await {
         Ok(connected) => connected,
         Err(outcome) => return outcome,

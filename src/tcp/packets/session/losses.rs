@@ -68,7 +68,7 @@ impl Session {
         lost: &Lost,
         desk: &PacketDesk<'_>,
     ) {
-        match desk.upstream.place_now(course.affinity, &course.tried) {
+        match desk.upstream.place_now(desk.affinity_by(course.key), &course.tried) {
             Some(place) => self.send(None, (&packet, place), course, desk, Instant::now()),
             None if self.waiting.is_none() => self.wait(Homeless { course, packet }, desk),
             None => self.lose(course.number, lost.end(), desk),
