@@ -57,6 +57,12 @@ fn explain_request(doors: &[Door<'_>], asked: &Asked, url: &str) -> Result<Reaso
     }
     let head = head(asked, authority.as_str(), &uri)?;
     site.explain(&head, peer(asked), &mut reasons);
+    if let (Some(tls), Some(request)) = (&door.service.tls, &reasons.request)
+        && !tls.covers(name, request.host.as_bytes())
+    {
+        let end = "refused with 421: its host demands other certificates of clients than the name asked for";
+        (reasons.end, reasons.choice) = (end.to_owned(), None);
+    }
     if reasons.is_turned_away() {
         reasons.end = "turned away at the door".to_owned();
     }

@@ -78,6 +78,7 @@ fn a_connection_goes_where_the_running_process_said_it_would_by_every_algorithm(
             let again = live(&program, &["tcp", "--from", &format!("{from}")]);
             assert_eq!(reasons["choice"]["picked"], again["choice"]["picked"], "{balance}");
             assert_eq!(reasons["live"], true);
+            assert_eq!(reasons["addresses"], serde_json::json!([door.to_string()]));
             let client = connect_from(from, door);
             assert_eq!(line(&client), picked(&reasons, &addresses), "{balance}: {reasons:#}");
             held.push(client);
@@ -269,6 +270,29 @@ fn a_listener_with_tls_says_which_certificate_it_would_show_and_what_it_demands(
     let end = refused["end"].as_str().unwrap();
     assert!(end.starts_with("refused in the handshake"), "{refused:#}");
     assert_eq!(refused["choice"], Value::Null);
+}
+
+#[test]
+fn a_host_that_demands_more_of_clients_is_not_reached_by_another_name() {
+    let mut certificates = Certificates::new();
+    certificates.add("b", &["b.test"]);
+    let path = |file: &str| certificates.path(file).display().to_string();
+    let (a, b) = (
+        format!("certificate = \"{}\", key = \"{}\"", path("a.crt"), path("a.key")),
+        format!("certificate = \"{}\", key = \"{}\"", path("b.crt"), path("b.key")),
+    );
+    let recorder = Recorder::answering(|_| ok(b"A"));
+    let ca = format!("client-auth = \"required\", client-ca = \"{}\"", path("a.crt"));
+    let tls = format!("tls = {{ certificates = [{{ {a} }}, {{ {b}, {ca} }}] }}");
+    let text = http_config(&[recorder.address()], "", &tls);
+    let end = |more: &[&str]| {
+        let said = offline(&text, &[&["http", "https://b.test/"], more].concat());
+        (said["end"].as_str().unwrap().to_owned(), said["tls"]["client_auth"].clone())
+    };
+    assert_eq!(end(&[]), ("goes to upstream app".to_owned(), "required".into()));
+    let (said, demanded) = end(&["--sni", "a.test"]);
+    assert!(said.starts_with("refused with 421"), "{said}");
+    assert_eq!(demanded, "off");
 }
 
 #[test]

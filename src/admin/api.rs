@@ -16,7 +16,6 @@ use super::message::{
     ReloadOrder, Status, Step, Upgraded,
 };
 use super::openapi;
-use super::query::Query;
 use super::routes::{self, Does, Found, Missed};
 use super::who::Who;
 use super::{WaitsUntil, Wish, watch as looks};
@@ -27,10 +26,6 @@ use crate::upstream::{Said, Saying};
 
 /// The largest weight: tables of weights have 65,536 places.
 const WEIGHT_MAX: u32 = 65_535;
-
-/// What may stand behind the path of the journal.
-pub(super) const JOURNAL_WORDS: &[(&str, &str)] =
-    &[("last", "So many of the latest decisions; 50 by default, 10,000 at most.")];
 
 /// Decisions that are given where no number is asked for, and where too large a one is.
 const DECISIONS_DEFAULT: usize = 50;
@@ -68,6 +63,8 @@ impl Desk {
         match route.does {
             Does::Status => Ok(self.status()).into(),
             Does::State | Does::Events | Does::Metrics => looks::answer(route.does, head, self),
+            Does::Journal => self.journal(query).await.into(),
+            Does::Explain => self.explain(body).await.into(),
             Does::Connections => self.connections(query).await.into(),
             Does::Close => self.close(part(0), who).await.into(),
             Does::Config => self.config(query, who),
@@ -77,8 +74,6 @@ impl Desk {
             Does::Patch => self.change(Step::Patch, (part(0), part(1)), (head, body), who).await,
             Does::Remove => self.change(Step::Remove, (part(0), part(1)), (head, body), who).await,
             Does::Batch => self.batch((head, body), who).await,
-            Does::Journal => self.journal(query).await.into(),
-            Does::Explain => self.explain(body).await.into(),
             Does::Reload => self.reload(body, who).await.into(),
             Does::Diff => self.diff(body).await.into(),
             Does::Confirm => self.confirm(who).await.into(),
@@ -137,7 +132,12 @@ impl Desk {
     }
 
     async fn journal(&self, query: &str) -> Result<JournalAnswer, Refusal> {
-        let last = Query::read(query, &["last"])?.value("last")?.unwrap_or(DECISIONS_DEFAULT);
+        let wrong = || Refusal::new(Kind::Order, "write ?last=N, with a number");
+        let last = match query.strip_prefix("last=") {
+            None if query.is_empty() => DECISIONS_DEFAULT,
+            None => return Err(wrong()),
+            Some(number) => number.parse().map_err(|_| wrong())?,
+        };
         let (remote, last) = (self.remote.clone(), DECISIONS_MAX.min(last));
         let read = move || JournalAnswer {
             folder: remote.journal().map(|folder| folder.display().to_string()),

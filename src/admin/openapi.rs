@@ -10,7 +10,7 @@ use super::message::{
     DiffOrder, JournalAnswer, Outcome, Refusal, ReloadOrder, Status, Upgraded,
 };
 use super::routes::{Does, ROUTES, Route};
-use super::{api, configs, connections};
+use super::{configs, connections};
 use crate::config::Backend;
 use crate::observe::reasons::{Asked, Reasons};
 
@@ -91,8 +91,8 @@ fn parameters(route: &Route) -> Vec<Value> {
     let parts = parts.map(|part| parameter(part, "path", "Encoded, as `10.0.0.1%3A80`."));
     let words = match route.does {
         Does::Connections => connections::WORDS,
+        Does::Journal => &[("last", "How many; without it 50, at most 10,000.")],
         Does::Config => configs::WORDS,
-        Does::Journal => api::JOURNAL_WORDS,
         _ => &[],
     };
     let words = words.iter().map(|(name, about)| parameter(name, "query", about));
@@ -111,9 +111,9 @@ fn body(does: Does, generator: &mut SchemaGenerator) -> Option<Value> {
     Some(match does {
         Does::Reload => schema::<ReloadOrder>(generator),
         Does::Diff => schema::<DiffOrder>(generator),
+        Does::Explain => schema::<Asked>(generator),
         Does::Drain | Does::Ready | Does::Down | Does::Weight => schema::<BackendOrder>(generator),
         Does::Batch => schema::<Batch>(generator),
-        Does::Explain => schema::<Asked>(generator),
         Does::Put | Does::Patch => {
             let mut keys = schema::<Backend>(generator);
             // Its address stands in the path.
@@ -132,10 +132,10 @@ fn answer(does: Does, generator: &mut SchemaGenerator) -> (&'static str, Value) 
         Does::State => free("Described in docs/watching.md."),
         Does::Events => return ("text/event-stream", json!({ "type": "string" })),
         Does::Metrics => return ("text/plain", json!({ "type": "string" })),
-        Does::Connections => schema::<Connections>(generator),
-        Does::Close => schema::<Closed>(generator),
         Does::Journal => schema::<JournalAnswer>(generator),
         Does::Explain => schema::<Reasons>(generator),
+        Does::Connections => schema::<Connections>(generator),
+        Does::Close => schema::<Closed>(generator),
         Does::Config => schema::<ConfigAnswer>(generator),
         Does::Configured | Does::ConfiguredOne => schema::<ConfiguredBackends>(generator),
         Does::Put | Does::Patch | Does::Remove | Does::Batch => schema::<Applied>(generator),

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 /// What is to be explained: `POST /v1/explain`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(rename = "ExplainOrder")]
 pub(crate) struct Asked {
     /// The URL of a request; none for a TCP connection.
     pub(crate) url: Option<String>,

@@ -18,7 +18,11 @@ pub(super) fn open(config: &Config, workers: usize, is_default: bool) -> Option<
         JournalTo::Folder(folder) => Some(folder),
     };
     match Journal::open(folder, config.log.journal_size.0, workers) {
-        Ok(journal) => Some(journal),
+        Ok(journal) => {
+            // Whoever comes after a crash has to know.
+            tracing::info!("journal in {}", journal.folder().display());
+            Some(journal)
+        }
         Err(error) => {
             tracing::warn!("no journal is kept, so nothing can be replayed later: {error}");
             None

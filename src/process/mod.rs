@@ -14,6 +14,7 @@ mod journal;
 mod memory;
 mod notify;
 mod out_of_reach;
+mod outcome;
 mod panics;
 mod parts;
 mod passing;
@@ -32,7 +33,6 @@ mod vitals;
 mod worker;
 
 use std::collections::VecDeque;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -45,7 +45,6 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
-use crate::config::problem::Problems;
 use crate::descriptors;
 use crate::limits::Places;
 use crate::listen::BoundAddress;
@@ -58,7 +57,7 @@ use crate::tls::Acceptor;
 use crate::upstream::Upstream;
 pub(crate) use connections::{Asked, ConnectionRow, Rank, Sort, Which};
 use control::{Control, Order};
-use doors::{Doors, Inherited};
+use doors::{Doors, Inherited, Shares};
 use errands::Errands;
 pub(crate) use explaining::explain_offline;
 pub(crate) use handover::give::{HandoverError, Successor};
@@ -66,6 +65,8 @@ use handover::take::Legacy;
 pub(crate) use handover::take::Predecessor;
 use memory::Budget;
 pub(crate) use notify::Notify;
+pub(crate) use outcome::HandedOver;
+pub use outcome::{ReloadError, Reloaded, Report, StartError};
 pub(crate) use panics::log_panics;
 use parts::{Parts, Shared};
 use pid_file::PidFile;
@@ -77,116 +78,6 @@ pub(crate) use remote::Remote;
 use rights::Rights;
 pub(crate) use rights::{lacking, log_owner};
 pub(crate) use sandbox::Sandbox;
-
-/// Why a proxy could not start. Nothing is left open.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address could not be listened on.
-    Listen {
-        /// The listener, as its section is called: `tcp.NAME` or `http.NAME`.
-        listener: String,
-        /// What failed, and what to do.
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// A certificate or its key could not be used: the files have changed since the config was checked.
-    Certificate {
-        /// The listener or upstream, as its section is called.
-        listener: String,
-        /// What is wrong with them.
-        cause: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The access log could not be opened, a thread or the resolver not be started, the pid file is another one's, or the
-    /// process cannot become `user`.
-    System {
-        /// The step that failed.
-        step: &'static str,
-        /// What the system said.
-        cause: io::Error,
-    },
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            StartError::Listen { listener, cause }
-            | StartError::Certificate { listener, cause } => {
-                write!(f, "[{listener}] {cause}")
-            }
-            StartError::System { step, cause } => write!(f, "{step}: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            StartError::Listen { cause, .. } | StartError::Certificate { cause, .. } => {
-                Some(&**cause)
-            }
-            StartError::System { cause, .. } => Some(cause),
-        }
-    }
-}
-
-/// What came of a reload.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Reloaded {
-    /// What has changed, in words, a line each.
-    pub changes: Vec<String>,
-    /// What of it takes effect with the next start only.
-    pub after_restart: Vec<String>,
-}
-
-/// Why a reload changed nothing.
-#[derive(Debug)]
-pub enum ReloadError {
-    /// The config has errors.
-    Config(Problems),
-    /// It could not be put into force: an address is in use, a certificate cannot be read.
-    Start(StartError),
-    /// The proxy is stopping, or has stopped.
-    Stopping,
-    /// Another process has taken over meanwhile, and has been told to read its config again.
-    HandedOver,
-}
-
-impl std::fmt::Display for ReloadError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            ReloadError::Config(problems) => problems.fmt(f),
-            ReloadError::Start(error) => error.fmt(f),
-            ReloadError::Stopping => f.write_str("it is stopping"),
-            ReloadError::HandedOver => f.write_str("another process has taken over, and reads it"),
-        }
-    }
-}
-
-impl std::error::Error for ReloadError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ReloadError::Start(error) => Some(error),
-            ReloadError::Config(_) | ReloadError::Stopping | ReloadError::HandedOver => None,
-        }
-    }
-}
-
-/// What came of handing over to another process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct HandedOver {
-    /// Connections that go on there.
-    pub(crate) connections: u64,
-    /// Connections that end here.
-    pub(crate) left: u64,
-    /// The process that serves now.
-    pub(crate) pid: u32,
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Report {
-    /// Connections that were still open when the time for draining was over, and were cut.
-    pub cut: u64,
-}
 
 /// A proxy that serves. Dropping it cuts every connection; [`Running::drain`] is the gentle way.
 #[derive(Debug)]
@@ -252,8 +143,6 @@ fn begin(
     let (descriptors, owner) = (descriptors::raise(), rights.owner());
     stripes::expect_workers(config.process.worker_count());
     let mut shared = Shared::new(descriptors, pasts.into(), owner);
-    let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
-    let memory = Arc::clone(&shared.memory);
     let mut parts = Parts::make(config.clone(), &shared, None)?;
     capacity::warn(&parts.plan, descriptors);
     let new = doors.prepare(&parts)?;
@@ -273,6 +162,18 @@ fn begin(
     }
     doors.change(new, parts.plan.workers);
     let acceptances = doors.resume(parts.plan.workers).map_err(system("listen"))?;
+    serve((runtime, acceptances), (parts, doors, shared), before, pid_file)
+}
+
+/// Starts the threads that carry what is made and open.
+fn serve(
+    (runtime, acceptances): (Runtime, Shares),
+    (parts, doors, shared): (Parts, Doors, Shared),
+    before: Option<Legacy>,
+    pid_file: Option<Arc<PidFile>>,
+) -> Result<Running, StartError> {
+    let (tally, is_draining) = (Arc::clone(&shared.tally), Arc::clone(&shared.is_draining));
+    let memory = Arc::clone(&shared.memory);
     let shown = Arc::new(Mutex::new(Shown::of(&parts, &doors, shared.journal.as_ref())));
     let pulse = Pulse::new(parts.plan.workers);
     let (orders, inbox) = mpsc::unbounded_channel();
@@ -295,10 +196,13 @@ fn begin(
         postponed: VecDeque::new(),
         successor: None,
     };
+    let started = control.start(runtime, acceptances);
+    let step = "start threads";
+    let thread = started.map_err(|cause| StartError::System { step, cause })?;
     Ok(Running {
         orders,
         ended,
-        thread: Some(control.start(runtime, acceptances).map_err(system("start threads"))?),
+        thread: Some(thread),
         tally,
         memory,
         shown,

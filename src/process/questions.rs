@@ -77,7 +77,7 @@ impl Control {
             Question::Compare(config, answer) => drop(answer.send(self.compare(&config))),
             Question::Explain(asked, answer) => {
                 let reasons = self.parts.explain(&asked);
-                drop(answer.send(reasons.map(|reasons| Reasons { live: true, ..reasons })));
+                drop(answer.send(reasons.map(|reasons| self.as_it_serves(reasons))));
             }
             Question::Config(answer) => drop(answer.send(Box::new(self.parts.config.clone()))),
             Question::Say((upstream, backend), saying, answer) => {
@@ -100,6 +100,15 @@ impl Control {
                 self.parts.upstreams.iter().for_each(|known| known.forget_words_of_others());
             }
         }
+    }
+
+    /// An explanation with the addresses that are really listened on.
+    fn as_it_serves(&self, reasons: Reasons) -> Reasons {
+        let name = reasons.listener.split_once('.').map_or("", |(_, name)| name);
+        let all = self.doors.addresses().into_iter();
+        let own = all.filter(|(listener, _)| **listener == *name);
+        let addresses = own.map(|(_, address)| address.to_string()).collect();
+        Reasons { live: true, addresses, ..reasons }
     }
 
     fn say(

@@ -103,6 +103,12 @@ impl Acceptor {
         self.offer.load().would_show(name)
     }
 
+    /// Whether a request for this host may come over a connection that was opened for this name.
+    pub(crate) fn covers(&self, name: Option<&str>, host: &[u8]) -> bool {
+        let offer = self.offer.load();
+        offer.terms_for(name).is_some_and(|terms| offer.covers(terms, host))
+    }
+
     /// Whether clients in clear are served too.
     pub(crate) fn allows_plain(&self) -> bool {
         self.settings.allow_plain
@@ -336,8 +342,7 @@ impl Agreed {
     /// Whether a request for this host may come over this connection: not where its name asks something else of clients
     /// (RFC 9110 15.5.20).
     pub(crate) fn covers(&self, host: &[u8]) -> bool {
-        !self.offer.demands_differ()
-            || std::str::from_utf8(host).is_ok_and(|host| self.offer.same_demand(self.terms, host))
+        self.offer.covers(self.terms, host)
     }
 }
 

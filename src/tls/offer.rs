@@ -132,14 +132,10 @@ impl Offer {
         self.terms.get(number)
     }
 
-    /// Whether some clients must show what others need not.
-    pub(super) fn demands_differ(&self) -> bool {
-        self.terms.len() > 1
-    }
-
     /// Whether what is demanded for this host is what those terms demand.
-    pub(super) fn same_demand(&self, number: usize, host: &str) -> bool {
-        self.names.demand(Some(host)) == number
+    pub(super) fn covers(&self, terms: usize, host: &[u8]) -> bool {
+        let is_same = |host| self.names.demand(Some(host)) == terms;
+        self.terms.len() == 1 || std::str::from_utf8(host).is_ok_and(is_same)
     }
 }
 
