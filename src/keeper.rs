@@ -31,6 +31,8 @@ pub(crate) enum Order {
     Read(PathBuf),
     /// Open a log file.
     Append(PathBuf),
+    /// Move a log file away, keep so many of before, and open a new one.
+    Rotate(PathBuf, u32),
     /// Bind the socket that comes with this.
     Bind(SocketAddr),
     /// Run the program that makes or removes a record in DNS, which writes its complaints to the pipe that comes with this.
@@ -95,6 +97,11 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 /// The file that a log goes to, where this process cannot open it.
 pub(crate) fn log_file(opened: io::Result<File>, path: &Path) -> io::Result<File> {
     or_ask(opened, || Order::Append(path.to_owned()))
+}
+
+/// The file that a log goes on in, where this process cannot move the one before away.
+pub(crate) fn rotated_log(moved: io::Result<File>, path: &Path, keep: u32) -> io::Result<File> {
+    or_ask(moved, || Order::Rotate(path.to_owned(), keep))
 }
 
 /// Binds a socket to an address to listen on.

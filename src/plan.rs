@@ -20,6 +20,7 @@ use crate::config::{self, Address, Balance, Config, Health, Keepalive, Template,
 use crate::health::{Check, Probe};
 use crate::observe::access_log;
 use crate::observe::selection::Selection;
+use crate::observe::target::To;
 use crate::route::{Conditions, StreamConditions, Wanted};
 use crate::socket::{KeepaliveTimes, SocketOptions};
 use crate::upstream::introduce::SendProxy;
@@ -153,19 +154,14 @@ fn open_files(config: &Config, descriptors: u64) -> u64 {
 }
 
 fn access_log_settings(log: &config::Log) -> access_log::Settings {
-    let to = match &log.access {
-        value::AccessTo::Stdout => access_log::Destination::Stdout,
-        value::AccessTo::Stderr => access_log::Destination::Stderr,
-        value::AccessTo::Off => access_log::Destination::Off,
-        value::AccessTo::File(path) => access_log::Destination::File(path.clone()),
-    };
     let format = log.access_format.clone().unwrap_or(match log.format {
         value::LogFormat::Text => value::AccessFormat::Text,
         value::LogFormat::Json => value::AccessFormat::Json,
     });
     let skip = log.access_skip.clone().unwrap_or_default();
     let selection = Selection::new(log.access_sample.0, skip.path, skip.status);
-    access_log::Settings { to, format, selection }
+    let to = To::of_access(log);
+    access_log::Settings { to, format, selection, hide_query: log.hide_query.clone() }
 }
 
 fn upstream_plan(name: &str, config: &config::Upstream, workers: usize) -> UpstreamPlan {

@@ -12,6 +12,9 @@ pub(super) struct Arguments {
     /// Print the config with every default filled in.
     #[arg(long, conflicts_with = "json")]
     effective: bool,
+    /// With --effective: print passwords and tokens too, so that what is printed can be used as a config.
+    #[arg(long, requires = "effective")]
+    with_secrets: bool,
     /// Print the problems as a JSON array instead of text.
     #[arg(long)]
     json: bool,
@@ -22,7 +25,7 @@ pub(super) fn check(arguments: &Arguments) -> u8 {
         Ok(loaded) => {
             report(&loaded.warnings, arguments.json);
             if arguments.effective {
-                say(loaded.config.effective().trim_end());
+                print_effective(&loaded.config, arguments.with_secrets);
             } else if !arguments.json {
                 say(&summary(&loaded.config, &arguments.file.config.display().to_string()));
             }
@@ -32,6 +35,17 @@ pub(super) fn check(arguments: &Arguments) -> u8 {
             report(&problems, arguments.json);
             exit::BAD_CONFIG
         }
+    }
+}
+
+fn print_effective(config: &Config, with_secrets: bool) {
+    let (text, hidden) = match with_secrets {
+        true => (config.effective(), 0),
+        false => config.effective_without_secrets(),
+    };
+    say(text.trim_end());
+    if hidden > 0 {
+        complain(&format!("secrets are shown as ***, {hidden} in all; --with-secrets prints them"));
     }
 }
 

@@ -23,6 +23,7 @@ mod run;
 mod set;
 mod status;
 mod tcp;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -127,6 +128,12 @@ enum Command {
     ///
     /// Example: evenkeel status -c /etc/evenkeel.toml
     Status(status::Arguments),
+    /// Watch the running process live: rates, times and errors of listeners, upstreams and backends.
+    ///
+    /// Keys sort, filter, drain a backend and take it back; `?` lists them. `--once` prints one picture for a script.
+    ///
+    /// Example: evenkeel top -c /etc/evenkeel.toml
+    Top(top::Arguments),
     /// Say why a request or a connection goes where it goes: listener, routes, backends, and the reason of the pick.
     ///
     /// Of the running process with its counts, or, with -c, of a config file alone. Nothing is sent and no turn is taken.
@@ -238,6 +245,7 @@ pub fn main() -> ExitCode {
         Command::Confirm(arguments) => reloading::confirm(&arguments),
         Command::Upgrade(arguments) => reloading::upgrade(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Top(arguments) => top::top(arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Journal(arguments) => journal::journal(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),

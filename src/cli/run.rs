@@ -16,6 +16,7 @@ use crate::config::{self, Config, Loaded, LogFormat};
 use crate::keeper;
 use crate::observe::diagnostics::{self, Diagnostics};
 use crate::observe::log_file::Owner;
+use crate::observe::target::To;
 use crate::process::starter::Starter;
 use crate::process::{Notify, log_owner, log_panics, sandbox};
 use crate::{Proxy, Report, Running};
@@ -91,7 +92,7 @@ pub(super) fn serve(
     let settings = diagnostics::Settings {
         level: config.log.level.to_string(),
         json: config.log.format == LogFormat::Json,
-        file: config.log.file.clone(),
+        to: To::of_diagnostics(&config.log),
         owner: log_owner(&config),
     };
     let (admin, becomes) = (config.admin.clone(), log_owner(&config));

@@ -1,9 +1,11 @@
-//! What differs between two configs, in words: which sections come and go, and which keys of the others change.
+//! What differs between two configs, in words: which sections come and go, and which keys of the others change. It goes to logs and to
+//! whoever asks, so it never has the secrets of either.
 
 use serde_json::{Map, Value};
 
 use super::Config;
 use super::problem::shown;
+use super::secrets;
 
 /// Longer values are not written out.
 const WRITTEN_MAX: usize = 80;
@@ -49,17 +51,21 @@ fn compare(path: &str, old: &Value, new: &Value, lines: &mut Vec<String>) {
         (Value::Array(old), Value::Array(new)) => {
             let came = new.iter().filter(|item| !old.contains(item)).map(|item| ("+", item));
             let went = old.iter().filter(|item| !new.contains(item)).map(|item| ("-", item));
-            let parts: Vec<_> =
-                came.chain(went).map(|(sign, item)| format!("{sign}{}", written(item))).collect();
+            let parts: Vec<_> = came
+                .chain(went)
+                .map(|(sign, item)| format!("{sign}{}", written(path, item)))
+                .collect();
             let said = if parts.is_empty() { "another order".to_owned() } else { parts.join(" ") };
             lines.push(format!("{path}: {said}"));
         }
-        _ => lines.push(format!("{path}: {} instead of {}", written(new), written(old))),
+        _ => {
+            lines.push(format!("{path}: {} instead of {}", written(path, new), written(path, old)))
+        }
     }
 }
 
-fn written(value: &Value) -> String {
-    let text = match value {
+fn written(path: &str, value: &Value) -> String {
+    let text = match &secrets::hide(path, value) {
         Value::Null => "nothing".to_owned(),
         Value::Object(map) if map.contains_key("address") => plain_backend(map),
         other => other.to_string(),
@@ -95,6 +101,23 @@ mod tests {
 
     fn config(text: &str) -> Config {
         Config::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_secret_that_differs_is_not_said() {
+        let with = |secret: &str| {
+            config(&format!(
+                "[upstream.app]\nbackends = \":1\"\nhealth = {{ http = \"/\", headers = {{ Authorization = \"{secret}\" }} }}\n\
+                 [http.web]\nlisten = \":1\"\n[[http.web.route]]\nupstream = \"app\"\n\
+                 request-headers = {{ set = {{ X-Api-Key = \"{secret}\" }} }}\n"
+            ))
+        };
+        let said = changes(&with("canary-1"), &with("canary-2"));
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(
+            !said.concat().contains("canary") && said[1].contains("Authorization: \"***\""),
+            "{said:?}"
+        );
     }
 
     #[test]

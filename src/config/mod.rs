@@ -13,12 +13,14 @@ mod environment;
 mod gate;
 mod http;
 mod include;
+mod log;
 mod packet;
 mod parse;
 pub mod problem;
 mod read;
 mod reference;
 mod renamed;
+pub(crate) mod secrets;
 pub(crate) mod stamp;
 #[cfg(test)]
 mod tests;
@@ -38,6 +40,7 @@ pub use http::{
     ClientCertificate, Compression, H2Limits, HeaderEdits, Http2, HttpListener, IdleConnections,
     Reply, Route, RouteRetry,
 };
+pub use log::{Rotation, Syslog};
 pub use packet::{LastReply, Packet, PacketId, Ping, Prologue};
 pub use parse::Loaded;
 pub use problem::{Misread, Problem, Problems, Severity};
@@ -119,11 +122,13 @@ section! {
     pub struct Log {
         /// The least severe diagnostics to print. The environment variable `EVENKEEL_LOG` overrides it.
         level: Level = Level::Info,
-        /// Where diagnostics go besides: a file. With `daemon`, standard error ends when the process has started. Absent: standard error alone.
+        /// A file that diagnostics go to, instead of where `to` says. With `daemon`, standard error ends when the process has started. Absent: none.
         file: Option<std::path::PathBuf> = None,
+        /// Where diagnostics go: `"stderr"`, a syslog (`"syslog"` for `/dev/log`, `"syslog:10.0.0.1:514"` for UDP, `"syslog:tcp:10.0.0.1:601"` for TCP), or `"journald"`.
+        to: LogTo = LogTo::Stderr,
         /// How diagnostics and access lines are written.
         format: LogFormat = LogFormat::Text,
-        /// Where the access log goes: `"stdout"`, `"stderr"`, `"off"` or a file.
+        /// Where the access log goes: `"stdout"`, `"stderr"`, `"off"`, a file, or a syslog or journald as in `to`. A file by the name of one of these words is written `"./syslog"`.
         access: AccessTo = AccessTo::Stdout,
         /// What an access line looks like: `"text"`, `"json"`, `"common"`, `"combined"`, or text of your own with variables in braces. Absent: as `format` says.
         access_format: Option<AccessFormat> = None,
@@ -131,6 +136,12 @@ section! {
         access_sample: Percent = Percent(100),
         /// Requests that have no access line.
         access_skip: Option<AccessSkip> = None,
+        /// Parameters in the query of a request whose values access lines show as `***`, in any case of letters. `[]`: none.
+        hide_query: Vec<String> = secrets::parameters(),
+        /// Begin log files anew by themselves, by size or age. Absent: they grow until somebody moves them away and sends the signal USR1.
+        rotate: Option<Rotation> = None,
+        /// What messages to a syslog say of where they come from.
+        syslog: Syslog = Syslog::default(),
         /// A collector of OpenTelemetry that gets spans of HTTP requests, as `"http://HOST:PORT"`: OTLP over HTTP, in JSON. Absent: none.
         traces: Option<Collector> = None,
         /// With `traces`: the share of requests that leave a span, where no trusted proxy has decided that.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::secrets;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
@@ -268,7 +269,8 @@ fn drawn_line(source: &Source, problem: &Problem, color: bool) -> String {
     let begin = floor_boundary(&source.text, from.saturating_sub(DRAWN_AROUND)).max(line.start);
     let to = floor_boundary(&source.text, to.min(from + DRAWN_AROUND));
     let end = floor_boundary(&source.text, to + DRAWN_AROUND).min(line.end);
-    let text = source.text.get(begin..end).unwrap_or("");
+    let whole = secrets::veiled(source.text.get(line.clone()).unwrap_or(""));
+    let text = whole.get(begin - line.start..end - line.start).unwrap_or("");
     let level = if problem.severity == Severity::Error { Level::ERROR } else { Level::WARNING };
     let mark = AnnotationKind::Primary.span(from - begin..to.max(from) - begin);
     let snippet = Snippet::source(text).line_start(problem.line).annotation(mark);

@@ -33,6 +33,17 @@ impl Config {
         environment::escaped(&toml::to_string(&config).unwrap_or_default())
     }
 
+    /// The same for people to look at: what lets somebody in shows as `***`. And how many values that were.
+    pub(crate) fn effective_without_secrets(&self) -> (String, usize) {
+        let effective = self.effective();
+        let Ok(table) = effective.parse::<toml::Table>() else { return (effective, 0) };
+        let mut config = toml::Value::Table(table);
+        match secrets::hide_in_toml(&mut config, "", false) {
+            0 => (effective, 0),
+            count => (toml::to_string(&config).unwrap_or_default(), count),
+        }
+    }
+
     /// The JSON Schema (draft 2020-12) of a config file.
     pub fn schema() -> serde_json::Value {
         let generator = SchemaSettings::draft2020_12().into_generator();
@@ -48,6 +59,8 @@ impl Config {
         section::<Process>("`[process]`", &mut page);
         section::<Log>("`[log]`", &mut page);
         section::<AccessSkip>("`access-skip` of `[log]`", &mut page);
+        section::<Rotation>("`rotate` of `[log]`", &mut page);
+        section::<Syslog>("`syslog` of `[log]`", &mut page);
         section::<Admin>("`[admin]`", &mut page);
         section::<AdminTls>("`tls` of `[admin]`", &mut page);
         section::<Upstream>("`[upstream.NAME]`", &mut page);

@@ -13,6 +13,7 @@ mod gate;
 mod hash_by;
 mod health;
 mod journal;
+mod log_to;
 mod network;
 mod packet;
 mod page;
@@ -39,8 +40,8 @@ pub(crate) use address::is_host_name;
 pub use admin::AdminListen;
 pub use balance::{Balance, HashBalance, HashOn};
 pub use choice::{
-    AccessTo, HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends,
-    SameSite, Sandbox, Secure, SendProxy,
+    HttpVersion, IdleCounts, Level, LogFormat, ProbeMethod, ProxyTlv, RemovedBackends, SameSite,
+    Sandbox, Secure, SendProxy,
 };
 pub use collector::Collector;
 pub use files::{Coding, TryUpstream};
@@ -49,6 +50,7 @@ pub use hash_by::{HashBy, PacketPart};
 pub(crate) use health::from_hex;
 pub use health::{Bytestring, Health, KeepAlive, Keepalive, StatusRange, Switch};
 pub use journal::JournalTo;
+pub use log_to::{AccessTo, Facility, LogTo, SyslogAt};
 pub use packet::{
     BalancePer, PacketLength, PacketProtocol, PacketRetry, PrologueVariable, Replies,
 };

@@ -7,6 +7,7 @@ mod compress;
 mod dead_routes;
 mod gate;
 mod http;
+mod log;
 mod packet;
 mod rights;
 mod tcp;
@@ -40,7 +41,7 @@ const JOURNAL_BYTES: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
 pub fn verify(config: &Config) -> Vec<Complaint> {
     let mut complaints = Complaints::default();
     process(config, &mut complaints);
-    log(config, &mut complaints);
+    log::verify(config, &mut complaints);
     rights::verify(config, &mut complaints);
     admin::admin(config, &mut complaints);
     let used = used(config);
@@ -183,20 +184,6 @@ fn process(config: &Config, complaints: &mut Complaints) {
             }
         }
     });
-}
-
-fn log(config: &Config, complaints: &mut Complaints) {
-    if !JOURNAL_BYTES.contains(&config.log.journal_size.0) {
-        let advice = "write a size from 64KiB to 1GiB";
-        complaints.error(&["log", "journal-size"], "no journal is of this size", advice);
-    }
-    if let Some(skip) = &config.log.access_skip
-        && skip.path.is_empty()
-        && skip.status.is_empty()
-    {
-        let advice = "name a path or a status; access = \"off\" is for no lines at all";
-        complaints.error(&["log", "access-skip"], "this would skip every request", advice);
-    }
 }
 
 /// What every listener has, whatever is spoken on it.

@@ -1,53 +1,65 @@
 //! The access log: one line per connection or request, written by a thread of its own.
 //! A worker never waits for it: lines go through a bounded channel, and what does not fit is counted and said.
 
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::counts::Tally;
 use super::ended::{Ended, Why};
-use super::line;
-use super::log_file::{self, Owner};
+use super::line::{self, Fields};
+use super::log_file::Owner;
 use super::selection::Selection;
+use super::target::{Entry, Loss, Severity, Target, To};
 use crate::config::AccessFormat;
+use crate::config::secrets::{self, HIDDEN};
 
-/// Lines that may wait for the disk before lines are lost.
+/// Lines that may wait for their target before lines are lost.
 const LINES_WAITING: usize = 8_192;
+
+/// And how much of what clients sent may wait with them.
+const BYTES_WAITING: usize = 16 * 1024 * 1024;
 
 /// How long a line may sit in our buffer.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
+/// How much may sit there: half of the smallest file.
+const FLUSH_AT: usize = 32 * 1024;
+
+/// How often it is told that lines are being lost while others are written.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Where the lines go and what they look like.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Settings {
-    pub(crate) to: Destination,
+    /// Nowhere, if there is none.
+    pub(crate) to: Option<To>,
     pub(crate) format: AccessFormat,
     pub(crate) selection: Selection,
-}
-
-/// Where access lines go.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Destination {
-    Stdout,
-    Stderr,
-    Off,
-    File(PathBuf),
+    /// Parameters of a query whose values are not shown.
+    pub(crate) hide_query: Vec<String>,
 }
 
 /// The workers' end of the access log.
 #[derive(Debug, Clone)]
 pub(crate) struct AccessLog {
     lines: Option<SyncSender<Ended>>,
-    lost: Arc<AtomicU64>,
+    load: Arc<Load>,
     reopen: Arc<AtomicBool>,
     selection: Arc<Selection>,
     headers: Arc<[String]>,
     tally: Arc<Tally>,
+}
+
+/// What waits, and what did not find room.
+#[derive(Debug, Default)]
+struct Load {
+    bytes: AtomicUsize,
+    /// Not told yet.
+    lost: AtomicU64,
 }
 
 impl AccessLog {
@@ -59,26 +71,29 @@ impl AccessLog {
     ) -> io::Result<(AccessLog, Option<Writer>)> {
         let mut log = AccessLog {
             lines: None,
-            lost: Arc::default(),
+            load: Arc::default(),
             reopen: Arc::default(),
             selection: Arc::new(settings.selection.clone()),
             headers: settings.format.headers().into(),
             tally: Arc::clone(tally),
         };
-        let Some(sink) = open_sink(&settings.to, owner)? else {
-            return Ok((log, None));
-        };
+        let Some(to) = settings.to.clone() else { return Ok((log, None)) };
+        let target = Target::open(&to, owner).map_err(|error| {
+            io::Error::new(error.kind(), format!("open access log {}: {error}", to.words()))
+        })?;
         let (lines, queue) = sync_channel(LINES_WAITING);
         let writer = Writer {
             queue,
-            sink,
-            to: settings.to.clone(),
+            target,
+            to,
             format: settings.format.clone(),
-            lost: Arc::clone(&log.lost),
-            reopen: Arc::clone(&log.reopen),
+            hide_query: settings.hide_query.clone(),
+            load: Arc::clone(&log.load),
             tally: Arc::clone(tally),
+            reopen: Arc::clone(&log.reopen),
             text: String::new(),
-            complained: false,
+            is_failing: false,
+            told: None,
         };
         log.lines = Some(lines);
         Ok((log, Some(writer)))
@@ -103,10 +118,12 @@ impl AccessLog {
 
     /// Hands a record over that was found to have a line; never waits.
     pub(crate) fn write(&self, record: Ended) {
-        if let Some(lines) = &self.lines
-            && lines.try_send(record).is_err()
-        {
-            self.lost.fetch_add(1, Relaxed);
+        let Some(lines) = &self.lines else { return };
+        let size = record.size();
+        let has_room = self.load.bytes.fetch_add(size, Relaxed) + size <= BYTES_WAITING;
+        if !has_room || lines.try_send(record).is_err() {
+            self.load.bytes.fetch_sub(size, Relaxed);
+            self.load.lost.fetch_add(1, Relaxed);
             self.tally.lines_lost(1);
         }
     }
@@ -117,31 +134,20 @@ impl AccessLog {
     }
 }
 
-fn open_sink(to: &Destination, owner: Option<Owner>) -> io::Result<Option<Box<dyn Write + Send>>> {
-    Ok(match to {
-        Destination::Off => None,
-        Destination::Stdout => Some(Box::new(io::stdout())),
-        Destination::Stderr => Some(Box::new(io::stderr())),
-        Destination::File(path) => {
-            let file = log_file::open(path, owner).map_err(|error| {
-                io::Error::new(error.kind(), format!("open access log {}: {error}", path.display()))
-            })?;
-            Some(Box::new(file))
-        }
-    })
-}
-
 /// What writes the lines. It has no thread yet: that is started when the process has the rights that it keeps.
 pub(crate) struct Writer {
     queue: Receiver<Ended>,
-    sink: Box<dyn Write + Send>,
-    to: Destination,
+    target: Target,
+    to: To,
     format: AccessFormat,
-    lost: Arc<AtomicU64>,
-    reopen: Arc<AtomicBool>,
+    hide_query: Vec<String>,
+    load: Arc<Load>,
     tally: Arc<Tally>,
+    reopen: Arc<AtomicBool>,
     text: String,
-    complained: bool,
+    is_failing: bool,
+    /// When losses were told last.
+    told: Option<Instant>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -161,49 +167,108 @@ impl Writer {
         loop {
             let outcome = self.queue.recv_timeout(FLUSH_AFTER.saturating_sub(flushed.elapsed()));
             match outcome {
-                Ok(record) => self.add(&record),
+                Ok(record) => self.add(record),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.text.len() >= 65_536 || flushed.elapsed() >= FLUSH_AFTER {
+            if self.target.waiting() >= FLUSH_AT || flushed.elapsed() >= FLUSH_AFTER {
                 self.flush();
                 flushed = Instant::now();
             }
         }
         self.flush();
+        self.told = None;
+        self.tell_losses();
     }
 
-    fn add(&mut self, record: &Ended) {
-        line::write(&mut self.text, &self.format, record);
-        self.text.push('\n');
+    fn add(&mut self, mut record: Ended) {
+        self.load.bytes.fetch_sub(record.size(), Relaxed);
+        hide_secrets(&mut record, &self.hide_query);
+        self.text.clear();
+        line::write(&mut self.text, &self.format, &record);
+        let fields = match self.to {
+            To::Journald(..) => Fields::of(&record),
+            _ => Fields::default(),
+        };
+        self.target.add(&Entry {
+            severity: severity(&record),
+            at: record.at + record.phases.total,
+            kind: "access",
+            text: &self.text,
+            fields: &fields.pairs(),
+        });
     }
 
     fn flush(&mut self) {
-        if self.reopen.swap(false, Relaxed) {
-            match open_sink(&self.to, None) {
-                Ok(Some(sink)) => self.sink = sink,
-                Ok(None) => {}
-                Err(error) => tracing::error!("{error}; going on with the old file"),
+        if self.reopen.swap(false, Relaxed)
+            && let Err(error) = self.target.reopen()
+        {
+            let to = self.to.words();
+            tracing::error!("open access log {to}: {error}; going on with the old file");
+        }
+        if let Err(said) = self.target.make_room() {
+            tracing::error!("{said}");
+        }
+        if self.target.waiting() > 0 {
+            match self.target.flush() {
+                Ok(()) => self.is_failing = false,
+                Err(Loss { lines, cause }) => {
+                    self.load.lost.fetch_add(lines, Relaxed);
+                    self.tally.lines_lost(lines);
+                    if !std::mem::replace(&mut self.is_failing, true) {
+                        let to = self.to.words();
+                        tracing::error!("write access log to {to}: {cause}; lines are being lost");
+                    }
+                }
             }
         }
-        let lost = self.lost.swap(0, Relaxed);
-        if lost > 0 {
-            tracing::warn!(lost, "access lines were lost: the log cannot be written fast enough");
-        }
-        if self.text.is_empty() {
+        self.tell_losses();
+    }
+
+    /// Once lines are written again, and now and then while only some are.
+    fn tell_losses(&mut self) {
+        if self.is_failing || self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
             return;
         }
-        let written = self.sink.write_all(self.text.as_bytes()).and_then(|()| self.sink.flush());
-        if written.is_err() {
-            // Some of it may have got there; nobody can say how much.
-            self.tally.lines_lost(self.text.matches('\n').count() as u64);
+        let lost = self.load.lost.swap(0, Relaxed);
+        if lost > 0 {
+            self.told = Some(Instant::now());
+            let to = self.to.words();
+            tracing::warn!(lost, "access lines were lost: {to} did not take them fast enough");
         }
-        let failed_before = std::mem::replace(&mut self.complained, written.is_err());
-        if let Err(error) = written
-            && !failed_before
-        {
-            tracing::error!("write access log: {error}; lines are being lost");
+    }
+}
+
+/// What a record is to a syslog.
+fn severity(record: &Ended) -> Severity {
+    use super::ended::Side;
+    let is_error = record.request.as_ref().is_some_and(|it| it.status.is_some_and(|s| s >= 500));
+    let is_meant = matches!(
+        record.why,
+        Why::ClientFinished | Why::BackendFinished | Why::Answered | Why::Replied
+    );
+    match record.why.side() {
+        Side::Us if !is_meant => Severity::Error,
+        Side::Backend | Side::Limit | Side::Timeout if !is_meant => Severity::Warning,
+        _ if is_error => Severity::Warning,
+        _ => Severity::Info,
+    }
+}
+
+/// Takes out of a record what would let its reader in.
+fn hide_secrets(record: &mut Ended, parameters: &[String]) {
+    let Some(request) = &mut record.request else { return };
+    let target = Some(&mut request.target);
+    for url in target.into_iter().chain(&mut request.referer) {
+        if let Some(plain) = secrets::without_secrets(url, parameters) {
+            *url = plain;
         }
-        self.text.clear();
+    }
+    for (name, value) in &mut request.headers {
+        if secrets::is_secret_header(name) && !value.is_empty() {
+            HIDDEN.clone_into(value);
+        } else if let Some(plain) = secrets::without_secrets(value, parameters) {
+            *value = plain;
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::count::Count;
+use super::diagnostics;
 use super::ended::{Ended, Side, Why};
 use super::meter::Asked;
 use super::sheets::{Row, WAYS, class_of};
@@ -191,6 +192,8 @@ impl Tally {
             bytes_up: sum(|sums| &sums.bytes_up),
             bytes_down: sum(|sums| &sums.bytes_down),
             access_lines_left_out: sum(|sums| &sums.left_out),
+            access_lines_lost: self.lines_lost.load(Relaxed),
+            diagnostics_lost: diagnostics::lost(),
             stalls: self.stalls.load(Relaxed),
         }
     }
@@ -217,6 +220,10 @@ pub struct Counts {
     pub bytes_down: u64,
     /// Access lines that were not written because of `access-sample` and `access-skip`.
     pub access_lines_left_out: u64,
+    /// Access lines that were lost, because what they go to did not take them, or not fast enough.
+    pub access_lines_lost: u64,
+    /// Lines of diagnostics that were lost in the same way, in this process as a whole.
+    pub diagnostics_lost: u64,
     /// How often a worker made no progress for a second; the log says what it was doing.
     pub stalls: u64,
 }

@@ -258,6 +258,20 @@ pub(crate) struct Ended {
     pub(crate) request: Option<Box<RequestLine>>,
 }
 
+impl Ended {
+    /// About how many bytes it takes while it waits to be written.
+    pub(crate) fn size(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let request = self.request.as_ref().map_or(0, |request| {
+            let RequestLine { method, host, target, headers, user_agent, referer, .. } = &**request;
+            let headers: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+            let said = method.len() + host.len() + target.len() + text(user_agent) + text(referer);
+            size_of::<RequestLine>() + headers + said
+        });
+        size_of::<Ended>() + text(&self.detail) + request
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::clock::{write_clf_time, write_time};
 use super::ended::{ClientAddress, Ended, RequestLine};
+use super::escape;
 use crate::config::{AccessFormat, AccessVariable, Part, Recorded, Template};
 use crate::tls::Shown;
 
@@ -124,13 +125,50 @@ fn write_json(line: &mut String, record: &Ended) {
         });
         object.insert("certificate".to_owned(), certificate);
     }
-    for character in value.to_string().chars() {
-        // JSON lets pass what Unicode calls a control or a line end beyond ASCII; terminals and line readers do not.
-        if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') {
-            let _ = write!(line, "\\u{:04x}", u32::from(character));
-        } else {
-            line.push(character);
-        }
+    escape::write_json(line, &value.to_string());
+}
+
+/// What is known of a record by names, for journald.
+#[derive(Debug, Default)]
+pub(super) struct Fields(Vec<(&'static str, String)>);
+
+impl Fields {
+    pub(super) fn of(record: &Ended) -> Fields {
+        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        let request = record.request.as_deref();
+        let of_request = |part: fn(&RequestLine) -> &str| text(part(request?));
+        let named = [
+            ("CLIENT", text(&record.client.to_string())),
+            ("LISTENER", text(&record.listener)),
+            ("UPSTREAM", text(&record.upstream)),
+            ("BACKEND", record.backend.as_deref().and_then(text)),
+            ("WHY", text(record.why.as_str())),
+            ("SIDE", text(record.why.side().as_str())),
+            ("DETAIL", record.detail.as_deref().and_then(text)),
+            ("SNI", record.name.as_deref().and_then(text)),
+            ("BYTES_UP", text(&record.bytes_up.to_string())),
+            ("BYTES_DOWN", text(&record.bytes_down.to_string())),
+            ("TOTAL_MS", text(&record.phases.total.as_millis().to_string())),
+            ("REQUEST_ID", of_request(|request| &request.id)),
+            ("METHOD", of_request(|request| &request.method)),
+            ("HOST", of_request(|request| &request.host)),
+            ("TARGET", of_request(|request| &request.target)),
+            ("STATUS", request.and_then(|request| text(&request.status?.to_string()))),
+        ];
+        let known = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
+        Fields(known.map(|(name, value)| (name, plain(value))).collect())
+    }
+
+    pub(super) fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+}
+
+/// A value in which nothing acts.
+fn plain(value: String) -> String {
+    match value.contains(escape::acts) {
+        true => value.escape_debug().to_string(),
+        false => value,
     }
 }
 

@@ -169,7 +169,9 @@ impl Parts {
     pub(super) fn note(&self, shared: &Shared) {
         if let Some(journal) = &shared.journal {
             let listeners = self.plan.listeners.iter().map(section);
-            journal.note_plan(self.number, listeners.collect(), &self.config.effective());
+            // A pick goes by none of the secrets.
+            let (config, _) = self.config.effective_without_secrets();
+            journal.note_plan(self.number, listeners.collect(), &config);
             self.upstreams.iter().for_each(|upstream| upstream.keep_journal(journal));
         }
     }

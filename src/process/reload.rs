@@ -10,7 +10,7 @@ use super::control::{Control, Workers};
 use super::parts::Parts;
 use super::worker::Task;
 use super::{ReloadError, Reloaded, Shown, StartError};
-use crate::config::{Config, changes};
+use crate::config::{Config, LogTo, changes};
 use crate::upstream::Backend;
 
 /// How long a worker may be busy with something else before a reload is done without its word.
@@ -71,6 +71,9 @@ pub(crate) fn after_restart(old: &Config, new: &Config) -> Vec<String> {
         ("log.level", old.log.level != new.log.level),
         ("log.format", old.log.format != new.log.format),
         ("log.file", old.log.file != new.log.file),
+        ("log.to", old.log.to != new.log.to),
+        ("log.rotate", old.log.file.is_some() && old.log.rotate != new.log.rotate),
+        ("log.syslog", old.log.to != LogTo::Stderr && old.log.syslog != new.log.syslog),
         ("log.journal", old.log.journal != new.log.journal),
         ("log.journal-size", old.log.journal_size != new.log.journal_size),
     ];

@@ -135,7 +135,7 @@ fn turn_into(identity: &Identity, kept: CapabilitySet) -> rustix::io::Result<()>
 fn warn_of_logs(config: &Config, identity: &Identity) {
     let access = match &config.log.access {
         AccessTo::File(path) => Some(path),
-        AccessTo::Stdout | AccessTo::Stderr | AccessTo::Off => None,
+        _ => None,
     };
     for path in config.log.file.iter().chain(access) {
         if let Err(error) = OpenOptions::new().append(true).open(path) {

@@ -186,6 +186,9 @@ impl Desk<'_> {
             Order::Append(path) if self.charter.may_append(&path) => {
                 return opened(self.append(&path));
             }
+            Order::Rotate(path, keep) if self.charter.may_append(&path) => {
+                return opened(self.rotate(&path, keep.max(1)));
+            }
             Order::Bind(address) if self.charter.may_bind(address) => match fds.pop() {
                 Some(socket) => match rustix::net::bind(&socket, &address) {
                     Ok(()) => Answer::Done,
@@ -196,9 +199,11 @@ impl Desk<'_> {
             Order::Hook { program, arguments } if self.charter.may_run(&program) => {
                 self.run_hook(&program, &arguments, fds.pop())
             }
-            Order::Read(_) | Order::Append(_) | Order::Bind(_) | Order::Hook { .. } => {
-                Answer::NotNamed
-            }
+            Order::Read(_)
+            | Order::Append(_)
+            | Order::Rotate(..)
+            | Order::Bind(_)
+            | Order::Hook { .. } => Answer::NotNamed,
             Order::Start => match fds.pop().map(|line| start(self.successor, line)) {
                 Some(started) => self.note(started),
                 None => Answer::Failed("an order without a line".to_owned()),
@@ -239,6 +244,13 @@ impl Desk<'_> {
         match self.charter.serves {
             Some(owner) => log_file::open_here(&out_of_reach::resolved(path)?, Some(owner)),
             None => log_file::open_here(path, None),
+        }
+    }
+
+    fn rotate(&self, path: &Path, keep: u32) -> io::Result<File> {
+        match self.charter.serves {
+            Some(owner) => log_file::rotate_here(&out_of_reach::resolved(path)?, keep, Some(owner)),
+            None => log_file::rotate_here(path, keep, None),
         }
     }
 

@@ -191,6 +191,8 @@ mod tests {
             bytes_up: 0,
             bytes_down: 0,
             access_lines_left_out: 0,
+            access_lines_lost: 0,
+            diagnostics_lost: 0,
             stalls: 0,
         }
     }

@@ -18,14 +18,14 @@ const SMALLEST: (u16, u16) = (40, 10);
 
 /// What the terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Look {
-    pub(super) color: bool,
-    pub(super) blocks: bool,
+pub(in crate::cli) struct Look {
+    pub(in crate::cli) color: bool,
+    pub(in crate::cli) blocks: bool,
 }
 
 impl Look {
     /// By the environment: `NO_COLOR`, and whether the language is written in UTF-8.
-    pub(super) fn of_this_terminal() -> Look {
+    pub(in crate::cli) fn of_this_terminal() -> Look {
         let language = ["LC_ALL", "LC_CTYPE", "LANG"]
             .iter()
             .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
@@ -37,7 +37,7 @@ impl Look {
         }
     }
 
-    fn of(self, color: Color) -> Style {
+    pub(in crate::cli) fn of(self, color: Color) -> Style {
         if self.color { Style::new().fg(color) } else { Style::new() }
     }
 

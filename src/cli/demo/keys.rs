@@ -12,13 +12,13 @@ use rustix::io::Errno;
 const ESCAPE: u8 = 27;
 
 /// The terminal as the place where keys come from.
-pub(super) struct Keys {
+pub(in crate::cli) struct Keys {
     terminal: Option<File>,
 }
 
 impl Keys {
     /// From standard input, or from the terminal behind it; without either, no key ever comes.
-    pub(super) fn of_this_terminal() -> Keys {
+    pub(in crate::cli) fn of_this_terminal() -> Keys {
         let input = io::stdin();
         let terminal = if input.is_terminal() {
             input.as_fd().try_clone_to_owned().ok().map(File::from)
@@ -30,6 +30,11 @@ impl Keys {
 
     /// Waits for that long or until a key comes, or a signal. Fails when the terminal is gone.
     pub(super) fn within(&mut self, time: Duration) -> io::Result<Vec<u8>> {
+        self.raw_within(time).map(|bytes| keys(&bytes).to_vec())
+    }
+
+    /// The same with the sequences that arrows and function keys send.
+    pub(in crate::cli) fn raw_within(&mut self, time: Duration) -> io::Result<Vec<u8>> {
         let Some(terminal) = &mut self.terminal else {
             std::thread::sleep(time);
             return Ok(Vec::new());
@@ -42,7 +47,7 @@ impl Keys {
         let mut bytes = [0; 64];
         match terminal.read(&mut bytes)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            count => Ok(keys(&bytes[..count]).to_vec()),
+            count => Ok(bytes[..count].to_vec()),
         }
     }
 }

@@ -5,14 +5,14 @@ mod answers;
 mod backends;
 mod chronicle;
 mod crowd;
-mod draw;
-mod keys;
+pub(super) mod draw;
+pub(super) mod keys;
 mod plain;
 mod requests;
 mod scene;
 mod screen;
 mod setup;
-mod stop;
+pub(super) mod stop;
 mod traffic;
 
 use std::io::{self, IsTerminal};

@@ -8,14 +8,14 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// A wait that a signal ends early.
-pub(super) struct Stop {
+pub(in crate::cli) struct Stop {
     runtime: Runtime,
     signals: [Signal; 4],
 }
 
 impl Stop {
     /// From here on, the signals no longer end the process by themselves.
-    pub(super) fn on_signals() -> io::Result<Stop> {
+    pub(in crate::cli) fn on_signals() -> io::Result<Stop> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let signals = {
             let _context = runtime.enter();
@@ -30,7 +30,7 @@ impl Stop {
     }
 
     /// Waits for that long; true when a signal came, at once or already before.
-    pub(super) fn within(&mut self, time: Duration) -> bool {
+    pub(in crate::cli) fn within(&mut self, time: Duration) -> bool {
         let [interrupt, terminate, quit, hang_up] = &mut self.signals;
         self.runtime.block_on(async {
             tokio::select! {

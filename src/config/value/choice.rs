@@ -1,12 +1,5 @@
-//! Values that are one of a few words: levels, formats, where the access log goes. Each word stands
+//! Values that are one of a few words: levels, formats, versions. Each word stands
 //! in one place, from which reading, writing and the schema follow.
-
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-
-use super::{Spelled, spelled};
-use crate::config::problem::Misread;
 
 /// An enum whose variants are words of the config file.
 macro_rules! choice {
@@ -188,77 +181,15 @@ choice! {
     }
 }
 
-/// Where the access log goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AccessTo {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-    /// Nowhere.
-    Off,
-    /// A file, appended to.
-    File(PathBuf),
-}
-
-const STREAMS: [&str; 3] = ["stdout", "stderr", "off"];
-
-impl fmt::Display for AccessTo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AccessTo::Stdout => f.write_str("stdout"),
-            AccessTo::Stderr => f.write_str("stderr"),
-            AccessTo::Off => f.write_str("off"),
-            // A file with the name of a stream would be read back as the stream.
-            AccessTo::File(path) if path.to_str().is_some_and(|name| STREAMS.contains(&name)) => {
-                write!(f, "./{}", path.display())
-            }
-            AccessTo::File(path) => path.display().fmt(f),
-        }
-    }
-}
-
-impl FromStr for AccessTo {
-    type Err = Misread;
-
-    fn from_str(text: &str) -> Result<AccessTo, Misread> {
-        match text {
-            "stdout" => Ok(AccessTo::Stdout),
-            "stderr" => Ok(AccessTo::Stderr),
-            "off" => Ok(AccessTo::Off),
-            _ if text.is_empty() || text.contains(char::is_control) => {
-                Err(Misread::new("this cannot be the name of a file")
-                    .advise("write \"stdout\", \"stderr\", \"off\" or a path"))
-            }
-            _ => Ok(AccessTo::File(text.into())),
-        }
-    }
-}
-
-impl Spelled for AccessTo {
-    const WORDS: &'static str = "\"stdout\", \"stderr\", \"off\" or a path";
-
-    fn within(self, folder: &Path) -> AccessTo {
-        match self {
-            AccessTo::File(path) => AccessTo::File(folder.join(path)),
-            other => other,
-        }
-    }
-}
-
-spelled!(AccessTo);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::value::Spelled;
 
     #[test]
     fn words_are_read_and_written_back() {
         for text in Level::CHOICES {
             assert_eq!(text.parse::<Level>().unwrap().to_string(), *text);
-        }
-        for text in ["stdout", "stderr", "off", "./off", "logs/access.log"] {
-            assert_eq!(text.parse::<AccessTo>().unwrap().to_string(), text);
         }
     }
 
@@ -266,6 +197,5 @@ mod tests {
     fn an_unknown_word_is_told_the_nearest_one() {
         let wrong = "debgu".parse::<Level>().unwrap_err();
         assert!(wrong.to_string().contains("did you mean \"debug\"?"), "{wrong}");
-        assert!("".parse::<AccessTo>().is_err());
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Complaints;
 use crate::config::accounts::Identity;
-use crate::config::{AccessTo, Bytes, Config};
+use crate::config::{AccessTo, Bytes, Config, LogTo};
 
 /// With less, nobody could be served.
 const MEMORY_LEAST_KIB: u64 = 16 * 1024;
@@ -20,7 +20,7 @@ pub(super) fn verify(config: &Config, complaints: &mut Complaints) {
     if !config.process.daemon {
         return;
     }
-    if config.log.file.is_none() {
+    if config.log.file.is_none() && config.log.to == LogTo::Stderr {
         let message = "a daemon has no standard error, so nobody will see its diagnostics";
         let advice = "add file = \"/var/log/evenkeel/evenkeel.log\" to [log]";
         complaints.warning(&["process", "daemon"], message, advice);

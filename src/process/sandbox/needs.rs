@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::Surroundings;
 use crate::config::{
-    AccessTo, Acme, Address, AdminListen, Config, HttpListener, Route, Tls, Upstream,
+    AccessTo, Acme, Address, AdminListen, Config, HttpListener, LogTo, Route, SyslogAt, Tls,
+    Upstream,
 };
 
 /// The port of DNS (RFC 1035 4.2.2).
@@ -204,7 +205,7 @@ fn roots(config: &Config) -> impl Iterator<Item = &Path> {
 pub(crate) fn logs(config: &Config) -> impl Iterator<Item = &Path> {
     let access = match &config.log.access {
         AccessTo::File(path) => Some(path.as_path()),
-        AccessTo::Stdout | AccessTo::Stderr | AccessTo::Off => None,
+        _ => None,
     };
     config.log.file.as_deref().into_iter().chain(access)
 }
@@ -249,6 +250,12 @@ fn ports(config: &Config) -> Ports {
     let collector = config.log.traces.iter();
     connect.extend(collector.map(|collector| port_of(&format!("http://{}", collector.authority))));
     connect.extend(acme(config).map(|acme| port_of(&acme.directory)));
+    if let AccessTo::Syslog(SyslogAt::Tcp(address)) = &config.log.access {
+        connect.insert(address.port());
+    }
+    if let LogTo::Syslog(SyslogAt::Tcp(address)) = &config.log.to {
+        connect.insert(address.port());
+    }
     Ports { listen, connect }
 }
 
