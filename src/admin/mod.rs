@@ -25,7 +25,7 @@ mod who;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -125,6 +125,7 @@ impl Admin {
             readers: Arc::new(Semaphore::new(feed::READERS_MAX)),
             in_force: opening.in_force,
             hosts: opening.config.hosts,
+            latest: Mutex::default(),
             scrapers: Arc::new(Semaphore::new(feed::SCRAPES_MAX)),
         });
         let (stop, stopped) = oneshot::channel();
