@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::demo::{addresses, alone, demo};
+use crate::readme;
 use crate::support::http::{Answer, Client};
 use crate::support::program::Program;
 use crate::support::{until, until_within};
@@ -50,11 +51,16 @@ impl Watched {
         commands(&self.program.output())
     }
 
-    /// Pastes the command that the demo prints with this word.
-    fn paste(&self, word: &str) -> Output {
+    /// The command that the demo prints with this word.
+    fn command(&self, word: &str) -> String {
         let all = self.commands();
         let is_meant = |line: &&String| line.contains(&format!("./evenkeel {word}"));
-        paste(all.iter().find(is_meant).unwrap_or_else(|| panic!("no {word} in {all:?}")))
+        all.iter().find(is_meant).unwrap_or_else(|| panic!("no {word} in {all:?}")).clone()
+    }
+
+    /// Pastes it.
+    fn paste(&self, word: &str) -> Output {
+        paste(&self.command(word))
     }
 
     /// The same with another command in the place of `replay`.
@@ -139,6 +145,7 @@ fn a_newcomer_watches_a_backend_die_and_come_back_and_is_told_why() {
     watched.until_told("green is down");
     assert_eq!(watched.green(), "unhealthy");
     let why = worked(&watched.paste("explain"));
+    readme::shows(&watched.command("explain"), &why);
     assert!(row(&why, green).ends_with(" it is unhealthy"), "{why}");
     assert!(why.contains("\npicked 127.0.0.1:"), "{why}");
     assert!(!why.contains(&format!("picked {green}")), "{why}");
@@ -151,9 +158,14 @@ fn a_newcomer_watches_a_backend_die_and_come_back_and_is_told_why() {
     assert_eq!(watched.green(), "healthy");
     assert!(row(&worked(&watched.paste("explain")), green).contains(" healthy "));
     let replayed = worked(&watched.paste("replay"));
+    readme::shows(&watched.command("replay"), &replayed);
     let picks = replayed.strip_suffix(" picks come out the same, 0 differently\n");
     let picks: u64 = picks.unwrap_or_else(|| panic!("{replayed}")).parse().unwrap();
     assert!(picks > 500, "{replayed}");
+    let (door, token) = watched.dashboard();
+    let link = format!("Dashboard: http://{door}/#token={token}");
+    let commands = ["explain", "journal", "replay"].map(|word| watched.command(word));
+    readme::pictures(&[&link, &commands[0], &commands[1], &commands[2]]);
     watched.program.signal(Signal::INT);
     watched.is_gone();
 }
