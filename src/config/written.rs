@@ -179,6 +179,19 @@ fn hide(
     }
 }
 
+/// The same of values in JSON, under this key.
+pub(crate) fn hidden(key: &str, value: &serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if is_secret(key, text) => HIDDEN.into(),
+        Value::Array(all) => all.iter().map(|one| hidden(key, one)).collect(),
+        Value::Object(all) => {
+            all.iter().map(|(key, one)| (key.clone(), hidden(key, one))).collect()
+        }
+        other => other.clone(),
+    }
+}
+
 /// A path to a secret is none.
 fn is_secret(key: &str, value: &str) -> bool {
     let key = key.to_ascii_lowercase();
