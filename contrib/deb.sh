@@ -23,6 +23,19 @@ put 644 "$root/contrib/evenkeel.toml" /etc/evenkeel/evenkeel.toml
 for page in "$root"/docs/*.md "$root/README.md" "$root/SECURITY.md"; do
     put 644 "$page" "/usr/share/doc/evenkeel/$(basename "$page")"
 done
+# What shells and man want to know, as the binary says it itself.
+made=$(mktemp -d)
+trap 'rm -rf "$tree" "$made"' EXIT
+"$binary" man "$made/man"
+for page in "$made"/man/*.1; do
+    [ -e "$page" ] || continue
+    gzip -9n "$page"
+    put 644 "$page.gz" "/usr/share/man/man1/$(basename "$page").gz"
+done
+for shell in bash zsh fish; do "$binary" completions $shell >"$made/$shell"; done
+put 644 "$made/bash" /usr/share/bash-completion/completions/evenkeel
+put 644 "$made/zsh" /usr/share/zsh/vendor-completions/_evenkeel
+put 644 "$made/fish" /usr/share/fish/vendor_completions.d/evenkeel.fish
 cat "$root/LICENSE-MIT" "$root/LICENSE-APACHE" >"$tree/usr/share/doc/evenkeel/copyright"
 gzip -9n <"$root/CHANGELOG.md" >"$tree/usr/share/doc/evenkeel/changelog.gz"
 chmod 644 "$tree"/usr/share/doc/evenkeel/*

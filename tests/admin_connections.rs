@@ -2,6 +2,7 @@
 //! closed ends at once, while all others go on, and the access log says why.
 
 use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use serde_json::Value;
@@ -9,7 +10,7 @@ use serde_json::Value;
 use crate::support::admin::{raw, refused, socket, told};
 use crate::support::backend::Backend;
 use crate::support::client::{assert_echo, connect};
-use crate::support::http::{Client, Recorder, ok};
+use crate::support::http::{self, Client, Recorder, ok};
 use crate::support::program::Program;
 use crate::support::{config, until};
 
@@ -169,4 +170,83 @@ fn a_client_of_http_is_seen_at_the_backend_of_its_request_and_waiting_after_it()
     told(&program, &["connections", "close", id]);
     let lines = program.until_lines(2);
     assert!(lines[1].contains(" closed-by-operator us "), "{lines:?}");
+}
+
+#[test]
+fn a_request_that_is_closed_under_way_leaves_one_line_and_its_connection_no_other() {
+    // It answers when the other end of this says so, which is never.
+    let (_go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let backend = Recorder::answering(move |_| {
+        let _ = gone.lock().unwrap().recv_timeout(std::time::Duration::from_secs(5));
+        ok(b"late")
+    });
+    let program = Program::run(&http::config(&[backend.address()], "", ""));
+    let mut client = Client::connect(program.address("web"));
+    client.send(b"GET /held HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("it is under way", || listed(&program, &["--upstream", "app"]).len() == 1);
+    let id = listed(&program, &[])[0]["id"].as_str().unwrap().to_owned();
+    told(&program, &["connections", "close", &id]);
+    assert!(client.is_closed());
+    until("it is not listed any more", || listed(&program, &[]).is_empty());
+    // Whatever there is to say has been said when the next one is.
+    assert_eq!(Client::connect(program.address("web")).send("x\r\n\r\n").answer().status, 400);
+    let lines = program.until_lines(2);
+    let closed: Vec<_> =
+        lines.iter().filter(|line| line.contains(" closed-by-operator us ")).collect();
+    assert!(closed.len() == 1 && closed[0].contains("/held"), "{lines:?}");
+    assert_eq!(program.output().lines().count(), 2, "{}", program.output());
+}
+
+#[test]
+fn a_client_of_http_2_is_seen_with_all_its_requests_and_closed_with_them() {
+    let (_go, gone) = std::sync::mpsc::channel::<()>();
+    let gone = Mutex::new(gone);
+    let backend = Recorder::answering(move |_| {
+        let _ = gone.lock().unwrap().recv_timeout(std::time::Duration::from_secs(5));
+        ok(b"late")
+    });
+    let program = Program::run(&http::config(&[backend.address()], "", ""));
+    let url = format!("http://{}/", program.address("web"));
+    let mut load = Command::new("h2load");
+    let load = load.args(["-n", "3", "-c", "1", "-m", "3", &url]);
+    let load = load.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let mut load = load.expect("h2load runs: tests/install.sh installs it");
+    until("three requests are under way on one connection", || {
+        let all = listed(&program, &["--listener", "http.web"]);
+        all.len() == 1 && all[0]["requests_open"] == 3
+    });
+    let row = listed(&program, &[])[0].clone();
+    assert_eq!((&row["kind"], &row["state"]), (&"http/2".into(), &"answering".into()));
+    told(&program, &["connections", "close", row["id"].as_str().unwrap()]);
+    until("the log says why of each", || {
+        program.output().matches(" closed-by-operator us ").count() >= 3
+    });
+    until("it is not listed any more", || listed(&program, &[]).is_empty());
+    let _ = load.kill();
+    let _ = load.wait();
+}
+
+#[test]
+fn behind_a_proxy_the_client_is_who_that_says() {
+    let backend = Backend::echo();
+    let accept = "accept-proxy = { from = [\"127.0.0.0/8\"] }";
+    let program = Program::run(&config(&[backend.address], "", accept));
+    let mut client = connect(program.address("public"));
+    client.write_all(b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 80\r\n").unwrap();
+    assert_echo(&client, b"hello");
+    assert_eq!(listed(&program, &["--client", "203.0.113.0/24"])[0]["client"], "203.0.113.7:4711");
+    assert!(listed(&program, &["--client", "127.0.0.0/8"]).is_empty());
+}
+
+#[test]
+fn a_list_of_many_is_bounded_and_counts_all_of_them() {
+    let backend = Backend::echo();
+    let program = Program::run(&config(&[backend.address], "", ""));
+    let clients: Vec<_> = (0..700).map(|_| connect(program.address("public"))).collect();
+    until("all are open", || page(&program, &["--limit", "1"])["matching"] == 700);
+    let page = page(&program, &["--limit", "600"]);
+    assert_eq!(page["connections"].as_array().unwrap().len(), 600);
+    assert!(page["next"].is_string());
+    drop(clients);
 }

@@ -86,6 +86,8 @@ fn orders(backend: &str, connection: &str) -> Vec<(&'static str, &'static str, S
         plain("/v1/connections"),
         plain("/v1/config"),
         plain("/v1/openapi.json"),
+        plain("/v1/journal"),
+        post("/v1/explain", "{\"listener\":\"public\"}"),
         ("DELETE", "/v1/connections/{id}", format!("/v1/connections/{connection}"), String::new()),
         (
             "GET",

@@ -17,6 +17,7 @@ mod admin_tcp;
 mod backpressure;
 mod balancing;
 mod command_line;
+mod command_pages;
 mod daemon;
 mod demo;
 mod descriptors;

@@ -282,6 +282,16 @@ fn the_state_has_what_the_metrics_have_and_the_reasons_in_words() {
     assert_eq!(state["certificates"][0]["listener"], "http.secure");
     assert!(state["process"]["descriptors"]["open"].as_u64().unwrap() > 5);
     assert!(!state["process"]["workers"].as_array().unwrap().is_empty());
+    let said = state["events"].as_array().unwrap().iter();
+    let is_it = |event: &&Value| {
+        event["level"] == "warn" && event["text"].as_str().unwrap().contains("failed its checks")
+    };
+    assert!({ said }.any(|event| is_it(&event)), "{}", state["events"]);
+    until("what was decided last is told", || {
+        let state = read();
+        let last = state["decisions"].as_array().unwrap().last().cloned().unwrap_or_default();
+        last["upstream"] == "app" && last["backend"] == good["backend"]
+    });
 }
 
 /// A reader of events that has got its head.

@@ -44,6 +44,9 @@ fn the_package_has_the_program_its_unit_and_a_config_that_stays_the_operators() 
         "etc/evenkeel/evenkeel.toml",
         "usr/share/doc/evenkeel/production.md",
         "usr/share/doc/evenkeel/copyright",
+        "usr/share/bash-completion/completions/evenkeel",
+        "usr/share/zsh/vendor-completions/_evenkeel",
+        "usr/share/fish/vendor_completions.d/evenkeel.fish",
     ] {
         assert!(unpacked.join(file).is_file(), "{file}");
     }

@@ -1,12 +1,13 @@
 //! What can be asked over the admin socket, and who answers. Every order that changes something leaves a line in the log with
 //! the process that gave it; an order that cannot be carried out says why, and has changed nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::answer::Answer;
@@ -31,6 +32,10 @@ const WEIGHT_MAX: u32 = 65_535;
 const DECISIONS_DEFAULT: usize = 50;
 const DECISIONS_MAX: usize = 10_000;
 
+/// As many are in the state, and for so long it is not looked for others.
+const DECISIONS_SHOWN: usize = 100;
+const DECISIONS_KEPT: Duration = Duration::from_millis(900);
+
 /// Everything that answers need.
 #[derive(Debug)]
 pub(super) struct Desk {
@@ -45,6 +50,8 @@ pub(super) struct Desk {
     pub(super) in_force: watch::Receiver<InForce>,
     /// Names by which it may be asked over TCP.
     pub(super) hosts: Vec<String>,
+    /// The latest decisions, as they were read last: several may look at the same second.
+    pub(super) latest: Mutex<Option<(Instant, Value)>>,
 }
 
 impl Desk {
@@ -83,6 +90,20 @@ impl Desk {
             Does::Down => self.say(be(Said::Down), body, who).await.into(),
             Does::Weight => self.say(None, body, who).await.into(),
             Does::OpenApi => Ok(openapi::description()).into(),
+        }
+    }
+
+    /// The latest decisions, at most so old as the state is told anew.
+    pub(super) fn decisions(&self) -> Value {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*latest {
+            Some((read, decisions)) if read.elapsed() < DECISIONS_KEPT => decisions.clone(),
+            _ => {
+                let rows = self.remote.decisions(DECISIONS_SHOWN);
+                let decisions = serde_json::to_value(rows).unwrap_or_default();
+                *latest = Some((Instant::now(), decisions.clone()));
+                decisions
+            }
         }
     }
 

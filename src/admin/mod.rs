@@ -24,7 +24,7 @@ mod watch;
 mod who;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -122,6 +122,7 @@ impl Admin {
             readers: Arc::new(Semaphore::new(feed::READERS_MAX)),
             in_force: opening.in_force,
             hosts: opening.config.hosts,
+            latest: Mutex::default(),
             scrapers: Arc::new(Semaphore::new(feed::SCRAPES_MAX)),
         });
         let (stop, stopped) = oneshot::channel();

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::api::Desk;
 use crate::observe::count::{Distribution, STEPS};
 use crate::observe::ended::{Side, Why};
+use crate::observe::recent;
 use crate::observe::sheets::{CLASSES, EJECTION_CAUSES, HANDSHAKE_FLAWS, WAYS};
 use crate::process::{ListenerState, ProcessState, Reading};
 use crate::upstream::{BackendState, UpstreamState};
@@ -38,7 +39,13 @@ pub(super) fn of(desk: &Desk) -> Value {
         "listeners": listeners.iter().map(of_listener).collect::<Vec<_>>(),
         "upstreams": upstreams.iter().map(|it| of_upstream(it, listeners)).collect::<Vec<_>>(),
         "certificates": certificates(listeners),
+        "decisions": desk.decisions(),
+        "events": recent::all().iter().map(of_event).collect::<Vec<_>>(),
     })
+}
+
+fn of_event(said: &recent::Said) -> Value {
+    json!({ "at_ms": since_1970(said.at), "level": said.level, "text": said.text })
 }
 
 fn of_process(process: &ProcessState) -> Value {

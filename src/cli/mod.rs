@@ -14,6 +14,7 @@ mod explain;
 mod http;
 mod journal;
 mod packet;
+mod pages;
 mod place;
 mod reload;
 mod reloading;
@@ -207,6 +208,14 @@ enum Command {
     ///
     /// Example: evenkeel schema > evenkeel.schema.json
     Schema,
+    /// Print what completes this command line in a shell.
+    ///
+    /// Example: evenkeel completions bash > /etc/bash_completion.d/evenkeel
+    Completions(pages::Completions),
+    /// Write a manual page for each command into a folder.
+    ///
+    /// Example: evenkeel man /usr/local/share/man/man1
+    Man(pages::Man),
     /// Print the version.
     Version,
     /// Start the program in the place of a process that has given up its rights.
@@ -257,6 +266,8 @@ pub fn main() -> ExitCode {
             say(&serde_json::to_string_pretty(&schema).unwrap_or_default());
             exit::FINE
         }
+        Command::Completions(arguments) => pages::completions(&arguments),
+        Command::Man(arguments) => pages::man(&arguments),
         Command::Version => {
             say(concat!("evenkeel ", env!("CARGO_PKG_VERSION")));
             exit::FINE

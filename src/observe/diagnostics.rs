@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use super::log_file::Owner;
+use super::recent::Remember;
 use super::target::{Entry, Loss, Severity, Target, To, at_most};
 use super::{clock, escape};
 
@@ -158,7 +159,7 @@ fn subscribe(level: &str, form: Form, sink: Sink) {
             bare.with_level(false).without_time().boxed()
         }
     };
-    let _ = tracing_subscriber::registry().with(layer).with(filter).try_init();
+    let _ = tracing_subscriber::registry().with(layer).with(Remember).with(filter).try_init();
     if let Some(error) = complaint {
         tracing::warn!("{LEVEL_VARIABLE} is ignored: {error}; write a level, as `debug`");
     }

@@ -15,6 +15,7 @@ mod line;
 pub(crate) mod log_file;
 pub(crate) mod meter;
 pub(crate) mod reasons;
+pub(crate) mod recent;
 mod rotation;
 pub(crate) mod selection;
 pub(crate) mod sheets;

@@ -140,7 +140,7 @@ impl Upstream {
         loop {
             let place = match first.take() {
                 Some(place) => Ok(place),
-                None => self.place_at(call.affinity, tried, efforts).await,
+                None => self.place(call.affinity, tried, &mut efforts.queue).await,
             };
             let place = match place {
                 Ok(place) => place,
@@ -193,22 +193,6 @@ impl Upstream {
         outcome.map_err(|failed| {
             self.note_failure(backend, &failed, began.elapsed(), Efforts::default())
         })
-    }
-
-    /// A place at a backend; waiting for it is noted when there was any.
-    async fn place_at(
-        self: &Arc<Self>,
-        affinity: Affinity,
-        tried: &[Arc<Backend>],
-        efforts: &mut Efforts,
-    ) -> Result<InFlight, NoPlace> {
-        let asked = Instant::now();
-        let outcome = self.place(affinity, tried).await;
-        let waited = asked.elapsed();
-        if waited > Duration::from_micros(100) {
-            efforts.queue = Some(efforts.queue.unwrap_or_default() + waited);
-        }
-        outcome
     }
 
     fn note_failure(

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -60,11 +61,12 @@ impl Upstream {
         if self.lasting.queue.somebody_waits() { None } else { self.pick(affinity, tried).ok() }
     }
 
-    /// Takes a place at once, or waits for one behind those who came before.
+    /// Takes a place at once, or waits for one behind those who came before, and adds how long that was.
     pub(crate) async fn place(
         self: &Arc<Self>,
         affinity: Affinity,
         tried: &[Arc<Backend>],
+        waited: &mut Option<Duration>,
     ) -> Result<InFlight, NoPlace> {
         if !self.lasting.queue.somebody_waits() {
             match self.pick(affinity, tried) {
@@ -90,8 +92,10 @@ impl Upstream {
             self.lasting.queue.waiting.store(waiters.len(), SeqCst);
         }
         self.serve_queue();
-        let until = Instant::now() + self.rules.queue_timeout;
-        match tokio::time::timeout_at(until, receiver).await {
+        let asked = Instant::now();
+        let place = tokio::time::timeout_at(asked + self.rules.queue_timeout, receiver).await;
+        *waited = Some(waited.unwrap_or_default() + asked.elapsed());
+        match place {
             Ok(Ok(place)) => Ok(place),
             // Nobody is left to wait for.
             Ok(Err(_)) => Err(NoPlace::NobodyLeft),

@@ -172,10 +172,12 @@ fn a_backend_that_is_reached_in_another_way_keeps_its_verdict_alone() {
 async fn who_waits_for_a_place_may_get_it_by_the_new_config() {
     let full = |most| Entry { connections_max: Some(most), ..at(1, 1) };
     let old = upstream(vec![full(1)]);
-    let _place = old.place(Affinity::default(), &[]).await.unwrap();
+    let _place = old.place(Affinity::default(), &[], &mut None).await.unwrap();
     let waiting = {
         let old = Arc::clone(&old);
-        tokio::spawn(async move { old.place(Affinity::default(), &[]).await.map(|_| ()) })
+        tokio::spawn(
+            async move { old.place(Affinity::default(), &[], &mut None).await.map(|_| ()) },
+        )
     };
     tokio::task::yield_now().await;
     let new = old.succeed(Rules { entries: vec![full(2)], ..old.rules.clone() }, None).unwrap();

@@ -113,7 +113,7 @@ function hostile() {
   state.certificates[0].names = [evil];
   state.certificates[0].issuer = evil;
   state.events.push({ at_ms: START, level: evil, text: evil });
-  state.decisions.push({ at_ms: START, listener: evil, client: evil, upstream: evil, backend: evil, reason: evil, request: `GET /${evil}`, status: evil });
+  state.decisions.push({ at_ms: START, listener: evil, client: evil, upstream: evil, backend: evil, reason: evil, request: `GET /${evil}`, outcome: evil });
   delete state.process.descriptors;
   delete state.upstreams[2].queue;
   return state;
@@ -207,7 +207,7 @@ function decide(state, of, one, wrong, random) {
   const path = ["/", "/cart", "/api/users", "/static/app.js", "/login"][Math.floor(random() * 5)];
   state.decisions.push({
     at_ms: state.now_at_ms, listener: of.name, client: `203.0.113.${1 + Math.floor(random() * 250)}`, upstream: upstream.name,
-    backend: one.backend, reason: `${upstream.balance}, turn ${one.requests}`, request: `GET ${path}`, status: wrong ? 502 : 200,
+    backend: one.backend, reason: `${upstream.balance}, turn ${one.requests}`, request: `GET ${path}`, outcome: wrong ? "nobody-left" : "taken",
   });
   if (state.decisions.length > 100) state.decisions.shift();
 }

@@ -117,16 +117,16 @@ export function decisions(place) {
     { head: "Listener", wide: true, put: (cell, of) => say(cell, of.listener ?? "–") },
     { head: "Went to", put: (cell, of) => say(cell, [of.upstream, of.backend].filter(Boolean).join(" ") || "–") },
     { head: "Because", wide: true, put: (cell, of) => say(cell, of.reason ?? "–") },
-    { head: "Status", number: true, put: (cell, of) => raised(cell, of.status >= 500, of.status ?? "–") },
+    { head: "Outcome", put: (cell, of) => raised(cell, (of.outcome ?? "taken") !== "taken", of.outcome ?? "–") },
   ], of => of.key), "No decision yet.");
   return (history, filter) => {
     const { state } = history.now;
     now = state.now_at_ms;
     const newest = [...(state.decisions ?? [])].sort((a, b) => b.at_ms - a.at_ms)
-      .filter(of => matches(filter, of.request, of.client, of.listener, of.upstream, of.backend, of.reason, of.status));
+      .filter(of => matches(filter, of.request, of.client, of.listener, of.upstream, of.backend, of.reason, of.outcome));
     const times = new Map();
     show(newest.slice(0, DECISIONS).map(of => {
-      const key = [of.at_ms, of.client, of.request, of.backend].join(" ");
+      const key = [of.worker, of.position, of.at_ms, of.client, of.request, of.backend].join(" ");
       times.set(key, (times.get(key) ?? 0) + 1);
       return { ...of, key: `${key} ${times.get(key)}` };
     }));

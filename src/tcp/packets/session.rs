@@ -252,7 +252,8 @@ impl Session {
     fn wait(&mut self, packet: Homeless, desk: &PacketDesk<'_>) {
         let (upstream, tried) = (Arc::clone(&desk.upstream), packet.course.tried.clone());
         let affinity = desk.affinity_by(packet.course.key);
-        let place = Box::pin(async move { Upstream::place(&upstream, affinity, &tried).await });
+        let place =
+            Box::pin(async move { Upstream::place(&upstream, affinity, &tried, &mut None).await });
         self.waiting = Some(Box::new(Waiting { packet, place }));
     }
 
