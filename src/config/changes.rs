@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 use super::Config;
 use super::problem::shown;
 use super::secrets;
-use super::written::hidden;
 
 /// Longer values are not written out.
 const WRITTEN_MAX: usize = 80;
