@@ -227,6 +227,8 @@ fn those_who_say_nothing_are_cut_so_that_others_get_their_turn() {
     let backend = Backend::echo();
     let program = Program::run(&config(&[backend.address], "", ""));
     let path = socket(&program);
+    // What answers has opened all that it opens.
+    assert_eq!(status(&program)["pid"], program.pid());
     let before = program.descriptors();
     let began = std::time::Instant::now();
     let silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&path).unwrap()).collect();

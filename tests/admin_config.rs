@@ -239,6 +239,15 @@ fn the_config_is_shown_with_its_problems_and_without_secrets() {
     told(&program, &["config", "--write", "again.toml"]);
     let again = std::fs::read_to_string(program.folder().join("again.toml")).unwrap();
     assert_eq!(again, text);
+    // What is replaced keeps its rights, and a link stays one.
+    let at = |name: &str| program.folder().join(name);
+    std::fs::set_permissions(at("again.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o640))
+        .unwrap();
+    std::os::unix::fs::symlink("again.toml", at("link.toml")).unwrap();
+    told(&program, &["config", "--write", "link.toml"]);
+    let about = std::fs::symlink_metadata(at("again.toml")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&about) & 0o777, 0o640);
+    assert!(at("link.toml").is_symlink());
     let said = tell(&program, &["config"]);
     assert!(!String::from_utf8_lossy(&said.stdout).contains("hunter2"));
 }

@@ -2,7 +2,7 @@
 //! and comes back. Nothing of it is left when the demo has ended.
 
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -81,6 +81,16 @@ impl Watched {
         green.unwrap_or_else(|| panic!("{state}"))["state"].as_str().unwrap().to_owned()
     }
 
+    /// Has a real browser open the link; it ends when it has shown a backend die and come back.
+    fn open_in_chromium(&self, backend: SocketAddr) -> Child {
+        let (door, token) = self.dashboard();
+        let mut node = Command::new("node");
+        node.args(["tests/dashboard/demo.mjs", &format!("http://{door}/#token={token}")]);
+        node.arg(backend.to_string()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        node.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        node.spawn().expect("node runs: tests/install.sh installs it")
+    }
+
     /// Waits until it has ended in order, and nothing of it is left.
     fn is_gone(mut self) {
         let (door, _) = self.dashboard();
@@ -130,7 +140,7 @@ fn row(table: &str, backend: SocketAddr) -> &str {
 #[test]
 fn a_newcomer_watches_a_backend_die_and_come_back_and_is_told_why() {
     let _alone = alone();
-    let watched = Watched::start("24s");
+    let watched = Watched::start("32s");
     let [_, green, ..] = addresses(&watched.program.output())[..] else { panic!("no green") };
     let (door, token) = watched.dashboard();
     assert!(door.ip().is_loopback());
@@ -141,6 +151,7 @@ fn a_newcomer_watches_a_backend_die_and_come_back_and_is_told_why() {
     assert_eq!(ask(door, "/v1/state", Some(&token[1..])).status, 401);
     assert_eq!(watched.green(), "healthy");
     assert!(row(&worked(&watched.paste("status")), green).contains(" healthy "));
+    let browser = watched.open_in_chromium(green);
 
     watched.until_told("green is down");
     assert_eq!(watched.green(), "unhealthy");
@@ -166,6 +177,8 @@ fn a_newcomer_watches_a_backend_die_and_come_back_and_is_told_why() {
     let link = format!("Dashboard: http://{door}/#token={token}");
     let commands = ["explain", "journal", "replay"].map(|word| watched.command(word));
     readme::pictures(&[&link, &commands[0], &commands[1], &commands[2]]);
+    let seen = browser.wait_with_output().unwrap();
+    assert!(worked(&seen).ends_with("it has died\nwatched\n"), "{seen:?}");
     watched.program.signal(Signal::INT);
     watched.is_gone();
 }

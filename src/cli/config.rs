@@ -64,16 +64,22 @@ fn shown(config: &ConfigAnswer) {
     }
 }
 
-/// Writes a file beside and puts it in its place, with the rights of the one that it replaces.
+/// Writes a file beside and puts it in its place, with the owner and the rights of the one that it replaces. A link stays one.
 fn put(into: &Path, text: &str) -> std::io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-    let mode = std::fs::metadata(into).map_or(0o600, |about| about.mode() & 0o777);
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+    let into = &std::fs::canonicalize(into).unwrap_or_else(|_| into.to_owned());
+    let before = std::fs::metadata(into).ok();
+    let mode = before.as_ref().map_or(0o600, |about| about.mode() & 0o777);
     let name = into.file_name().ok_or(std::io::ErrorKind::InvalidInput)?.to_string_lossy();
     let beside = into.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = (|| {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
         file.write_all(text.as_bytes())?;
+        // Whoever may not give a file away is most likely its owner.
+        if let Some(before) = &before {
+            let _ = fchown(&file, Some(before.uid()), Some(before.gid()));
+        }
         file.set_permissions(PermissionsExt::from_mode(mode))?;
         file.sync_all()?;
         std::fs::rename(&beside, into)

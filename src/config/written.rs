@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::edit::keys_of;
+use super::secrets::is_secret_header;
 use super::{Backend, Config};
 
 /// In the place of what is secret.
@@ -184,12 +185,9 @@ fn is_secret(key: &str, value: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let lower = value.to_ascii_lowercase();
     let is_path = key.ends_with("-file") || value.starts_with('/');
-    let words =
-        ["authorization", "cookie", "password", "passwd", "secret", "token", "api-key", "apikey"];
     // A probe that shows a password to a server: AUTH of Redis, PASS of others.
     let is_login = key == "send" && (lower.contains("auth") || lower.contains("pass"));
-    let is_named =
-        !is_path && words.iter().any(|word| key.contains(word)) && key != "sticky-cookie";
+    let is_named = !is_path && is_secret_header(&key);
     is_login
         || is_named
         || value.contains("PRIVATE KEY")

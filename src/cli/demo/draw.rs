@@ -262,12 +262,13 @@ fn key_lines() -> Vec<Line<'static>> {
 
 /// What else there is to look at: as much of it as a window of this height has room for.
 fn tip_lines(view: &View, height: u16) -> Vec<Line<'static>> {
-    let commands = match height {
-        ..FOR_LINK => return Vec::new(),
-        ..FOR_COMMANDS => 0,
-        ..ROOMY => COMMANDS,
-        _ => view.try_out.len(),
-    };
+    if height < FOR_LINK {
+        return Vec::new();
+    }
+    let mut commands = if height >= FOR_COMMANDS { COMMANDS } else { 0 };
+    if height >= ROOMY {
+        commands = view.try_out.len();
+    }
     let mut lines = vec![Line::from(vec![strong("Dashboard: "), view.dashboard.clone().into()])];
     if commands > 0 {
         lines.push(
