@@ -40,7 +40,9 @@ impl Watcher {
         let of = || Stdio::from(theirs.try_clone().expect("a copy"));
         let mut command = Command::new(BINARY);
         command.args(["top", "--every", "200ms", "-c", "evenkeel.toml"]);
-        command.current_dir(program.folder()).env("RUNTIME_DIRECTORY", program.folder());
+        command
+            .current_dir(program.folder())
+            .env("RUNTIME_DIRECTORY", program.folder().join("run"));
         command.env("TERM", "xterm").env("NO_COLOR", "1").env("LANG", "C");
         let child = command.stdin(of()).stdout(of()).stderr(of()).spawn().expect("top starts");
         drop(theirs);

@@ -47,16 +47,16 @@ impl LogFile {
         Ok(())
     }
 
-    /// Begins a new file, if one is due before so many bytes. An error is told once; the old file is written on.
-    pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), String> {
-        let Some(rotation) = self.rotation.clone() else { return Ok(()) };
+    /// Begins a new file, if one is due before so many bytes; whether it did. An error is told once; the old file is written on.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Result<bool, String> {
+        let Some(rotation) = self.rotation.clone() else { return Ok(false) };
         if self.failed.is_some_and(|since| since.elapsed() < AGAIN_AFTER) {
-            return Ok(());
+            return Ok(false);
         }
         match self.rotate_if_due(&rotation, bytes) {
-            Ok(()) => {
+            Ok(is_new) => {
                 self.failed = None;
-                Ok(())
+                Ok(is_new)
             }
             Err(error) => {
                 let is_news = self.failed.replace(Instant::now()).is_none();
@@ -67,19 +67,19 @@ impl LogFile {
                          be able to write in its folder"
                     )
                 };
-                if is_news { Err(said()) } else { Ok(()) }
+                if is_news { Err(said()) } else { Ok(false) }
             }
         }
     }
 
-    fn rotate_if_due(&mut self, rotation: &Rotation, bytes: usize) -> io::Result<()> {
+    fn rotate_if_due(&mut self, rotation: &Rotation, bytes: usize) -> io::Result<bool> {
         let held = self.file.metadata()?;
         // A pipe or a device has no size and no successor.
         if !held.is_file() {
-            return Ok(());
+            return Ok(false);
         }
         if self.is_elsewhere(&held)? {
-            return self.reopen();
+            return self.reopen().map(|()| true);
         }
         let span = span_at(SystemTime::now(), rotation);
         let is_old = span.is_some() && self.span.is_some_and(|last| Some(last) != span);
@@ -87,24 +87,24 @@ impl LogFile {
             rotation.size.is_some_and(|most| held.len() + bytes as u64 > most.0 && held.len() > 0);
         self.span = span;
         if (is_old && held.len() > 0) || is_large {
-            self.rotate(&held, rotation.keep)?;
+            return self.rotate(&held, rotation.keep);
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn rotate(&mut self, held: &Metadata, keep: u32) -> io::Result<()> {
+    fn rotate(&mut self, held: &Metadata, keep: u32) -> io::Result<bool> {
         match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             // Somebody else is at it.
-            Err(Errno::WOULDBLOCK) => return Ok(()),
+            Err(Errno::WOULDBLOCK) => return Ok(false),
             // Not every file system has locks, and few have two writers.
             Ok(()) | Err(_) => {}
         }
         if self.is_elsewhere(held)? {
-            return self.reopen();
+            return self.reopen().map(|()| true);
         }
         // With the old file, its lock goes.
         self.goes_on_in(log_file::rotate(&self.path, keep)?);
-        Ok(())
+        Ok(true)
     }
 
     /// Whether another file is at the path, or none.

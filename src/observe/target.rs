@@ -166,7 +166,11 @@ impl Target {
     /// Begins a new file where one is due. What goes wrong with it is told once, in words.
     pub(super) fn make_room(&mut self) -> Result<(), String> {
         match &mut self.sink {
-            Sink::File(file) if !self.buffer.is_empty() => file.make_room(self.buffer.len()),
+            Sink::File(file) if !self.buffer.is_empty() => {
+                let is_new = file.make_room(self.buffer.len())?;
+                self.is_torn &= !is_new;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -258,4 +262,45 @@ fn until_it_takes(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Text that is at most so long, cut where a character ends.
 pub(super) fn at_most(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with room for so many bytes.
+    struct Disk(Vec<u8>, usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.1 - self.0.len()).min(3);
+            self.0.extend_from_slice(&bytes[..count]);
+            if count == 0 { Err(ErrorKind::StorageFull.into()) } else { Ok(count) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_by_a_full_disk_is_lost_alone_and_the_next_one_begins_anew() {
+        let mut is_torn = false;
+        let mut disk = Disk(Vec::new(), 8);
+        let (lines, ends) = (b"one\ntwo\nthree\n", [4, 8, 14]);
+        let (whole, outcome) = by_bytes(&mut disk, lines, &ends, &mut is_torn);
+        assert!(whole == 2 && outcome.is_err() && !is_torn, "it was full at the end of a line");
+        disk.1 = 10;
+        let (whole, outcome) = by_bytes(&mut disk, b"three\n", &[6], &mut is_torn);
+        assert!(whole == 0 && outcome.is_err() && is_torn);
+        disk.1 = 100;
+        let (whole, outcome) = by_bytes(&mut disk, b"four\n", &[5], &mut is_torn);
+        assert!(whole == 1 && outcome.is_ok() && !is_torn);
+        assert_eq!(disk.0, b"one\ntwo\nth\nfour\n");
+    }
+
+    #[test]
+    fn a_text_is_cut_where_a_character_ends() {
+        assert_eq!((at_most("aé", 2), at_most("aé", 3), at_most("aé", 9)), ("a", "aé", "aé"));
+    }
 }
