@@ -154,7 +154,7 @@ pub(super) fn hide(path: &str, value: &Value) -> Value {
 }
 
 /// Tables whose keys are names of headers.
-fn is_of_headers(key: &str) -> bool {
+pub(super) fn is_of_headers(key: &str) -> bool {
     key.contains("header")
 }
 
@@ -196,7 +196,7 @@ pub(super) fn hide_in_toml(value: &mut toml::Value, key: &str, is_header: bool) 
 }
 
 /// What is shown in the place of a value under this key, where it is a secret.
-fn shown(text: &str, key: &str, is_header: bool) -> Option<String> {
+pub(super) fn shown(text: &str, key: &str, is_header: bool) -> Option<String> {
     let is_secret = match is_header {
         true => is_secret_header(key),
         // What a health check says to get in.

@@ -6,11 +6,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 use super::edit::keys_of;
-use super::secrets::is_secret_header;
-use super::{Backend, Config};
-
-/// In the place of what is secret.
-const HIDDEN: &str = "***";
+use super::{Backend, Config, secrets};
 
 /// A text and the places in which it differs from the one it was made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -62,7 +58,7 @@ pub(crate) fn written(text: &str, before: &Config, now: &Config, hides: bool) ->
         }
     }
     if hides {
-        secrets(table.get_ref(), text, &mut edits);
+        find_secrets(table.get_ref(), false, text, &mut edits);
     }
     apply(text, edits)
 }
@@ -146,53 +142,48 @@ fn entry(backend: &Backend) -> String {
     }
 }
 
-/// Finds values that nobody is to read: what is called so, and headers that carry such.
-fn secrets(table: &DeTable<'_>, text: &str, edits: &mut Vec<(Range<usize>, String)>) {
+/// Finds values that nobody is to read.
+fn find_secrets(
+    table: &DeTable<'_>,
+    is_header: bool,
+    text: &str,
+    edits: &mut Vec<(Range<usize>, String)>,
+) {
     for (key, value) in table.iter() {
-        hide(key.get_ref(), value.get_ref(), value.span(), text, edits);
+        hide((key.get_ref(), is_header), value.get_ref(), value.span(), text, edits);
     }
 }
 
 fn hide(
-    key: &str,
+    (key, is_header): (&str, bool),
     value: &DeValue<'_>,
     span: Range<usize>,
     text: &str,
     edits: &mut Vec<(Range<usize>, String)>,
 ) {
     match value {
-        DeValue::Table(table) => secrets(table, text, edits),
+        DeValue::Table(table) => {
+            find_secrets(table, is_header || secrets::is_of_headers(key), text, edits);
+        }
         DeValue::Array(all) => {
             for one in all.iter() {
-                hide(key, one.get_ref(), one.span(), text, edits);
+                hide((key, is_header), one.get_ref(), one.span(), text, edits);
             }
         }
-        DeValue::String(said) if is_secret(key, said) => {
-            // Lines stay where they are.
-            let breaks = text.get(span.clone()).map_or(0, |old| old.matches('\n').count());
-            let hidden = match breaks {
-                0 => format!("\"{HIDDEN}\""),
-                _ => format!("\"\"\"{}{HIDDEN}\"\"\"", "\n".repeat(breaks)),
-            };
-            edits.push((span, hidden));
+        DeValue::String(said) => {
+            let is_key = said.contains("PRIVATE KEY").then(|| secrets::HIDDEN.to_owned());
+            if let Some(shown) = is_key.or_else(|| secrets::shown(said, key, is_header)) {
+                // Lines stay where they are.
+                let breaks = text.get(span.clone()).map_or(0, |old| old.matches('\n').count());
+                let hidden = match breaks {
+                    0 => toml::Value::from(shown).to_string(),
+                    _ => format!("\"\"\"{}{}\"\"\"", "\n".repeat(breaks), secrets::HIDDEN),
+                };
+                edits.push((span, hidden));
+            }
         }
         _ => {}
     }
-}
-
-/// A path to a secret is none.
-fn is_secret(key: &str, value: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    let lower = value.to_ascii_lowercase();
-    let is_path = key.ends_with("-file") || value.starts_with('/');
-    // A probe that shows a password to a server: AUTH of Redis, PASS of others.
-    let is_login = key == "send" && (lower.contains("auth") || lower.contains("pass"));
-    let is_named = !is_path && is_secret_header(&key);
-    is_login
-        || is_named
-        || value.contains("PRIVATE KEY")
-        || lower.starts_with("bearer ")
-        || lower.starts_with("basic ")
 }
 
 #[cfg(test)]
@@ -247,17 +238,15 @@ route = [{ request-headers = { set = { Authorization = \"Basic c2VjcmV0\", X-Api
         assert!(!hidden.contains("c2VjcmV0") && !hidden.contains("secret-2"), "{hidden}");
         assert!(hidden.contains("X-Plain = \"shown\"") && hidden.contains("connect-timeout"));
         assert_eq!(hidden.lines().count(), TEXT.lines().count());
-        for (key, value) in [
-            ("password", "x"),
-            ("send", "AUTH hunter2\r\n"),
-            ("body", "-----BEGIN PRIVATE KEY-----"),
-        ] {
-            assert!(is_secret(key, value), "{key}");
-        }
-        for (key, value) in
-            [("token-file", "admin.token"), ("send", "PING\r\n"), ("key", "/etc/key.pem")]
-        {
-            assert!(!is_secret(key, value), "{key}");
-        }
+        let more = "a.health = { send = \"AUTH hunter2\\r\\n\" }\nb.url = \"http://a:hunter2@b/\"\nc.body = \"\"\"-----BEGIN PRIVATE KEY-----\nhunter2\n\"\"\"\nd.token-file = \"shown\"\n";
+        let hidden = written(more, &config, &config, true).text;
+        assert!(
+            !hidden.contains("hunter2") && hidden.contains("d.token-file = \"shown\""),
+            "{hidden}"
+        );
+        assert!(
+            hidden.contains("http://a:***@b/") && hidden.lines().count() == more.lines().count()
+        );
+        assert!(DeTable::parse(&hidden).is_ok(), "{hidden}");
     }
 }

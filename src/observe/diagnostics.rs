@@ -344,9 +344,8 @@ impl Writer {
         self.target.add(&Entry { severity, at, kind: "diagnostics", text, fields });
         let unmoved = self.target.make_room().err();
         let outcome = self.target.flush();
-        match (&outcome, self.is_failing) {
-            (Err(Loss { cause, .. }), false) => self.tell_elsewhere(cause),
-            _ => {}
+        if let (Err(Loss { cause, .. }), false) = (&outcome, self.is_failing) {
+            self.tell_elsewhere(cause);
         }
         self.is_failing = outcome.is_err();
         if let Some(said) = unmoved {

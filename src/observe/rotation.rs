@@ -93,11 +93,10 @@ impl LogFile {
     }
 
     fn rotate(&mut self, held: &Metadata, keep: u32) -> io::Result<bool> {
-        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
-            // Somebody else is at it.
-            Err(Errno::WOULDBLOCK) => return Ok(false),
-            // Not every file system has locks, and few have two writers.
-            Ok(()) | Err(_) => {}
+        let locked = flock(&self.file, FlockOperation::NonBlockingLockExclusive);
+        // Somebody else is at it. Any other error: not every file system has locks, and few files have two writers.
+        if locked == Err(Errno::WOULDBLOCK) {
+            return Ok(false);
         }
         if self.is_elsewhere(held)? {
             return self.reopen().map(|()| true);

@@ -261,7 +261,9 @@ fn until_it_takes(fd: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Text that is at most so long, cut where a character ends.
 pub(super) fn at_most(text: &str, most: usize) -> &str {
-    &text[..text.floor_char_boundary(most)]
+    let most = most.min(text.len());
+    let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]

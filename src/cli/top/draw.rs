@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph, Widget, Wrap};
 
 use super::connections::Connections;
-use super::reading::{Readings, Row, Sums};
+use super::reading::{Readings, Row};
 use super::view::{Page, View};
 use crate::cli::demo::draw::Look;
 
@@ -140,12 +140,13 @@ fn third(picture: Picture<'_>, width: u16) -> Line<'static> {
     }
     let mut text = parts.join("  ");
     let room = usize::from(width).saturating_sub(text.chars().count());
-    let of: [(&str, fn(&Sums) -> f64); 2] =
-        [("req", |sums| sums.requests.max(sums.accepted)), ("fail", |sums| sums.errors)];
-    for (name, of) in of {
-        let columns = (room / 2).saturating_sub(name.len() + 4).min(60);
-        if columns >= 6 {
-            let drawn = small_picture(&readings.history(columns, of), look.blocks);
+    // Two pictures side by side, if there is room for both.
+    let columns = (room / 2).saturating_sub("  fail ".len()).min(60);
+    if columns >= 6 {
+        let requests = readings.history(columns, |sums| sums.requests.max(sums.accepted));
+        let failures = readings.history(columns, |sums| sums.errors);
+        for (name, values) in [("req", requests), ("fail", failures)] {
+            let drawn = small_picture(&values, look.blocks);
             text += &format!("  {name} {drawn:<columns$}");
         }
     }
