@@ -92,7 +92,7 @@ impl Watched {
     }
 
     /// Waits until it has ended in order, and nothing of it is left.
-    fn is_gone(mut self) {
+    fn until_gone(mut self) {
         let (door, _) = self.dashboard();
         assert!(self.program.until_exit(Duration::from_secs(5)).success());
         self.until_told("Their clients: ");
@@ -180,7 +180,7 @@ fn a_newcomer_watches_a_backend_die_and_come_back_and_is_told_why() {
     let seen = browser.wait_with_output().unwrap();
     assert!(worked(&seen).ends_with("it has died\nwatched\n"), "{seen:?}");
     watched.program.signal(Signal::INT);
-    watched.is_gone();
+    watched.until_gone();
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_request_that_somebody_has_sent_to_the_demo_is_explained_by_its_id() {
     assert!(why.contains("\npicked 127.0.0.1:"), "{why}");
     assert_eq!(answer.status, 200);
     watched.program.signal(Signal::TERM);
-    watched.is_gone();
+    watched.until_gone();
 }
 
 #[test]
@@ -220,5 +220,5 @@ fn an_operator_steers_the_demo_and_ends_it() {
     let refused = watched.type_instead("upgrade");
     assert_eq!(refused.status.code(), Some(6), "{refused:?}");
     worked(&watched.type_instead("drain --all"));
-    watched.is_gone();
+    watched.until_gone();
 }

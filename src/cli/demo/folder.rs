@@ -26,7 +26,7 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes it, with a new token and the link in it.
     pub(super) fn make() -> io::Result<Folder> {
-        let folder = Folder { path: make_in(&parent())?, token: random::<16>()? };
+        let folder = Folder { path: make_in(&parents())?, token: random::<16>()? };
         let program = program::path().ok_or(io::ErrorKind::NotFound)?;
         symlink(program, folder.path.join("evenkeel"))?;
         write(&folder.token_file(), &folder.token)?;
@@ -62,31 +62,36 @@ impl Drop for Folder {
     }
 }
 
-/// The folder for temporary files, if its name is short and can be pasted anywhere without quotes.
-fn parent() -> PathBuf {
+/// Where it may be: in the folder for temporary files, if that has a short name which can be pasted anywhere without quotes; and on
+/// memory, where nothing else can be written to.
+fn parents() -> Vec<PathBuf> {
     let is_plain = |text: &str| {
-        let letters =
-            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte));
-        text.starts_with('/') && text.len() <= PARENT_MAX && letters
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
+        text.starts_with('/') && text.len() <= PARENT_MAX && text.bytes().all(is_plain)
     };
     let wished = std::env::temp_dir();
-    if wished.to_str().is_some_and(is_plain) { wished } else { "/tmp".into() }
+    let wished = wished.to_str().filter(|text| is_plain(text)).unwrap_or("/tmp");
+    [wished, "/dev/shm"].map(PathBuf::from).to_vec()
 }
 
-fn make_in(parent: &Path) -> io::Result<PathBuf> {
-    for _ in 0..TRIES {
-        let path = parent.join(format!("evenkeel.{}", random::<2>()?));
-        // Somebody else's is never taken, whatever it is.
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                let said = format!("make a folder in {}: {error}", parent.display());
-                return Err(io::Error::new(error.kind(), said));
+fn make_in(parents: &[PathBuf]) -> io::Result<PathBuf> {
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for parent in parents {
+        for _ in 0..TRIES {
+            let path = parent.join(format!("evenkeel.{}", random::<2>()?));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(path),
+                Err(error) => failed = error,
+            }
+            // Somebody else's is never taken, whatever it is.
+            if failed.kind() != io::ErrorKind::AlreadyExists {
+                break;
             }
         }
+        let said = format!("make a folder in {}: {failed}", parent.display());
+        failed = io::Error::new(failed.kind(), said);
     }
-    Err(io::ErrorKind::AlreadyExists.into())
+    Err(failed)
 }
 
 fn write(path: &Path, text: &str) -> io::Result<()> {
@@ -107,6 +112,15 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn where_nothing_can_be_made_the_next_place_is_taken() {
+        let (nowhere, good) = ("/proc/self/none".into(), tempfile::tempdir().unwrap());
+        let made = make_in(&[nowhere, good.path().to_owned()]).unwrap();
+        assert_eq!(made.parent(), Some(good.path()));
+        let error = make_in(&["/proc/self/none".into()]).unwrap_err().to_string();
+        assert!(error.starts_with("make a folder in /proc/self/none: "), "{error}");
+    }
 
     #[test]
     fn the_folder_is_for_its_user_alone_and_goes_with_what_is_in_it() {

@@ -257,8 +257,9 @@ impl Scene {
     /// Goes on to the next way to balance, as anybody would: by a change of the file and a reload.
     pub(super) fn rebalance(&mut self) -> Result<(), Box<dyn std::error::Error>> {
         let now = self.balance();
-        let next = BALANCES.iter().cycle().skip_while(|name| **name != now).nth(1);
-        self.setup.balance = next.unwrap_or(&BALANCES[0]).parse()?;
+        // An operator may have chosen another one.
+        let next = BALANCES.iter().position(|name| *name == now).map_or(0, |at| at + 1);
+        self.setup.balance = BALANCES[next % BALANCES.len()].parse()?;
         self.folder.write_config(&self.setup.file())?;
         self.operators.read_again();
         self.tell(match self.balance() {
