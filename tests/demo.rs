@@ -11,12 +11,12 @@ use crate::support::http::Client;
 use crate::support::{client, until};
 
 /// One demo at a time: what one finds free must not be what another is about to leave.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn demo(arguments: &[&str]) -> Command {
+pub(crate) fn demo(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_evenkeel"));
     command.arg("demo").args(arguments).stdin(Stdio::null());
     command
@@ -30,7 +30,7 @@ fn text(output: &Output) -> String {
 }
 
 /// The addresses of the three backends and of both listeners, from the first lines.
-fn addresses(text: &str) -> Vec<SocketAddr> {
+pub(crate) fn addresses(text: &str) -> Vec<SocketAddr> {
     let named = |name: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
         line.unwrap_or_else(|| panic!("{name} is not in\n{text}")).trim().parse().unwrap()

@@ -20,6 +20,7 @@ mod command_line;
 mod command_pages;
 mod daemon;
 mod demo;
+mod demo_watched;
 mod descriptors;
 mod docs_samples;
 mod drain;

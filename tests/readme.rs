@@ -1,5 +1,5 @@
-//! The config that the README tells people to paste, run by the real binary over real PostgreSQL and Redis servers.
-//! Only the addresses are changed, as any reader would do.
+//! The config that the README tells people to paste, run by the real binary over real PostgreSQL and Redis servers: only the addresses are
+//! changed, as any reader would do. And what it shows of the demo, held against a demo that runs.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use crate::real_postgres::{pgbench, transactions};
 use crate::real_redis::benchmark;
 use crate::support::program::Program;
 use crate::support::servers::{self, free_address, run};
+
+const READMES: [&str; 2] = [include_str!("../README.md"), include_str!("../README.zh-CN.md")];
 
 #[test]
 fn the_config_of_the_readme_balances_postgresql_and_redis() {
@@ -48,9 +50,48 @@ fn the_config_of_the_readme_balances_postgresql_and_redis() {
     }
 }
 
+/// Holds that both languages show what pasting a command of the demo really says: each line of it, but for numbers, and up to
+/// where the README breaks off.
+pub(crate) fn shows(command: &str, said: &str) {
+    let said: Vec<String> = said.lines().map(shape).collect();
+    let name = command.split("./evenkeel ").nth(1).expect("a command of ours");
+    for readme in READMES {
+        let mut lines = readme.lines().map(str::trim_start);
+        let shown = lines.find(|line| line.starts_with("$ cd ") && line.contains(name));
+        let shown = shown.unwrap_or_else(|| panic!("the README does not paste `{name}`"));
+        assert_eq!(shape(shown.trim_start_matches("$ ")), shape(command));
+        let block: Vec<String> = lines.take_while(|line| *line != "```").map(shape).collect();
+        assert!(!block.is_empty(), "nothing stands below `{name}`");
+        for line in block {
+            assert!(said.contains(&line), "{line:?} of the README is not in {said:#?}");
+        }
+    }
+}
+
+/// Holds that the picture in both languages has these lines.
+pub(crate) fn pictures(commands: &[&str]) {
+    for readme in READMES {
+        let picture = readme.split("```text\nEvenkeel demo: ").nth(1).expect("a picture");
+        let picture = picture.split("```").next().unwrap_or_default();
+        let shapes: Vec<String> = picture.lines().map(shape).collect();
+        for command in commands {
+            assert!(shapes.contains(&shape(command)), "{command:?} is not in {shapes:#?}");
+        }
+    }
+}
+
+/// A line without what differs from run to run: numbers, the token, the folder, and how wide columns are.
+fn shape(line: &str) -> String {
+    let form = |form: &str| regex::Regex::new(form).expect("a form");
+    let line = form(r"^cd \S+").replace(line.trim(), "cd FOLDER");
+    let line = form(r"#token=[0-9a-f]+").replace(&line, "#token=TOKEN");
+    let line = form(r"\d+(\.\d+)*").replace_all(&line, "N").into_owned();
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The first block of TOML in the README.
 fn pasted() -> String {
-    let readme = include_str!("../README.md");
+    let readme = READMES[0];
     let block = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
     block.expect("the README has a config").to_owned()
 }

@@ -23,6 +23,7 @@ mod state;
 mod watch;
 mod who;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -77,6 +78,7 @@ pub(crate) struct Opening {
 #[derive(Debug)]
 pub(crate) struct Admin {
     address: Option<BoundAddress>,
+    over_tcp: Vec<SocketAddr>,
     /// Dropping it ends the thread.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -109,8 +111,9 @@ impl Admin {
         };
         let tcp = if token.is_some() { over_tcp(config, takes_over) } else { Vec::new() };
         let socket = socket.map(|(_, socket)| socket);
+        let at = tcp.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let doors = Doors { socket, tcp, token, tls, asked };
-        let mut admin = Admin { address, stop: None, thread: None };
+        let mut admin = Admin { address, over_tcp: at, stop: None, thread: None };
         if doors.is_empty() {
             return admin;
         }
@@ -137,6 +140,11 @@ impl Admin {
             Err(error) => tracing::warn!("nobody can speak to this process: {error}"),
         }
         admin
+    }
+
+    /// Where those who have the token can ask over TCP.
+    pub(crate) fn over_tcp(&self) -> &[SocketAddr] {
+        &self.over_tcp
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod over_api;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -134,6 +135,16 @@ impl Changes {
     /// Whether it has been begun to listen to operators.
     pub(super) fn is_serving_operators(&self) -> bool {
         self.admin.is_some()
+    }
+
+    /// Where the dashboard is, if it is listened for over TCP.
+    pub(super) fn dashboard(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.over_tcp().first().copied()
+    }
+
+    /// What is in force, now and whenever that changes.
+    pub(super) fn in_force_from_now_on(&self) -> Option<watch::Receiver<InForce>> {
+        self.in_force.as_ref().map(watch::Sender::subscribe)
     }
 
     /// Waits for something to do.

@@ -11,6 +11,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// A reason that has not been met for this long is news again.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// The state of a backend that the config does not have any more.
+pub(super) const REMOVED: &str = "removed";
+
 /// How good a piece of news is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
@@ -150,6 +153,11 @@ impl Chronicle {
 
 fn transition(from: &str, to: &str) -> (Tone, &'static str) {
     match (from, to) {
+        (_, REMOVED) => (Tone::Neutral, "was taken out of the config"),
+        (_, "drained") => (Tone::Neutral, "is drained: an operator said so"),
+        (_, "down") => (Tone::Bad, "is down: an operator said so"),
+        (REMOVED, _) => (Tone::Good, "is in the config again"),
+        ("drained" | "down", "healthy") => (Tone::Good, "is back: an operator said so"),
         (_, "ejected") if from == "healthy" => {
             (Tone::Bad, "is ejected: connecting failed twice in a row")
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::interval;
+use tokio::time::{Instant, sleep_until};
 
 /// Clients a second that can be chosen.
 pub(super) const RATES: [u32; 6] = [10, 20, 50, 100, 200, 500];
@@ -31,7 +31,8 @@ impl Crowd {
     ) -> io::Result<Crowd> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (rate, rate_seen) = watch::channel(per_second);
-        let body = move || runtime.block_on(drive(rate_seen, begin));
+        let crowd = evenkeel_balance::hash_bytes(name.as_bytes());
+        let body = move || runtime.block_on(drive(crowd, rate_seen, begin));
         let thread = std::thread::Builder::new().name(name.into()).spawn(body)?;
         Ok(Crowd { rate: Some(rate), thread: Some(thread) })
     }
@@ -54,16 +55,21 @@ impl Drop for Crowd {
 }
 
 /// Until the sender of the rate is gone.
-async fn drive(mut rate: watch::Receiver<u32>, mut begin: impl FnMut(u64, &mut JoinSet<()>)) {
+async fn drive(
+    crowd: u64,
+    mut rate: watch::Receiver<u32>,
+    mut begin: impl FnMut(u64, &mut JoinSet<()>),
+) {
     let mut clients = JoinSet::new();
     let mut number = 0;
     loop {
         let per_second = *rate.borrow_and_update();
-        let mut beat = (per_second > 0).then(|| interval(Duration::from_secs(1) / per_second));
+        let pause = (per_second > 0).then(|| Duration::from_secs(1) / per_second);
+        let mut due = Instant::now();
         loop {
             let next = async {
-                match &mut beat {
-                    Some(beat) => drop(beat.tick().await),
+                match pause {
+                    Some(_) => sleep_until(due).await,
                     None => std::future::pending().await,
                 }
             };
@@ -74,11 +80,35 @@ async fn drive(mut rate: watch::Receiver<u32>, mut begin: impl FnMut(u64, &mut J
                 },
                 () = next => {}
             }
+            due += pause.unwrap_or_default().mul_f64(uneven(crowd, number));
             while clients.try_join_next().is_some() {}
             if clients.len() < CLIENTS_MAX {
                 number += 1;
                 begin(number, &mut clients);
             }
         }
+    }
+}
+
+/// From 0.5 to 1.5, and 1 on average: two crowds that came like clockwork would take turns, and each meet every second backend only.
+fn uneven(crowd: u64, number: u64) -> f64 {
+    let hash = evenkeel_balance::hash_bytes(&[crowd, number].map(u64::to_le_bytes).concat());
+    0.5 + (hash % 1000) as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_come_unevenly_and_still_as_many_as_were_asked_for() {
+        let pauses = |crowd| -> Vec<f64> { (0..10_000).map(|at| uneven(crowd, at)).collect() };
+        let (first, second) = (pauses(1), pauses(2));
+        for pauses in [&first, &second] {
+            let average = pauses.iter().sum::<f64>() / pauses.len() as f64;
+            assert!((average - 1.0).abs() < 0.02, "{average}");
+            assert!(pauses.iter().all(|pause| (0.5..1.5).contains(pause)));
+        }
+        assert_ne!(first, second);
     }
 }

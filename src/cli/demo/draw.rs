@@ -15,6 +15,12 @@ use super::tenths;
 
 /// Less than this cannot show even the backends.
 const SMALLEST: (u16, u16) = (40, 10);
+/// With so many lines, there is room for what could be left out.
+const ROOMY: u16 = 28;
+/// Commands that are shown where there is less, and how many lines those take.
+const COMMANDS: usize = 4;
+const FOR_COMMANDS: u16 = 21;
+const FOR_LINK: u16 = 16;
 
 /// What the terminal can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,8 +81,8 @@ pub(super) fn draw(
     }
     let backends_rows = 1 + 2 * view.backends.len() as u16;
     // What is least needed has least room when there is little.
-    let gap = u16::from(area.height >= 22);
-    let tips = if area.height >= 20 { 1 + view.try_out.len() as u16 } else { 0 };
+    let gap = u16::from(area.height >= ROOMY);
+    let tips = tip_lines(view, area.height);
     let ended = ended(view);
     let [head, _, backends, _, ends, middle, keys, below] = Layout::vertical([
         Constraint::Length(3),
@@ -86,7 +92,7 @@ pub(super) fn draw(
         Constraint::Length(if ended.width() > usize::from(area.width) { 2 } else { 1 }),
         Constraint::Min(0),
         Constraint::Length(2),
-        Constraint::Length(tips),
+        Constraint::Length(tips.len() as u16),
     ])
     .areas(area);
     frame.render_widget(Paragraph::new(header(view)), head);
@@ -94,7 +100,7 @@ pub(super) fn draw(
     frame.render_widget(Paragraph::new(ended).wrap(Wrap { trim: true }), ends);
     frame.render_widget(Paragraph::new(recent(events, middle, look)), middle);
     frame.render_widget(Paragraph::new(key_lines()), keys);
-    frame.render_widget(Paragraph::new(tip_lines(view)), below);
+    frame.render_widget(Paragraph::new(tips), below);
     if config_shown {
         show_config(frame, view);
     }
@@ -254,9 +260,24 @@ fn key_lines() -> Vec<Line<'static>> {
     ]
 }
 
-fn tip_lines(view: &View) -> Vec<Line<'static>> {
-    let commands = view.try_out.iter().map(|command| Line::from(format!("  {command}")));
-    std::iter::once(Line::from("Try in another terminal:")).chain(commands).collect()
+/// What else there is to look at: as much of it as a window of this height has room for.
+fn tip_lines(view: &View, height: u16) -> Vec<Line<'static>> {
+    if height < FOR_LINK {
+        return Vec::new();
+    }
+    let mut commands = if height >= FOR_COMMANDS { COMMANDS } else { 0 };
+    if height >= ROOMY {
+        commands = view.try_out.len();
+    }
+    let mut lines = vec![Line::from(vec![strong("Dashboard: "), view.dashboard.clone().into()])];
+    if commands > 0 {
+        lines.push(
+            "Paste into another terminal (there are also ./evenkeel status, top, --help):".into(),
+        );
+    }
+    let commands = view.try_out.iter().take(commands);
+    lines.extend(commands.map(|command| Line::from(format!("  {command}"))));
+    lines
 }
 
 /// The config over everything but the header, so that it can be copied whole.
@@ -317,10 +338,14 @@ mod tests {
                 backend("orange", 65535, "ejected 10 s, it failed", 0.5),
             ],
             toml: "[tcp.demo]".into(),
-            try_out: [
-                "nc 127.0.0.1 65535".into(),
+            dashboard: format!("http://127.0.0.1:65535/#token={}", "f".repeat(32)),
+            try_out: vec![
+                "cd /tmp/evenkeel.ffff && ./evenkeel explain http http://127.0.0.1:65535/".into(),
+                "journal".into(),
+                "replay".into(),
                 "curl http://127.0.0.1:65534/".into(),
-                "evenkeel tcp".into(),
+                "status".into(),
+                "nc 127.0.0.1 65535".into(),
             ],
         }
     }
@@ -356,12 +381,13 @@ mod tests {
             "backend-reset  ",
             "\n3600.0 s  words words",
             "q quit",
-            "nc 127.0.0.1 65535",
-            "curl http://127.0.0.1:65534/",
+            "Dashboard: http://127.0.0.1:65535/#token=ffffffffffffffffffffffffffffffff",
+            "  cd /tmp/evenkeel.ffff && ./evenkeel explain http http://127.0.0.1:65535/",
+            "  replay  ",
         ] {
             assert!(text.contains(words), "{words:?} is not in\n{text}");
         }
-        assert!(rows[23].starts_with("  evenkeel tcp"), "{text}");
+        assert!(rows[23].starts_with("  curl http://127.0.0.1:65534/"), "{text}");
     }
 
     #[test]

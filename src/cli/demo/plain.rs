@@ -27,7 +27,7 @@ pub(super) fn show(
     let mut line = LINE;
     while scene.now() < lasts {
         let rest = lasts.saturating_sub(scene.now());
-        if stop.within(LOOK.min(rest)) {
+        if stop.within(LOOK.min(rest)) || scene.is_stopped() {
             break;
         }
         if turns.next_if(|turn| scene.now() >= *turn).is_some() {
@@ -63,7 +63,8 @@ fn introduce(scene: &mut Scene) {
     for line in view.toml.lines() {
         say(format!("  {line}").trim_end());
     }
-    say("\nWhile this runs, try in another terminal:\n");
+    say(&format!("\nThe dashboard: {}", view.dashboard));
+    say("\nWhile this runs, paste into another terminal:\n");
     for command in &view.try_out {
         say(&format!("  {command}"));
     }

@@ -2,16 +2,19 @@
 //! It neither draws nor waits; whoever shows it asks for a reading now and then.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::backends::Backends;
-use super::chronicle::{Chronicle, Event, Tone};
+use super::chronicle::{Chronicle, Event, REMOVED, Tone};
 use super::crowd::RATES;
+use super::folder::Folder;
+use super::operators::Operators;
 use super::requests::{Answers, Requests};
-use super::setup::{BACKENDS, LISTEN, LISTEN_HTTP, Setup, bind_near, local};
+use super::setup::{BACKENDS, LISTEN, LISTEN_HTTP, Setup, UPSTREAM, bind_near, local};
 use super::traffic::{Traffic, Visits};
-use crate::Running;
 use crate::config::Balance;
+use crate::{BackendCounts, Running};
 
 /// The ways to balance, in the order in which they are gone through.
 const BALANCES: [&str; 7] = [
@@ -28,12 +31,14 @@ const FIRST_RATE: usize = 2;
 
 /// Everything that runs. Fields are dropped in this order: those who connect go before those they connect to.
 pub(super) struct Scene {
+    operators: Operators,
     traffic: Traffic,
     requests: Requests,
-    running: Option<Running>,
+    running: Arc<Running>,
     backends: Backends,
+    folder: Folder,
     setup: Setup,
-    try_out: [String; 3],
+    try_out: Vec<String>,
     chronicle: Chronicle,
     news: Vec<Event>,
     started: Instant,
@@ -60,7 +65,9 @@ pub(super) struct View {
     pub(super) ends: Vec<(&'static str, u64)>,
     pub(super) backends: Vec<BackendView>,
     pub(super) toml: String,
-    pub(super) try_out: [String; 3],
+    /// The dashboard as a link, with its token.
+    pub(super) dashboard: String,
+    pub(super) try_out: Vec<String>,
 }
 
 /// How one backend stands.
@@ -85,6 +92,7 @@ pub(super) struct BackendView {
 impl Scene {
     /// Starts backends, proxy and clients, in this order. When it fails, nothing stays open.
     pub(super) fn start() -> Result<Scene, Box<dyn std::error::Error>> {
+        let folder = Folder::make()?;
         let (mut sockets, mut addresses, mut news) = (Vec::new(), Vec::new(), Vec::new());
         for (name, usual) in BACKENDS {
             let socket = bind_near(usual)?;
@@ -96,15 +104,20 @@ impl Scene {
         let backends = Backends::start(sockets)?;
         let balance = Balance::RoundRobin;
         let (listen, listen_http) = (local(LISTEN), local(LISTEN_HTTP));
-        let mut setup = Setup { listen, listen_http, backends: addresses, balance };
-        let running = setup.start_near()?;
+        let place = folder.path().to_owned();
+        let mut setup = Setup { listen, listen_http, backends: addresses, balance, folder: place };
+        let running = Arc::new(setup.start_near()?);
+        folder.write_config(&setup.file())?;
+        let operators = Operators::serve(&folder.config_file(), Arc::clone(&running))?;
         news.extend(replaced("the load balancer", LISTEN, setup.listen));
         news.extend(replaced("its HTTP listener", LISTEN_HTTP, setup.listen_http));
         Ok(Scene {
+            operators,
             traffic: Traffic::start(setup.listen, RATES[FIRST_RATE])?,
             requests: Requests::start(setup.listen_http, RATES[FIRST_RATE])?,
-            running: Some(running),
+            running,
             backends,
+            folder,
             try_out: setup.try_out(),
             setup,
             chronicle: Chronicle::default(),
@@ -121,25 +134,20 @@ impl Scene {
         for text in self.backends.troubles() {
             self.news.push(Event { at: now, tone: Tone::Bad, text });
         }
-        if let Some(running) = &self.running {
-            let names = BACKENDS.map(|(name, _)| name);
-            let readings = (running.backends(), running.counts());
-            self.news.extend(self.chronicle.note(now, &names, &readings.0, &readings.1));
-        }
+        let names = BACKENDS.map(|(name, _)| name);
+        let (backends, counts) = (self.readings(), self.running.counts());
+        self.news.extend(self.chronicle.note(now, &names, &backends, &counts));
         std::mem::take(&mut self.news)
     }
 
     /// How everything stands.
     pub(super) fn view(&self) -> View {
-        let (counts, readings) = match &self.running {
-            Some(running) => (Some(running.counts()), running.backends()),
-            None => (None, Vec::new()),
-        };
+        let (counts, readings) = (self.running.counts(), self.readings());
         let now = self.now();
         let rates = self.chronicle.rates();
         let sum: f64 = rates.connections.iter().sum();
         let on = self.backends.on();
-        let backend = |(index, reading): (usize, &crate::BackendCounts)| {
+        let backend = |(index, reading): (usize, &BackendCounts)| {
             let (tone, state) = self.chronicle.state(index, on[index], now);
             let of = |rates: &[f64]| rates.get(index).copied().unwrap_or_default();
             let rate = of(&rates.connections);
@@ -157,23 +165,60 @@ impl Scene {
                 share: if sum > 0.0 { rate / sum } else { 0.0 },
             }
         };
-        let ended = counts.iter().flat_map(|counts| &counts.ended).filter(|(_, count)| *count > 0);
+        let ended = counts.ended.iter().filter(|(_, count)| *count > 0);
         View {
             now,
             listen: self.setup.listen,
             listen_http: self.setup.listen_http,
-            balance: self.setup.balance.to_string(),
+            balance: self.balance(),
             per_second: RATES[self.rate],
             paused: self.paused,
             visits: self.traffic.visits(),
             answers: self.requests.answers(),
             statuses: rates.statuses,
-            open: counts.as_ref().map_or(0, |counts| counts.open),
+            open: counts.open,
             ends: ended.map(|(why, count)| (why.as_str(), *count)).collect(),
             backends: readings.iter().enumerate().map(backend).collect(),
             toml: self.setup.toml(),
+            dashboard: format!(
+                "http://{}/#token={}",
+                self.operators.dashboard(),
+                self.folder.token()
+            ),
             try_out: self.try_out.clone(),
         }
+    }
+
+    /// How the backends of the demo stand, in their order: an operator may have added others, or removed one of them.
+    fn readings(&self) -> Vec<BackendCounts> {
+        let known = self.running.backends();
+        let of = |address: &SocketAddr| {
+            let address = address.to_string();
+            let is_it = |one: &&BackendCounts| one.upstream == UPSTREAM && one.address == address;
+            known.iter().find(is_it).cloned().unwrap_or_else(|| BackendCounts {
+                upstream: UPSTREAM.into(),
+                address,
+                weight: 0,
+                state: REMOVED,
+                said: None,
+                open: 0,
+                connections: 0,
+                failures: 0,
+                requests: 0,
+            })
+        };
+        self.setup.backends.iter().map(of).collect()
+    }
+
+    /// The way to balance that is in force; an operator may have changed it.
+    fn balance(&self) -> String {
+        let config = self.operators.config();
+        config.upstream.get(UPSTREAM).map_or_else(String::new, |all| all.balance.to_string())
+    }
+
+    /// Whether an operator has ended it all.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.operators.is_stopped()
     }
 
     /// Time since the start.
@@ -209,15 +254,20 @@ impl Scene {
         self.tell(if self.paused { "no new clients" } else { "clients come again" }.into());
     }
 
-    /// Goes on to the next way to balance. This takes a new proxy, whose counts begin anew.
+    /// Goes on to the next way to balance, as anybody would: by a change of the file and a reload.
     pub(super) fn rebalance(&mut self) -> Result<(), Box<dyn std::error::Error>> {
-        let now = self.setup.balance.to_string();
-        let next = BALANCES.iter().cycle().skip_while(|name| **name != now).nth(1);
-        self.setup.balance = next.unwrap_or(&BALANCES[0]).parse()?;
-        drop(self.running.take());
-        self.running = Some(self.setup.start()?);
-        self.chronicle = Chronicle::default();
-        self.tell(format!("restarted with {}; counts begin anew", self.setup.balance));
+        let now = self.balance();
+        // An operator may have chosen another one.
+        let next = BALANCES.iter().position(|name| *name == now).map_or(0, |at| at + 1);
+        self.setup.balance = BALANCES[next % BALANCES.len()].parse()?;
+        self.folder.write_config(&self.setup.file())?;
+        self.operators.read_again();
+        self.tell(match self.balance() {
+            balance if balance == self.setup.balance.to_string() => {
+                format!("reloaded with {balance}")
+            }
+            balance => format!("the reload was refused; it stays with {balance}"),
+        });
         Ok(())
     }
 

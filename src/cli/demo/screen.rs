@@ -52,7 +52,8 @@ pub(super) fn show(
     let mut input = Keys::of_this_terminal();
     let mut events: VecDeque<Event> = VecDeque::new();
     let mut config_shown = false;
-    while !stop.within(MOMENT) && lasts.is_none_or(|lasts| scene.now() < lasts) {
+    let is_over = |now| lasts.is_some_and(|lasts| now >= lasts);
+    while !stop.within(MOMENT) && !is_over(scene.now()) && !scene.is_stopped() {
         events.extend(scene.look());
         while events.len() > EVENTS_MAX {
             events.pop_front();

@@ -1,12 +1,13 @@
-//! What the demo is made of: names, ports and the config of its proxy, in code and as a person would write it.
+//! What the demo is made of: names, ports, files and the config of its proxy, in code and as a person would write it.
 //! A port that is taken is replaced by one well away from those the kernel gives out to outgoing connections.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{AccessTo, Address, Backend, Balance, Config, Health, HttpListener, Probe};
-use crate::config::{Time, Upstream};
+use crate::config::{AccessTo, Address, AdminListen, Backend, Balance, Config, Health};
+use crate::config::{HttpListener, JournalTo, Probe, Time, Upstream};
 use crate::{Proxy, Running, StartError};
 
 /// The backends by name, each with the port that is tried first.
@@ -14,11 +15,13 @@ pub(super) const BACKENDS: [(&str, u16); 3] = [("blue", 9001), ("green", 9002), 
 /// The ports of the listeners for TCP and HTTP that are tried first.
 pub(super) const LISTEN: u16 = 8080;
 pub(super) const LISTEN_HTTP: u16 = 8081;
-/// The port that the command to try listens on.
-const TRY_LISTEN: u16 = 8082;
 /// The listeners' names in the config.
 const LISTENER: &str = "demo";
 const LISTENER_HTTP: &str = "web";
+/// The upstream's.
+pub(super) const UPSTREAM: &str = "colours";
+/// Threads of the proxy: the demo's traffic needs no more.
+const WORKERS: u32 = 2;
 
 /// Everything about the proxy that can differ from one run to the next.
 #[derive(Debug, Clone)]
@@ -27,16 +30,19 @@ pub(super) struct Setup {
     pub(super) listen_http: SocketAddr,
     pub(super) backends: Vec<SocketAddr>,
     pub(super) balance: Balance,
+    /// Where the admin socket, the token and the journal are.
+    pub(super) folder: PathBuf,
 }
 
 impl Setup {
-    /// The config, as an embedding program builds it.
-    pub(super) fn config(&self) -> Config {
+    /// What carries the traffic, as an embedding program builds it.
+    fn config(&self) -> Config {
         let backends =
             self.backends.iter().map(|address| Backend::new(Address::Ip(*address))).collect();
         let probe = Probe {
             tcp: true,
             every: Time(Duration::from_millis(500)),
+            timeout: Time(Duration::from_millis(500)),
             rise: 1,
             fall: 2,
             ..Probe::default()
@@ -50,13 +56,13 @@ impl Setup {
             ..Upstream::new(backends)
         };
         let tcp = crate::config::TcpListener {
-            upstream: Some("colours".into()),
+            upstream: Some(UPSTREAM.into()),
             ..crate::config::TcpListener::new(vec![Address::Ip(self.listen)])
         };
         let mut config = Config::default();
-        config.upstream.insert("colours".into(), upstream);
+        config.upstream.insert(UPSTREAM.into(), upstream);
         config.tcp.insert(LISTENER.into(), tcp);
-        let upstream = Some("colours".into());
+        let upstream = Some(UPSTREAM.into());
         let listener = vec![Address::Ip(self.listen_http)];
         let listener = HttpListener { upstream, ..HttpListener::new(listener) };
         config.http.insert(LISTENER_HTTP.into(), listener);
@@ -68,21 +74,21 @@ impl Setup {
         let backends: Vec<String> =
             self.backends.iter().map(|address| format!("\"{address}\"")).collect();
         format!(
-            "[upstream.colours]\n\
+            "[upstream.{UPSTREAM}]\n\
              backends = [{}]\n\
              balance = \"{}\"\n\
-             health = {{ tcp = true, every = \"500ms\", rise = 1, fall = 2 }}\n\
+             health = {{ tcp = true, every = \"500ms\", timeout = \"500ms\", rise = 1, fall = 2 }}\n\
              eject-after = 2\n\
              eject-time = \"1s\"\n\
              eject-time-max = \"1s\"\n\
              \n\
              [tcp.{LISTENER}]\n\
              listen = \"{}\"\n\
-             upstream = \"colours\"\n\
+             upstream = \"{UPSTREAM}\"\n\
              \n\
              [http.{LISTENER_HTTP}]\n\
              listen = \"{}\"\n\
-             upstream = \"colours\"",
+             upstream = \"{UPSTREAM}\"",
             backends.join(", "),
             self.balance,
             self.listen,
@@ -90,9 +96,23 @@ impl Setup {
         )
     }
 
-    /// Starts the proxy on exactly this address.
-    pub(super) fn start(&self) -> Result<Running, Box<dyn std::error::Error>> {
-        Ok(Proxy::new(self.quiet_config())?.start()?)
+    /// All of the config, as a file: what carries the traffic, and what an operator sees and steers it by.
+    pub(super) fn file(&self) -> String {
+        let (traffic, folder) = (self.toml(), self.folder.display());
+        format!(
+            "{traffic}\n\
+             \n\
+             [admin]\n\
+             listen = [\"unix:{folder}/sock\", \"127.0.0.1:0\"]\n\
+             token-file = \"{folder}/token\"\n\
+             \n\
+             [log]\n\
+             access = \"off\"\n\
+             journal = \"{folder}/journal\"\n\
+             \n\
+             [process]\n\
+             workers = {WORKERS}\n"
+        )
     }
 
     /// Starts the proxy on the first ports that are free, and keeps which they are.
@@ -101,7 +121,7 @@ impl Setup {
         self.listen.set_port(ports.next().unwrap_or_default());
         self.listen_http.set_port(ports_http.next().unwrap_or_default());
         loop {
-            let error = match Proxy::new(self.quiet_config())?.start() {
+            let error = match Proxy::new(self.whole_config())?.start() {
                 Ok(running) => {
                     let bound = |name| running.addresses(name).pop();
                     self.listen = bound(LISTENER).unwrap_or(self.listen);
@@ -126,23 +146,30 @@ impl Setup {
         }
     }
 
-    /// The config without an access log, and with the few threads that the demo's traffic needs.
-    fn quiet_config(&self) -> Config {
+    /// All of the config. The port of the dashboard is the system's choice.
+    fn whole_config(&self) -> Config {
         let mut config = self.config();
+        let socket = AdminListen::Unix(self.folder.join("sock"));
+        config.admin.listen = vec![socket, AdminListen::Tcp(local(0))];
+        config.admin.token_file = Some(self.folder.join("token"));
         config.log.access = AccessTo::Off;
-        config.process.workers = Some(2);
+        config.log.journal = JournalTo::Folder(self.folder.join("journal"));
+        config.process.workers = Some(WORKERS);
         config
     }
 
-    /// What can be typed in another terminal.
-    pub(super) fn try_out(&self) -> [String; 3] {
-        let port = bind_near(TRY_LISTEN).and_then(|socket| socket.local_addr());
-        let port = port.map_or(TRY_LISTEN, |address| address.port());
-        let (first, second) = (self.backends[0], self.backends[1]);
-        [
-            format!("nc {} {}", self.listen.ip(), self.listen.port()),
-            format!("curl -i http://{}/", self.listen_http),
-            format!("evenkeel tcp --listen :{port} --to '{first},{second}*2'"),
+    /// What can be pasted into another terminal, the most telling first.
+    pub(super) fn try_out(&self) -> Vec<String> {
+        let (tcp, http) = (self.listen, self.listen_http);
+        let command = |line: &str| format!("cd {} && ./evenkeel {line}", self.folder.display());
+        vec![
+            command(&format!("explain http http://{http}/")),
+            command("journal --last 10"),
+            command("replay"),
+            format!("curl -i http://{http}/"),
+            command("status"),
+            command("top"),
+            format!("nc {} {}", tcp.ip(), tcp.port()),
         ]
     }
 }
@@ -176,14 +203,18 @@ mod tests {
 
     #[test]
     fn the_config_that_is_shown_is_the_config_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "0123456789abcdef").unwrap();
         for balance in ["round-robin", "hash", "least-latency"] {
             let setup = Setup {
                 listen: local(LISTEN),
                 listen_http: local(LISTEN_HTTP),
                 backends: BACKENDS.map(|(_, port)| local(port)).to_vec(),
                 balance: balance.parse().unwrap(),
+                folder: folder.path().to_owned(),
             };
             assert_eq!(Config::parse(&setup.toml()).unwrap(), setup.config());
+            assert_eq!(Config::parse(&setup.file()).unwrap(), setup.whole_config());
         }
     }
 
