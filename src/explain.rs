@@ -45,7 +45,9 @@ fn explain_request(doors: &[Door<'_>], asked: &Asked, url: &str) -> Result<Reaso
     let speaks = |door: &&Door<'_>| {
         matches!(door.service.job, Job::Http(_)) && door.service.tls.is_some() == is_secure
     };
-    let door = chosen(doors, asked, &format!("speaks {scheme}"), speaks)?;
+    let usual = if is_secure { 443 } else { 80 };
+    let port = Some(uri.port_u16().unwrap_or(usual));
+    let door = chosen(doors, asked, (&format!("speaks {scheme}"), port), speaks)?;
     let Job::Http(site) = &door.service.job else {
         return Err(format!("{} is not for HTTP", door.section));
     };
@@ -71,7 +73,7 @@ fn explain_request(doors: &[Door<'_>], asked: &Asked, url: &str) -> Result<Reaso
 
 fn explain_connection(doors: &[Door<'_>], asked: &Asked) -> Result<Reasons, String> {
     let speaks = |door: &&Door<'_>| matches!(door.service.job, Job::Tcp(_));
-    let door = chosen(doors, asked, "is for TCP", speaks)?;
+    let door = chosen(doors, asked, ("is for TCP", None), speaks)?;
     let Job::Tcp(site) = &door.service.job else {
         return Err(format!("{} is not for TCP", door.section));
     };
@@ -122,11 +124,11 @@ fn tell_streams<'s>(
     site.find(&ask).map(|(upstream, _)| upstream)
 }
 
-/// The listener that is meant, or why none is.
+/// The listener that is meant, or why none is: the one that is named, or the only one that fits; of several, the one at this port.
 fn chosen<'d>(
     doors: &'d [Door<'d>],
     asked: &Asked,
-    what: &str,
+    (what, port): (&str, Option<u16>),
     fits: impl Fn(&&Door<'_>) -> bool,
 ) -> Result<&'d Door<'d>, String> {
     let names = |doors: &[&Door<'_>]| {
@@ -149,7 +151,24 @@ fn chosen<'d>(
             let all: Vec<_> = doors.iter().collect();
             Err(format!("no listener {what}; there are: {}", names(&all)))
         }
-        _ => Err(format!("several listeners fit, say which with --listener: {}", names(&fitting))),
+        _ => {
+            let mut at_port =
+                fitting.iter().filter(|door| port.is_some_and(|port| door.is_at(port)));
+            match (at_port.next(), at_port.next()) {
+                (Some(only), None) => Ok(only),
+                _ => {
+                    let names = names(&fitting);
+                    Err(format!("several listeners fit, say which with --listener: {names}"))
+                }
+            }
+        }
+    }
+}
+
+impl Door<'_> {
+    fn is_at(&self, port: u16) -> bool {
+        let end = format!(":{port}");
+        self.addresses.iter().any(|address| address.ends_with(&end))
     }
 }
 

@@ -214,6 +214,23 @@ fn of_several_listeners_one_has_to_be_named() {
 }
 
 #[test]
+fn of_several_listeners_a_url_means_the_one_at_its_port() {
+    let site = |name: &str, port: u16| {
+        format!("[http.{name}]\nlisten = \":{port}\"\n[[http.{name}.route]]\nreply = 200\n")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let text = [site("first", 80), site("second", 8080), site("third", 9080)].concat();
+    std::fs::write(folder.path().join("a.toml"), text).unwrap();
+    let ask = |url: &str| once(&["explain", "-c", "a.toml", "http", url], folder.path());
+    for (url, name) in [("http://a.test/", "first"), ("http://a.test:9080/x", "third")] {
+        let said = String::from_utf8(ask(url).stdout).unwrap();
+        assert!(said.starts_with(&format!("http.{name} on ")), "{url}: {said}");
+    }
+    let said = String::from_utf8(ask("http://a.test:1/").stderr).unwrap();
+    assert!(said.contains("--listener: http.first, http.second, http.third"), "{said}");
+}
+
+#[test]
 fn health_and_an_operators_word_are_part_of_the_reasons() {
     let (mut backends, addresses) = four();
     let health = "balance = \"first\"\nhealth = { every = \"100ms\", rise = 1, fall = 1 }";
