@@ -360,7 +360,8 @@ async fn serve_tcp(
     match lead(socket, site, record, desk, cut).await {
         Ok((client, to)) => {
             let served = tcp::serve(client, &site.rules, to, &desk.scratch, cut).await;
-            handed::settle(served, record, desk, cut).await
+            // Boxed, as most never need the room for it.
+            Box::pin(handed::settle(served, record, desk, cut)).await
         }
         Err(outcome) => Some(*outcome),
     }
@@ -389,6 +390,44 @@ async fn serve_packets(
     }
 }
 
+/// A client of HTTP as it is served.
+fn http_client(
+    record: &Record,
+    link: Link,
+    scheme: &'static str,
+    agreed: Option<Arc<Agreed>>,
+) -> Box<http::Client> {
+    let (address, local) = (record.client, record.destination);
+    Box::new(http::Client { link, address, local, scheme, agreed, before: None })
+}
+
+/// Takes a client of HTTP through its handshake, or says how it ended.
+async fn secure_http(
+    tls: &Acceptor,
+    socket: Socket,
+    site: &Arc<http::Site>,
+    record: &mut Record,
+    desk: &Desk,
+    cut: &Cut,
+) -> Result<Box<http::Client>, Box<Outcome>> {
+    let greeted = greeting::secure(tls, socket, &record.service.meter, desk, cut).await;
+    match greeted {
+        Ok(greeted) => {
+            record.note(&greeted);
+            let Greeted { link, agreed, .. } = greeted;
+            Ok(http_client(record, link, site.rules.scheme, agreed))
+        }
+        Err(Not::Tls(socket)) if tls.allows_plain() => {
+            Ok(http_client(record, Link::Plain(socket), "http", None))
+        }
+        Err(Not::Tls(socket)) => {
+            let refused = http::refuse_plain(socket, site, record.client, &desk.http, cut);
+            Err(Box::new(refused.await))
+        }
+        Err(Not::Alive(outcome)) => Err(outcome),
+    }
+}
+
 /// Serves requests to the last; none if the connection goes on in another process.
 async fn serve_http(
     socket: Socket,
@@ -397,29 +436,12 @@ async fn serve_http(
     desk: &Desk,
     cut: &Cut,
 ) -> Option<Outcome> {
-    let (address, scheme, local) = (record.client, site.rules.scheme, record.destination);
-    let client = |link, scheme, agreed| {
-        let before = None;
-        http::Client { link, address, local, scheme, agreed, before }
-    };
-    let meter = Arc::clone(&record.service.meter);
     let client = match record.service.tls.clone() {
-        None => client(Link::Plain(socket), scheme, None),
+        None => http_client(record, Link::Plain(socket), site.rules.scheme, None),
         // Boxed, so that the room for a handshake is given back when it is done.
-        Some(tls) => match Box::pin(greeting::secure(&tls, socket, &meter, desk, cut)).await {
-            Ok(greeted) => {
-                record.note(&greeted);
-                let Greeted { link, agreed, .. } = greeted;
-                client(link, scheme, agreed)
-            }
-            Err(Not::Tls(socket)) if tls.allows_plain() => {
-                client(Link::Plain(socket), "http", None)
-            }
-            Err(Not::Tls(socket)) => {
-                let refused = http::refuse_plain(socket, site, address, &desk.http, cut);
-                return Some(Box::pin(refused).await);
-            }
-            Err(Not::Alive(outcome)) => return Some(*outcome),
+        Some(tls) => match Box::pin(secure_http(&tls, socket, site, record, desk, cut)).await {
+            Ok(client) => client,
+            Err(outcome) => return Some(*outcome),
         },
     };
     handed::serve_http(client, (site, slot), record, desk, cut).await

@@ -19,7 +19,7 @@ use crate::link::Link;
 use crate::observe::ended::{ClientAddress, Why};
 use crate::socket::Socket;
 use crate::tcp::relay::Waiting;
-use crate::tcp::{CarriedOn, Carrying, Cut, Outcome, Served};
+use crate::tcp::{CarriedOn, Carrying, Cut, Outcome, Served, taken_out};
 use crate::upstream::InFlight;
 
 /// What another process must know of a connection. Versions before and after this one read it: what they do not know they
@@ -93,16 +93,17 @@ pub(super) async fn settle(
 
 /// The same for a client of HTTP.
 pub(super) async fn serve_http(
-    mut client: http::Client,
+    // Boxed, so that the room for it is given back when it is served.
+    mut client: Box<http::Client>,
     (site, slot): (&Arc<http::Site>, &Slot),
     record: &Record,
     desk: &Desk,
     cut: &Cut,
 ) -> Option<Outcome> {
-    let (address, local, scheme) = (client.address, client.local, client.scheme);
+    let scheme = client.scheme;
     loop {
         let sites = || slot.site();
-        match http::serve(client, (Arc::clone(site), &sites), &desk.http, cut).await {
+        match http::serve(taken_out(client), (Arc::clone(site), &sites), &desk.http, cut).await {
             http::Served::Ended(outcome) => return Some(*outcome),
             http::Served::Tunnel(carrying) => {
                 let served = Box::pin(carrying.carry(&desk.scratch, cut)).await;
@@ -120,7 +121,8 @@ pub(super) async fn serve_http(
                     return None;
                 }
                 let (link, agreed, before) = (Link::Plain(socket), None, Some(before));
-                client = http::Client { link, address, local, scheme, agreed, before };
+                let (address, local) = (record.client, record.destination);
+                client = Box::new(http::Client { link, address, local, scheme, agreed, before });
             }
         }
     }
@@ -286,14 +288,14 @@ impl Work {
                 let now = Instant::now();
                 let since = now.checked_sub(told.waited).unwrap_or(now);
                 let before = http::Before { ahead: waiting.up, requests: told.requests, since };
-                let client = http::Client {
+                let client = Box::new(http::Client {
                     link: Link::Plain(client),
                     address: record.client,
                     local: record.destination,
                     scheme: if told.is_https { "https" } else { "http" },
                     agreed: None,
                     before: Some(Box::new(before)),
-                };
+                });
                 serve_http(client, (&site, &slot), record, desk, cut).await
             }
         }

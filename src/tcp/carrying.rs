@@ -36,8 +36,14 @@ pub(crate) struct Carrying {
     times: Times,
     keep: usize,
     /// The request that it began with, if there was one.
-    request: Option<Box<Tunnelled>>,
-    /// What that request takes until the tunnel has ended, such as its place on a route.
+    request: Option<Box<Begun>>,
+}
+
+/// A request that became a tunnel, here or in another process.
+#[derive(Debug)]
+struct Begun {
+    told: Tunnelled,
+    /// What it takes until the tunnel has ended, such as its place on a route.
     _held: Option<Box<dyn Debug>>,
 }
 
@@ -100,8 +106,7 @@ impl Carrying {
         keep: usize,
     ) -> Carrying {
         let connected_at = Instant::now();
-        let (request, _held) = (None, None);
-        Carrying { relay, place, efforts, connected_at, times, keep, request, _held }
+        Carrying { relay, place, efforts, connected_at, times, keep, request: None }
     }
 
     /// A tunnel between two plain connections.
@@ -113,7 +118,8 @@ impl Carrying {
         held: Option<Box<dyn Debug>>,
     ) -> Carrying {
         let carrying = Carrying::new(relay, place, Efforts::default(), times, keep);
-        Carrying { request: Some(Box::new(request)), _held: held, ..carrying }
+        let begun = Begun { told: request, _held: held };
+        Carrying { request: Some(Box::new(begun)), ..carrying }
     }
 
     /// Carries bytes until an end, or until it is asked to park.
@@ -143,7 +149,8 @@ impl Carrying {
 
     fn ended(self, end: End) -> Outcome {
         let carried = self.relay.carried();
-        if let Some(request) = self.request {
+        if let Some(begun) = self.request {
+            let request = begun.told;
             // The request itself has been counted at the switch.
             let (up, down) = (carried.up, carried.down);
             self.place.backend.exchanged(&Exchanged { up, down, ..Exchanged::default() });
@@ -178,9 +185,9 @@ impl Carrying {
             only_client_counts: self.times.only_client_counts,
             time_left: self.times.deadline.map(|at| at.saturating_duration_since(Instant::now())),
             buffer_max: self.keep,
-            request: self.request.clone().map(|mut request| {
-                request.began_ago = request.began.elapsed();
-                request
+            request: self.request.as_ref().map(|begun| {
+                let began_ago = begun.told.began.elapsed();
+                Box::new(Tunnelled { began_ago, ..begun.told.clone() })
             }),
             relay,
         };
@@ -208,11 +215,11 @@ impl Carrying {
             connected_at: past(told.connected_ago),
             times,
             keep: told.buffer_max.max(1),
-            request: told.request.map(|mut request| {
-                request.began = past(request.began_ago);
-                request
+            request: told.request.map(|request| {
+                let began = past(request.began_ago);
+                let told = Tunnelled { began, ..*request };
+                Box::new(Begun { told, _held: None })
             }),
-            _held: None,
         }
     }
 }

@@ -121,7 +121,6 @@ impl Client {
 }
 
 /// Serves one client from its first byte to its last, or until it is to go on elsewhere.
-#[expect(clippy::manual_async_fn, reason = "an async fn keeps each argument twice, while it runs")]
 pub(crate) fn serve(
     client: Client,
     rules: &Rules,
@@ -129,41 +128,61 @@ pub(crate) fn serve(
     scratch: &RefCell<Scratch>,
     cut: &Cut,
 ) -> impl Future<Output = Served> {
+    // Boxed, so that what connecting needs is given back before the long life of the relay begins.
+    let beginning = Box::pin(begin(client, rules, upstream, scratch, cut));
     async move {
-        let affinity = client.affinity();
-        let Client { link, told, address, .. } = client;
-        let accepted = Instant::now();
-        let call = Call { affinity, told: told.as_deref(), client: address };
-        // Boxed, so that what connecting needs is given back before the long life of the relay begins.
-        let connecting = Box::pin(connect(upstream, call, cut));
-        let (backend, place, efforts) = match connecting.await {
-            Ok(Connected { link, place, efforts }) => (link, place, efforts),
-            Err(outcome) => return Served::Ended(Box::new(outcome)),
-        };
-        let turns = Turns::new(rules, scratch, accepted, cut);
-        let (client, backend) = match (link, backend) {
-            (Link::Plain(client), Link::Plain(backend)) => {
-                let relay = Relay::new(client, backend);
-                let carrying = Carrying::new(relay, place, efforts, turns.times, turns.keep);
-                return carrying.carry(scratch, cut).await;
-            }
-            sides => sides,
-        };
-        cut.stay_at(&place);
-        let connected_at = Instant::now();
-        // Boxed, so that plain relays do not carry the room for it.
-        let (end, carried) = Box::pin(turns.of(Relay::new(client, backend))).await;
-        note_end(&place, end, carried, connected_at);
-        Served::Ended(Box::new(Outcome {
-            why: why(end),
-            detail: None,
-            backend: Some(Arc::clone(&place.backend.name)),
-            efforts,
-            carried,
-            spoke: false,
-            request: None,
-        }))
+        match beginning.await {
+            Ok(carrying) => taken_out(carrying).carry(scratch, cut).await,
+            Err(served) => served,
+        }
     }
+}
+
+/// What is in a box, whose room is given back at once: moved out of it by `*`, it would be kept until its name goes out of scope.
+#[expect(clippy::boxed_local, reason = "that it is dropped here is what this is for")]
+pub(crate) fn taken_out<T>(boxed: Box<T>) -> T {
+    *boxed
+}
+
+/// Connects to a backend; both ends of a plain relay, or how everything has ended.
+async fn begin(
+    client: Client,
+    rules: &Rules,
+    upstream: &Arc<Upstream>,
+    scratch: &RefCell<Scratch>,
+    cut: &Cut,
+) -> Result<Box<Carrying>, Served> {
+    let affinity = client.affinity();
+    let Client { link, told, address, .. } = client;
+    let accepted = Instant::now();
+    let call = Call { affinity, told: told.as_deref(), client: address };
+    // Boxed, as a relay that is not plain goes on here.
+    let (backend, place, efforts) = match Box::pin(connect(upstream, call, cut)).await {
+        Ok(Connected { link, place, efforts }) => (link, place, efforts),
+        Err(outcome) => return Err(Served::Ended(Box::new(outcome))),
+    };
+    let turns = Turns::new(rules, scratch, accepted, cut);
+    let (client, backend) = match (link, backend) {
+        (Link::Plain(client), Link::Plain(backend)) => {
+            let relay = Relay::new(client, backend);
+            let carrying = Carrying::new(relay, place, efforts, turns.times, turns.keep);
+            return Ok(Box::new(carrying));
+        }
+        sides => sides,
+    };
+    cut.stay_at(&place);
+    let connected_at = Instant::now();
+    let (end, carried) = Box::pin(turns.of(Relay::new(client, backend))).await;
+    note_end(&place, end, carried, connected_at);
+    Err(Served::Ended(Box::new(Outcome {
+        why: why(end),
+        detail: None,
+        backend: Some(Arc::clone(&place.backend.name)),
+        efforts,
+        carried,
+        spoke: false,
+        request: None,
+    })))
 }
 
 /// What a relay runs by.
