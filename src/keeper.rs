@@ -89,9 +89,13 @@ pub(crate) fn is_there() -> bool {
 
 /// Opens a file to read. It may be anything, a pipe too: that is never waited for.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-    or_ask(options.open(path), || Order::Read(path.to_owned()))
+    or_ask(open_here(path), || Order::Read(path.to_owned()))
+}
+
+/// The same with the rights of this process.
+pub(crate) fn open_here(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// The file that a log goes to, where this process cannot open it.

@@ -4,10 +4,9 @@
 //! own start.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,7 +21,7 @@ use super::charter::Charter;
 use super::handover::channel::{self, Channel, pair};
 use super::handover::give::{Successor, start};
 use super::out_of_reach;
-use crate::keeper::{Answer, Order};
+use crate::keeper::{self, Answer, Order};
 use crate::observe::log_file::{self, Owner};
 
 /// The command by which the program becomes a starter; not for people.
@@ -43,8 +42,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// The line to it.
 #[derive(Debug)]
 pub(crate) struct Starter {
-    /// For one question after the other.
-    line: Mutex<OwnedFd>,
+    /// For one question after the other, each with a number: an answer that came too late must not be taken for another's.
+    line: Mutex<(OwnedFd, u64)>,
 }
 
 impl Starter {
@@ -74,7 +73,7 @@ impl Starter {
         command.arg("--").args(&successor.arguments).stdin(Stdio::from(theirs));
         command.env_remove("LISTEN_FDS").env_remove("LISTEN_PID");
         command.spawn()?;
-        Ok(Starter { line: Mutex::new(line) })
+        Ok(Starter { line: Mutex::new((line, 0)) })
     }
 
     /// Has the program started with its end of a line; the number of its process.
@@ -110,14 +109,22 @@ impl Starter {
         order: &Order,
         fd: Option<BorrowedFd<'_>>,
     ) -> io::Result<(Answer, Option<OwnedFd>)> {
-        let said = serde_json::to_vec(order)?;
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        line.1 += 1;
+        let (line, number) = (line.0.as_fd(), line.1);
+        let said = serde_json::to_vec(&(number, order))?;
         let fds: Vec<_> = fd.into_iter().collect();
-        let line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
-        channel::send(line.as_fd(), &[IoSlice::new(&said)], &fds)?;
+        channel::send(line, &[IoSlice::new(&said)], &fds)?;
         let mut room = vec![0; ANSWER_MAX];
-        match channel::receive(line.as_fd(), &mut room)? {
-            (0, _) => Err(io::Error::other("the starter has ended")),
-            (count, mut fds) => Ok((serde_json::from_slice(&room[..count])?, fds.pop())),
+        loop {
+            let (count, mut fds) = channel::receive(line, &mut room)?;
+            if count == 0 {
+                return Err(io::Error::other("the starter has ended"));
+            }
+            let (of, answer): (u64, Answer) = serde_json::from_slice(&room[..count])?;
+            if of == number {
+                return Ok((answer, fds.pop()));
+            }
         }
     }
 }
@@ -161,11 +168,9 @@ pub(crate) fn serve(
                 }
             };
             let Some((said, fds)) = heard else { return Ok(()) };
-            let (answer, fd) = match serde_json::from_slice(said) {
-                Ok(order) => desk.obey(order, fds),
-                Err(error) => (Answer::Failed(error.to_string()), None),
-            };
-            let said = serde_json::to_vec(&answer)?;
+            let (number, order): (u64, Order) = serde_json::from_slice(said)?;
+            let (answer, fd) = desk.obey(order, fds);
+            let said = serde_json::to_vec(&(number, answer))?;
             let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
             channel.send(&[IoSlice::new(&said)], &fds).await?;
         }
@@ -233,10 +238,7 @@ impl Desk<'_> {
     fn read(&self, path: &Path) -> io::Result<File> {
         match self.charter.serves {
             Some(_) => out_of_reach::open(path),
-            None => {
-                let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-                OpenOptions::new().read(true).custom_flags(flags).open(path)
-            }
+            None => keeper::open_here(path),
         }
     }
 
@@ -301,4 +303,25 @@ fn tell(child: Option<&Child>, signal: Signal) -> Answer {
 
 fn unknown() -> Answer {
     Answer::Failed("no such process".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_came_too_late_is_taken_for_no_other() {
+        let (line, theirs) = pair().unwrap();
+        let flags = rustix::fs::fcntl_getfl(&line).unwrap();
+        rustix::fs::fcntl_setfl(&line, flags - rustix::fs::OFlags::NONBLOCK).unwrap();
+        let starter = Starter { line: Mutex::new((line, 1)) };
+        // The first question was given up.
+        for (number, said) in [(1, "of the first"), (2, "of the second")] {
+            let answer = serde_json::to_vec(&(number, Answer::Ended(said.to_owned()))).unwrap();
+            channel::send(theirs.as_fd(), &[IoSlice::new(&answer)], &[]).unwrap();
+        }
+        assert_eq!(starter.look(7).unwrap().as_deref(), Some("of the second"));
+        drop(theirs);
+        assert!(starter.look(7).is_err());
+    }
 }
